@@ -1,0 +1,119 @@
+//! The cut between the loop and a backend: [`Driver`] and what passes through it.
+//!
+//! A driver executes a closed set of operations ([`Op`]) and reports each outcome exactly once. It knows nothing of tasks, and the
+//! loop knows nothing of descriptors or system calls. The laws every driver keeps:
+//!
+//! - **D1** Every submitted op gives exactly one final completion. A multishot op gives any number of completions with
+//!   [`more`](Completion::more) set, then one without.
+//! - **D2** [`Driver::cancel`] completes nothing itself. The op's own final completion says what happened.
+//! - **D3** Buffers and descriptors inside an op belong to the driver until they come back in a completion, also through
+//!   [`Driver::shutdown`].
+//! - **D4** A descriptor that the kernel returns is an owned resource from that instant.
+//! - **D5** A wait does not outlast a completion, a kick or its deadline. It may return early with nothing.
+//! - **D6** Nothing re-enters the loop from inside the driver.
+//! - **D7** A multishot op has a credit. When it is used up the driver ends the op, and its owner arms it again.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::op::{Op, Outcome};
+use crate::time::Instant;
+
+/// The loop's name for an operation in flight. Opaque to the driver, which hands it back in the [`Completion`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct OpId(pub u64);
+
+/// What [`Driver::submit`] did with an op.
+#[derive(Debug)]
+pub enum Submit {
+    /// The op finished at once; no completion follows.
+    Done(Outcome),
+    /// The op is in flight; its completions carry the id it was submitted with.
+    Pending,
+}
+
+/// How long a [`Driver::turn`] may wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// Not at all: flush, reap what is there, return.
+    No,
+    /// Until something happens, or the driver's clock reaches this instant.
+    Until(Instant),
+    /// Until something happens.
+    Forever,
+}
+
+/// The outcome of an op that was in flight.
+#[derive(Debug)]
+pub struct Completion {
+    /// The id the op was submitted with.
+    pub id: OpId,
+    /// Whether further completions of the same op follow.
+    pub more: bool,
+    /// What happened.
+    pub outcome: Outcome,
+}
+
+/// Completions in the order in which they arrived.
+pub type Completions = VecDeque<Completion>;
+
+/// Interrupts a [`Driver::turn`] that waits, from any thread.
+///
+/// A kick that comes before the wait is not lost: the next wait returns at once. Kicking is async-signal-safe: it takes no lock and
+/// allocates nothing.
+pub trait Kick: Send + Sync + fmt::Debug {
+    /// Makes the current or the next wait return.
+    fn kick(&self);
+}
+
+/// What a driver is and what it found, for a report to the user.
+#[derive(Clone, Debug)]
+pub struct DriverReport {
+    /// The backend's name, as in `AIOLI_BACKEND`: `"epoll"`, `"uring"`, `"sim"`.
+    pub name: &'static str,
+    /// One line for each capability that was probed: its name and what was found.
+    pub capabilities: Vec<(String, String)>,
+}
+
+/// A backend: executes operations, waits for them, and owns the clock.
+///
+/// The loop calls a driver from one thread only. See the [module's laws](self).
+pub trait Driver: 'static {
+    /// What this driver is and what its probe found.
+    fn report(&self) -> DriverReport;
+
+    /// The clock: monotonic, in nanoseconds from an origin of the driver's choice.
+    fn now(&self) -> Instant;
+
+    /// Whether the clock moves only inside [`turn`](Self::turn). The loop then asks the driver in every turn.
+    fn is_virtual(&self) -> bool {
+        false
+    }
+
+    /// Starts an op. It may complete at once; it never blocks.
+    fn submit(&mut self, id: OpId, op: Op) -> Submit;
+
+    /// Asks that an op in flight ends soon. An id that is not in flight is ignored.
+    fn cancel(&mut self, id: OpId);
+
+    /// Tries to send on a stream socket from borrowed memory, without waiting: `None` where this driver has no such path, or where
+    /// a send of this resource is in flight, and the caller submits [`Op::Send`] instead. `WouldBlock` means nothing was sent.
+    fn try_send(&mut self, resource: crate::op::Resource, data: &[u8]) -> Option<io::Result<usize>> {
+        let _ = (resource, data);
+        None
+    }
+
+    /// One turn: hand what was submitted to the kernel, wait as told, and append what completed.
+    ///
+    /// # Errors
+    /// An error means that the backend itself is broken; the loop stops with it. An interrupted wait is no error.
+    fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()>;
+
+    /// The handle by which other threads interrupt a wait. It may outlive the driver; kicks are then ignored.
+    fn kicker(&self) -> Arc<dyn Kick>;
+
+    /// Cancels everything in flight and appends every final completion still owed. Afterwards each submit answers with an error.
+    fn shutdown(&mut self, completions: &mut Completions);
+}

@@ -1,0 +1,219 @@
+//! The closed set of operations that a driver executes, and their outcomes.
+//!
+//! Operations own what they use ([law D3](crate::driver)): buffers go in and come back in the [`Outcome`]. Sockets, listeners and
+//! files are [`Resource`]s: ids that the driver gave out, not descriptors.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{OwnedFd, RawFd};
+
+use bytes::{Bytes, BytesMut};
+
+/// The driver's id of a socket, a listener or another thing that operations work on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Resource(pub u64);
+
+/// The address family of a new socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Domain {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl Domain {
+    /// The family that an address belongs to.
+    pub fn of(address: &SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(_) => Domain::Ipv4,
+            SocketAddr::V6(_) => Domain::Ipv6,
+        }
+    }
+}
+
+/// Whether a new socket carries a byte stream or datagrams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SocketKind {
+    /// A byte stream: TCP.
+    Stream,
+    /// Datagrams: UDP.
+    Datagram,
+}
+
+/// Which directions of a connection [`Op::Shutdown`] ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ShutdownHow {
+    /// No more reading.
+    Read,
+    /// No more writing: the peer sees the end of the stream.
+    Write,
+    /// Neither.
+    Both,
+}
+
+/// A socket option and its new value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SocketOption {
+    /// `SO_REUSEADDR`.
+    ReuseAddress(bool),
+    /// `SO_REUSEPORT`.
+    ReusePort(bool),
+    /// `IPV6_V6ONLY`.
+    OnlyV6(bool),
+    /// `TCP_NODELAY`.
+    NoDelay(bool),
+    /// `SO_KEEPALIVE`.
+    KeepAlive(bool),
+    /// `SO_RCVBUF`, in bytes.
+    ReceiveBuffer(usize),
+    /// `SO_SNDBUF`, in bytes.
+    SendBuffer(usize),
+    /// `SO_LINGER`: seconds to linger on close; 0 makes a close reset the connection.
+    Linger(Option<u32>),
+}
+
+/// What a [`Op::Poll`] waits for, and what it found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Interest {
+    /// Reading would not block (also at end of stream, error or hang-up).
+    pub readable: bool,
+    /// Writing would not block (also at error or hang-up).
+    pub writable: bool,
+}
+
+/// An operation for a driver to execute. Its outcome has the variant named with it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Op {
+    /// Opens a non-blocking, close-on-exec socket. Completes at submit, with [`Outcome::Opened`].
+    Socket {
+        /// The address family.
+        domain: Domain,
+        /// Stream or datagrams.
+        kind: SocketKind,
+    },
+    /// Takes over a descriptor, which becomes non-blocking. Completes at submit, with [`Outcome::Opened`]. A capability: a driver
+    /// without descriptors answers `Unsupported`.
+    Adopt {
+        /// The descriptor; closed if the driver refuses it.
+        fd: OwnedFd,
+    },
+    /// Binds a socket to a local address. Completes at submit, with [`Outcome::Done`].
+    Bind {
+        /// The socket.
+        socket: Resource,
+        /// The local address.
+        address: SocketAddr,
+    },
+    /// Makes a bound socket a listener. Completes at submit, with [`Outcome::Done`].
+    Listen {
+        /// The socket.
+        socket: Resource,
+        /// How many connections may wait to be accepted.
+        backlog: u32,
+    },
+    /// Sets a socket option. Completes at submit, with [`Outcome::Done`].
+    SetOption {
+        /// The socket.
+        socket: Resource,
+        /// The option and its value.
+        option: SocketOption,
+    },
+    /// The local address of a socket. Completes at submit, with [`Outcome::Address`].
+    LocalAddress {
+        /// The socket.
+        socket: Resource,
+    },
+    /// The peer's address of a connected socket. Completes at submit, with [`Outcome::Address`].
+    PeerAddress {
+        /// The socket.
+        socket: Resource,
+    },
+    /// Ends one or both directions of a connection. Completes at submit, with [`Outcome::Done`].
+    Shutdown {
+        /// The socket.
+        socket: Resource,
+        /// Which directions.
+        how: ShutdownHow,
+    },
+    /// Closes a resource. Operations still in flight on it end with `ECANCELED` first. Completes at submit, with [`Outcome::Done`].
+    Close {
+        /// The resource; its id is not valid any more.
+        resource: Resource,
+    },
+    /// Accepts connections, with [`Outcome::Accepted`] for each: a multishot op that ends when its credit is used up.
+    Accept {
+        /// The listener.
+        listener: Resource,
+        /// How many connections at most; 1 makes this a one-shot op. Never 0.
+        credit: u32,
+    },
+    /// Connects a socket, with [`Outcome::Done`].
+    Connect {
+        /// The socket.
+        socket: Resource,
+        /// The peer.
+        address: SocketAddr,
+    },
+    /// Receives into the spare capacity of a buffer, with [`Outcome::Received`]. Zero bytes: the end of the stream.
+    Recv {
+        /// The socket.
+        socket: Resource,
+        /// Where to append; it has spare capacity.
+        buffer: BytesMut,
+    },
+    /// Sends some of the data, with [`Outcome::Sent`].
+    Send {
+        /// The socket.
+        socket: Resource,
+        /// What to send.
+        data: Bytes,
+    },
+    /// Waits until a resource is ready, with [`Outcome::Ready`]. One-shot; tests the level at submit.
+    Poll {
+        /// The resource.
+        resource: Resource,
+        /// What to wait for.
+        interest: Interest,
+    },
+    /// Waits until a descriptor of the caller's is ready, with [`Outcome::Ready`]. One-shot; tests the level at submit. The caller
+    /// keeps the descriptor open meanwhile. A capability: a driver without descriptors answers `Unsupported`.
+    PollFd {
+        /// The descriptor; it stays the caller's.
+        fd: RawFd,
+        /// What to wait for.
+        interest: Interest,
+    },
+}
+
+/// What an operation came to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It was done, or failed.
+    Done(io::Result<()>),
+    /// A new resource.
+    Opened(io::Result<Resource>),
+    /// An address.
+    Address(io::Result<SocketAddr>),
+    /// A connection that came in, and its peer's address.
+    Accepted(io::Result<(Resource, SocketAddr)>),
+    /// Bytes appended to the buffer, which comes back in every case.
+    Received {
+        /// How many bytes came; 0 is the end of the stream.
+        result: io::Result<usize>,
+        /// The buffer of the op.
+        buffer: BytesMut,
+    },
+    /// How many bytes of the data were sent; the data comes back in every case.
+    Sent {
+        /// How many bytes the kernel took.
+        result: io::Result<usize>,
+        /// The data of the op, whole.
+        data: Bytes,
+    },
+    /// What a resource or descriptor is ready for.
+    Ready(io::Result<Interest>),
+}

@@ -1,0 +1,1 @@
+//! The simulated machine of aioli: a virtual clock, and run() on it.

@@ -1,0 +1,1 @@
+//! The epoll driver of aioli, and run() on it.

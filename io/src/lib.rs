@@ -1,0 +1,1 @@
+//! Streams and sockets of aioli, written once over the core's operations.

@@ -1,0 +1,2 @@
+//! A timer queue.
+#![forbid(unsafe_code)]

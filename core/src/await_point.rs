@@ -1,0 +1,487 @@
+//! Await points: where a task is suspended on something of aioli's.
+//!
+//! An await point ([`Wait`]) registers itself with the task that polls it and gets a [`Token`]. Whatever it waits for keeps the token
+//! and fires it. Firing settles the await point's state and queues the task, or wakes the waker of the combinator that polled it;
+//! the next poll finds the state. A cancellation reaches the await point by the same registration.
+//!
+//! A task on straight-line code has one await point, which lives in the task's own memory. Under combinators of other crates it may
+//! have several; those are spilled to a list.
+
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use crate::cancel;
+use crate::error::{Error, ErrorKind, Message, Result};
+use crate::scope::ScopeNode;
+use crate::task::header::flag;
+use crate::task::{RawFuture, RawTask, home, waker};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Vacant,
+    /// Nothing has happened yet.
+    Pending,
+    /// What it waited for has happened.
+    Fired,
+    /// A request ended it, before anything else did.
+    Cancelled,
+}
+
+/// Where an await point stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WaitState {
+    pub(crate) phase: Phase,
+    /// A request was handed to it, or to what it waits for, and it has not returned since.
+    pub(crate) asked: bool,
+    /// It returns Cancelled whatever it waited for came to.
+    pub(crate) must_cancel: bool,
+}
+
+impl WaitState {
+    pub(crate) const VACANT: Self = WaitState { phase: Phase::Vacant, asked: false, must_cancel: false };
+    const PENDING: Self = WaitState { phase: Phase::Pending, ..Self::VACANT };
+}
+
+/// An await point beside the one in the task's memory.
+pub(crate) struct Spilled {
+    pub(crate) serial: u32,
+    pub(crate) state: WaitState,
+    pub(crate) target: Option<RawFuture>,
+    pub(crate) scope: Option<Rc<ScopeNode>>,
+    /// The waker it was polled with, unless that is the task's own.
+    waker: Option<Waker>,
+    message: Message,
+}
+
+/// Names one registration of an await point, to whatever it waits for. It may outlive the await point, and then does nothing.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Token {
+    task: RawTask,
+    serial: u32,
+}
+
+/// What a poll of an await point found.
+#[derive(Debug)]
+pub enum WaitPoll {
+    /// Nothing has happened yet.
+    Pending,
+    /// What it waited for has happened.
+    Fired,
+    /// The await returns this error; what it waited for may have happened nevertheless, and then goes to somebody else.
+    Cancelled(Error),
+    /// Another task polls it now: it is registered nowhere, and whatever holds this token is to be told a new one.
+    Moved(Token),
+}
+
+/// An await point, for futures of your own: what a lock or a socket suspends a task on. Dropping it withdraws it.
+///
+/// The first poll of such a future registers the await point and leaves the [`Token`] with whatever it waits for, which fires it
+/// once. Later polls ask the await point, which also tells of a cancellation. The task goes on one turn after either.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{Result, Token, Wait, WaitPoll, create_task};
+/// use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll};
+///
+/// /// A bell that wakes one task.
+/// #[derive(Default, Clone)]
+/// struct Bell(Rc<RefCell<Option<Token>>>);
+///
+/// impl Bell {
+///     async fn heard(&self) -> Result<()> {
+///         let mut wait = Wait::new();
+///         poll_fn(|cx| {
+///             if wait.is_registered() {
+///                 match wait.poll(cx) {
+///                     WaitPoll::Pending => return Poll::Pending,
+///                     WaitPoll::Fired => return Poll::Ready(Ok(())),
+///                     WaitPoll::Cancelled(error) => return Poll::Ready(Err(error)),
+///                     WaitPoll::Moved(_) => (), // another task polls it: register there
+///                 }
+///             }
+///             *self.0.borrow_mut() = Some(wait.register(cx)?);
+///             Poll::Pending
+///         })
+///         .await
+///     }
+/// }
+///
+/// let bell = Bell::default();
+/// let listener = bell.clone();
+/// let task = create_task(async move { listener.heard().await });
+/// aioli_core::sleep(0.0).await?;
+/// bell.0.take().unwrap().fire();
+/// task.await?;
+/// # Ok(())
+/// # }).unwrap();
+/// ```
+#[derive(Default, Debug)]
+pub struct Wait {
+    token: Option<Token>,
+}
+
+impl Token {
+    /// What the await point waited for has happened. Returns whether it was still waiting.
+    pub fn fire(&self) -> bool {
+        let head = self.task.head();
+        if head.wait_serial.get() == self.serial {
+            let mut state = head.wait_state.get();
+            if state.phase != Phase::Pending {
+                return false;
+            }
+            state.phase = Phase::Fired;
+            head.wait_state.set(state);
+            self.task.wake();
+            return true;
+        }
+        self.set_spilled(Phase::Fired, None)
+    }
+
+    /// Whether it still waits: neither fired nor cancelled nor gone.
+    pub fn is_pending(&self) -> bool {
+        self.state().phase == Phase::Pending
+    }
+
+    /// Whether it was cancelled before anything happened, or is gone.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.state().phase, Phase::Cancelled | Phase::Vacant)
+    }
+
+    fn state(&self) -> WaitState {
+        let head = self.task.head();
+        if head.wait_serial.get() == self.serial {
+            return head.wait_state.get();
+        }
+        let Some(extra) = head.extra.get() else { return WaitState::VACANT };
+        let spilled = extra.spilled.borrow();
+        spilled.iter().find(|wait| wait.serial == self.serial).map_or(WaitState::VACANT, |wait| wait.state)
+    }
+
+    #[cold]
+    fn set_spilled(&self, phase: Phase, message: Message) -> bool {
+        let Some(extra) = self.task.head().extra.get() else { return false };
+        let mut spilled = extra.spilled.borrow_mut();
+        let Some(wait) = spilled.iter_mut().find(|wait| wait.serial == self.serial) else { return false };
+        if wait.state.phase != Phase::Pending {
+            return false;
+        }
+        wait.state.phase = phase;
+        wait.message = message;
+        let waker = wait.waker.clone();
+        drop(spilled);
+        match waker {
+            // The waker is not ours: it may do anything, so nothing is borrowed here.
+            Some(waker) => self.task.core().guard("a waker panicked", || waker.wake()),
+            None => self.task.wake(),
+        }
+        true
+    }
+}
+
+impl Wait {
+    /// An await point that is not registered.
+    pub const fn new() -> Self {
+        Wait { token: None }
+    }
+
+    /// Whether it is registered.
+    pub fn is_registered(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// The token of the registration.
+    pub fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
+    /// Registers with the task that runs. A registration that was there is withdrawn.
+    ///
+    /// # Errors
+    /// `Runtime` if no task runs.
+    #[inline]
+    pub fn register(&mut self, cx: &Context<'_>) -> Result<Token> {
+        self.register_on(cx, None)
+    }
+
+    /// Registers with the task that runs. `target` is what a cancellation is passed on to.
+    #[inline]
+    pub(crate) fn register_on(&mut self, cx: &Context<'_>, target: Option<&RawFuture>) -> Result<Token> {
+        self.release();
+        let task = home::with(|core| core.current_task()).flatten().ok_or_else(outside)?;
+        let head = task.head();
+        let serial = head.next_serial.get().wrapping_add(1).max(1);
+        head.next_serial.set(serial);
+        let own = waker::is_own(cx.waker(), &task);
+        if own && head.wait_state.get().phase == Phase::Vacant {
+            head.wait_serial.set(serial);
+            head.wait_state.set(WaitState::PENDING);
+            if let Some(target) = target {
+                head.wait_target.set(Some(target.clone()));
+            }
+            if let Some(scope) = head.current_scope() {
+                head.wait_scope.set(Some(scope));
+            }
+        } else {
+            let waker = (!own).then(|| cx.waker().clone());
+            head.extra().spilled.borrow_mut().push(Spilled {
+                serial,
+                state: WaitState::PENDING,
+                target: target.cloned(),
+                scope: head.current_scope(),
+                waker,
+                message: None,
+            });
+        }
+        let token = Token { task, serial };
+        self.token = Some(token.clone());
+        Ok(token)
+    }
+
+    /// Where it stands. Anything but `Pending` ends the registration.
+    ///
+    /// # Panics
+    /// If it is not registered.
+    #[inline]
+    pub fn poll(&mut self, cx: &Context<'_>) -> WaitPoll {
+        let token = self.token.as_ref().expect("an await point is registered before it is polled");
+        if !home::with(|core| core.is_current(&token.task)).unwrap_or(false) {
+            return self.leave();
+        }
+        let state = token.state();
+        match state.phase {
+            Phase::Pending => {
+                token.keep_waker(cx);
+                WaitPoll::Pending
+            }
+            Phase::Fired if !state.asked => {
+                self.release();
+                WaitPoll::Fired
+            }
+            _ => self.answer(state),
+        }
+    }
+
+    /// Leaves the task that polled it before.
+    #[cold]
+    fn leave(&mut self) -> WaitPoll {
+        let token = self.token.take().expect("an await point is registered before it is polled");
+        drop(token.withdraw());
+        WaitPoll::Moved(token)
+    }
+
+    /// Ends a registration that a request was handed to.
+    #[cold]
+    fn answer(&mut self, state: WaitState) -> WaitPoll {
+        let token = self.token.take().expect("an await point is registered before it is polled");
+        let gone = token.withdraw();
+        cancel::consume(&token.task, gone.scope.as_ref());
+        if state.phase == Phase::Cancelled {
+            return WaitPoll::Cancelled(Error::cancelled_with(gone.message));
+        }
+        if state.must_cancel {
+            let own = gone.target.filter(RawFuture::is_cancelled).and_then(|target| target.retrieve_error());
+            return WaitPoll::Cancelled(
+                own.unwrap_or_else(|| Error::cancelled_with(token.task.head().cancel_message())),
+            );
+        }
+        WaitPoll::Fired
+    }
+
+    /// Withdraws the registration.
+    #[inline]
+    pub fn release(&mut self) {
+        if let Some(token) = self.token.take() {
+            drop(token.withdraw());
+        }
+    }
+}
+
+impl Drop for Wait {
+    #[inline]
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// What was registered, to be dropped when nothing is borrowed.
+struct Gone {
+    target: Option<RawFuture>,
+    scope: Option<Rc<ScopeNode>>,
+    message: Message,
+    _waker: Option<Waker>,
+}
+
+impl Token {
+    #[inline]
+    fn withdraw(&self) -> Gone {
+        let head = self.task.head();
+        if head.wait_serial.get() == self.serial {
+            let cancelled = head.wait_state.replace(WaitState::VACANT).phase == Phase::Cancelled;
+            head.wait_serial.set(0);
+            return Gone {
+                target: head.wait_target.take(),
+                scope: head.wait_scope.take(),
+                message: if cancelled { head.extra().wait_message.take() } else { None },
+                _waker: None,
+            };
+        }
+        let mut gone = Gone { target: None, scope: None, message: None, _waker: None };
+        if let Some(extra) = head.extra.get() {
+            let mut spilled = extra.spilled.borrow_mut();
+            if let Some(at) = spilled.iter().position(|wait| wait.serial == self.serial) {
+                let wait = spilled.remove(at);
+                gone = Gone { target: wait.target, scope: wait.scope, message: wait.message, _waker: wait.waker };
+            }
+        }
+        gone
+    }
+
+    /// A combinator may poll with another waker than before: the last one counts.
+    fn keep_waker(&self, cx: &Context<'_>) {
+        let head = self.task.head();
+        let inline = head.wait_serial.get() == self.serial;
+        let own = waker::is_own(cx.waker(), &self.task);
+        if inline && own {
+            return;
+        }
+        let extra = head.extra();
+        if inline {
+            // It moved under a combinator: its state goes to the list, where a waker has room.
+            let state = head.wait_state.get();
+            let gone = self.withdraw();
+            let (target, scope) = (gone.target, gone.scope);
+            let waker = Some(cx.waker().clone());
+            let wait = Spilled { serial: self.serial, state, target, scope, waker, message: None };
+            extra.spilled.borrow_mut().push(wait);
+            return;
+        }
+        let fresh = if own { None } else { Some(cx.waker()) };
+        let mut spilled = extra.spilled.borrow_mut();
+        let Some(wait) = spilled.iter_mut().find(|wait| wait.serial == self.serial) else { return };
+        let same = match (&wait.waker, fresh) {
+            (Some(old), Some(new)) => old.will_wake(new),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            let old = std::mem::replace(&mut wait.waker, None);
+            drop(spilled);
+            let new = fresh.cloned();
+            drop(old);
+            let mut spilled = extra.spilled.borrow_mut();
+            if let Some(wait) = spilled.iter_mut().find(|wait| wait.serial == self.serial) {
+                wait.waker = new;
+            }
+        }
+    }
+}
+
+/// What a request can be handed to: one await point of a task, seen from outside.
+pub(crate) struct Covered {
+    token: Token,
+    pub(crate) state: WaitState,
+    pub(crate) target: Option<RawFuture>,
+}
+
+impl Covered {
+    /// Ends an await point that has nothing to pass the request on to.
+    pub(crate) fn cancel(&self, message: Message) {
+        let head = self.token.task.head();
+        if head.wait_serial.get() == self.token.serial {
+            head.extra().wait_message.set(message);
+            head.wait_state.set(WaitState { phase: Phase::Cancelled, asked: true, must_cancel: false });
+            self.token.task.wake();
+        } else {
+            self.update(|state| state.asked = true);
+            self.token.set_spilled(Phase::Cancelled, message);
+        }
+    }
+
+    /// Changes its state.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut WaitState)) {
+        let head = self.token.task.head();
+        if head.wait_serial.get() == self.token.serial {
+            let mut state = head.wait_state.get();
+            change(&mut state);
+            head.wait_state.set(state);
+        } else if let Some(extra) = head.extra.get() {
+            let mut spilled = extra.spilled.borrow_mut();
+            if let Some(wait) = spilled.iter_mut().find(|wait| wait.serial == self.token.serial) {
+                change(&mut wait.state);
+            }
+        }
+    }
+}
+
+/// The await points of a task that lie inside a scope, or all of them; in the order in which they were registered.
+pub(crate) fn covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<Covered> {
+    let head = task.head();
+    let inside = |at: Option<&Rc<ScopeNode>>| scope.is_none_or(|scope| ScopeNode::is_inside(at, scope));
+    let mut found = Vec::new();
+    if head.wait_state.get().phase != Phase::Vacant {
+        let at = head.wait_scope.take();
+        if inside(at.as_ref()) {
+            let target = head.wait_target.take();
+            head.wait_target.set(target.clone());
+            let token = Token { task: task.clone(), serial: head.wait_serial.get() };
+            found.push(Covered { token, state: head.wait_state.get(), target });
+        }
+        head.wait_scope.set(at);
+    }
+    if let Some(extra) = head.extra.get() {
+        for wait in extra.spilled.borrow().iter().filter(|wait| inside(wait.scope.as_ref())) {
+            let token = Token { task: task.clone(), serial: wait.serial };
+            found.push(Covered { token, state: wait.state, target: wait.target.clone() });
+        }
+    }
+    found
+}
+
+/// Whether an await point lies inside a scope, or the task has one at all.
+pub(crate) fn any_covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> bool {
+    !covered(task, scope).is_empty()
+}
+
+/// Withdraws whatever a finished task left registered: await points that were leaked.
+pub(crate) fn withdraw_all(task: &RawTask) {
+    let head = task.head();
+    if head.wait_state.get().phase != Phase::Vacant {
+        let token = Token { task: task.clone(), serial: head.wait_serial.get() };
+        let gone = token.withdraw();
+        if let Some(target) = &gone.target {
+            target.remove_wake(&token);
+        }
+    }
+    if let Some(extra) = head.extra.get() {
+        let left = std::mem::take(&mut *extra.spilled.borrow_mut());
+        for wait in left {
+            if let Some(target) = &wait.target {
+                target.remove_wake(&Token { task: task.clone(), serial: wait.serial });
+            }
+        }
+    }
+}
+
+#[cold]
+pub(crate) fn outside() -> Error {
+    Error::fixed(
+        ErrorKind::Runtime,
+        &"awaited outside of a task: aioli's futures are polled by tasks of a running loop",
+    )
+}
+
+impl crate::task::header::TaskHead {
+    /// The scope whose body is being polled.
+    #[inline]
+    pub(crate) fn current_scope(&self) -> Option<Rc<ScopeNode>> {
+        let scope = self.scope.take()?;
+        self.scope.set(Some(Rc::clone(&scope)));
+        Some(scope)
+    }
+
+    /// Whether a request may be open that the next await point should know of.
+    #[inline]
+    pub(crate) fn is_requested(&self) -> bool {
+        self.header.has(flag::REQUESTED)
+    }
+}

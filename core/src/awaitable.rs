@@ -1,0 +1,130 @@
+//! [`Awaitable`]: what `gather`, `wait`, `shield` and `as_completed` take.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::fmt;
+use std::panic::Location;
+
+use crate::error::{Error, Result};
+use crate::future::Future;
+use crate::task::header::flag;
+use crate::task::{FutureRef, RawFuture, home};
+use crate::tasks::{self, Task};
+
+/// Something that has a result later: a coroutine, which becomes a task; a [`Task`] or [`Future`], whose value is taken; or a
+/// reference to one, whose value is cloned. asyncio's `ensure_future` accepts the same.
+pub trait Awaitable {
+    /// The type of the value.
+    type Value: 'static;
+
+    /// The future to wait for. A coroutine becomes a task of the running loop here.
+    ///
+    /// # Errors
+    /// `Runtime` if a coroutine is given and no loop runs.
+    #[track_caller]
+    fn into_child(self) -> Result<Child<Self::Value>>;
+}
+
+/// A future or task that somebody waits for, and whether its value is to be taken or cloned.
+pub struct Child<T> {
+    cell: FutureRef<T>,
+    read: fn(&FutureRef<T>) -> Result<T>,
+    created: bool,
+}
+
+impl<T> Child<T> {
+    pub(crate) fn cell(&self) -> &FutureRef<T> {
+        &self.cell
+    }
+
+    pub(crate) fn raw(&self) -> &RawFuture {
+        self.cell.raw()
+    }
+
+    /// The result of a finished one: taken or cloned.
+    pub(crate) fn read(&self) -> Result<T> {
+        (self.read)(&self.cell)
+    }
+
+    /// Whether a coroutine was given, which became a task that nobody else knows.
+    pub(crate) fn is_created(&self) -> bool {
+        self.created
+    }
+}
+
+impl<T> Clone for Child<T> {
+    fn clone(&self) -> Self {
+        Child { cell: self.cell.clone(), read: self.read, created: self.created }
+    }
+}
+
+impl<T> fmt::Debug for Child<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cell.fmt(f)
+    }
+}
+
+impl<F, T> Awaitable for F
+where
+    F: std::future::Future<Output = Result<T>> + 'static,
+    T: 'static,
+{
+    type Value = T;
+
+    #[track_caller]
+    fn into_child(self) -> Result<Child<T>> {
+        let mut given = Some(self);
+        let given = &mut given as &mut dyn Any;
+        if let Some(task) = given.downcast_mut::<Option<Task<T>>>().and_then(Option::take) {
+            return Ok(Child { cell: task.cell().clone(), read: FutureRef::take, created: false });
+        }
+        if let Some(future) = given.downcast_mut::<Option<Future<T>>>().and_then(Option::take) {
+            return Ok(Child { cell: future.cell().clone(), read: FutureRef::take, created: false });
+        }
+        let coroutine = given.downcast_mut::<Option<F>>().and_then(Option::take).expect("nothing else took it");
+        let location = Location::caller();
+        let created = home::with(|core| {
+            let task = tasks::new_task(core, location, coroutine);
+            task.raw().header().set(flag::QUIET);
+            tasks::start(core, &task, false);
+            Child { cell: task.cell().clone(), read: FutureRef::take, created: true }
+        });
+        created.ok_or_else(|| Error::runtime("no running event loop: a coroutine becomes a task inside of `run` only"))
+    }
+}
+
+impl<T: Clone + 'static> Awaitable for &Task<T> {
+    type Value = T;
+
+    fn into_child(self) -> Result<Child<T>> {
+        Ok(Child { cell: self.cell().clone(), read: FutureRef::cloned, created: false })
+    }
+}
+
+impl<T: Clone + 'static> Awaitable for &Future<T> {
+    type Value = T;
+
+    fn into_child(self) -> Result<Child<T>> {
+        Ok(Child { cell: self.cell().clone(), read: FutureRef::cloned, created: false })
+    }
+}
+
+/// A task of the running loop for a coroutine; a [`Task`] or [`Future`] as it is. asyncio's `ensure_future`.
+///
+/// # Errors
+/// `Runtime` if a coroutine is given and no loop runs.
+#[track_caller]
+pub fn ensure_future<A: Awaitable>(awaitable: A) -> Result<Future<A::Value>> {
+    let child = awaitable.into_child()?;
+    if child.is_created() {
+        child.raw().header().clear(flag::QUIET);
+    }
+    Ok(Future::from_ref(child.cell().clone()))
+}
+
+/// Each future once, in the order of the first mention.
+pub(crate) fn distinct(mut given: Vec<RawFuture>) -> Vec<RawFuture> {
+    let mut seen = HashSet::with_capacity(given.len());
+    given.retain(|raw| seen.insert(raw.address()));
+    given
+}

@@ -1,0 +1,376 @@
+//! [`Error`]: what asyncio raises, as a value.
+
+use std::any::Any;
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+/// A result whose error is aioli's [`Error`]. Every coroutine returns one.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, or that a cancellation was requested: the counterpart of Python's exceptions.
+///
+/// An `Error` is two pointers wide and cheap to clone. A cancellation without a message allocates nothing. Any
+/// `std::error::Error + Send + Sync` becomes an `Error` by `?`, and is found again with [`downcast_ref`](Self::downcast_ref).
+/// `Error` itself does not implement `std::error::Error`, since that would forbid this conversion; [`into_std`](Self::into_std)
+/// gives a type that does.
+///
+/// ```
+/// use aioli_core::{Error, ErrorKind};
+///
+/// fn parse(s: &str) -> aioli_core::Result<u8> {
+///     Ok(s.parse::<u8>()?)
+/// }
+/// let error = parse("many").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Other);
+/// assert!(error.downcast_ref::<std::num::ParseIntError>().is_some());
+/// assert!(Error::cancelled(Some("shutting down")).is_cancelled());
+/// ```
+#[derive(Clone)]
+pub struct Error(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Cancelled(Message),
+    Static(ErrorKind, &'static &'static str),
+    Boxed(Arc<Inner>),
+}
+
+struct Inner {
+    kind: ErrorKind,
+    detail: Detail,
+}
+
+enum Detail {
+    Text(String),
+    Io(io::Error),
+    Std(Box<dyn StdError + Send + Sync>),
+    Panic(Option<String>, Mutex<Option<Box<dyn Any + Send>>>),
+    Group(String, Vec<Error>),
+    IncompleteRead { partial: Bytes, expected: Option<usize> },
+    LimitOverrun { message: &'static str, consumed: usize },
+}
+
+/// The optional message of a cancellation.
+pub(crate) type Message = Option<Arc<Box<str>>>;
+
+pub(crate) fn message(text: Option<&str>) -> Message {
+    text.map(|text| Arc::new(Box::from(text)))
+}
+
+/// The kinds of [`Error`], each with its counterpart in asyncio.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A cancellation was requested: `CancelledError`.
+    Cancelled,
+    /// A deadline passed: `TimeoutError`.
+    Timeout,
+    /// A future is not in the state that the call needs: `InvalidStateError`.
+    InvalidState,
+    /// `QueueEmpty`.
+    QueueEmpty,
+    /// `QueueFull`.
+    QueueFull,
+    /// `QueueShutDown`.
+    QueueShutDown,
+    /// `BrokenBarrierError`.
+    BrokenBarrier,
+    /// The stream ended before enough bytes came: `IncompleteReadError`.
+    IncompleteRead,
+    /// No separator within the reader's limit: `LimitOverrunError`.
+    LimitOverrun,
+    /// Misuse of the library: `RuntimeError`.
+    Runtime,
+    /// An argument that makes no sense: `ValueError`.
+    Value,
+    /// An error of the operating system: `OSError`.
+    Io,
+    /// The program was interrupted by Ctrl-C: `KeyboardInterrupt`.
+    Interrupted,
+    /// User code panicked.
+    Panicked,
+    /// Several errors at once: `ExceptionGroup`.
+    Group,
+    /// Any other error, made by `?` or [`Error::new`].
+    Other,
+}
+
+macro_rules! text {
+    ($text:expr) => {{
+        const TEXT: &str = $text;
+        &TEXT
+    }};
+}
+
+impl Error {
+    /// An error of the caller's own type.
+    pub fn new(error: impl StdError + Send + Sync + 'static) -> Self {
+        Error::from(error)
+    }
+
+    /// An error from a plain text, of kind [`Other`](ErrorKind::Other).
+    pub fn msg(text: impl Into<String>) -> Self {
+        Self::boxed(ErrorKind::Other, Detail::Text(text.into()))
+    }
+
+    /// An error from a boxed one, as other libraries hand them out.
+    pub fn from_boxed(error: Box<dyn StdError + Send + Sync>) -> Self {
+        match error.downcast::<io::Error>() {
+            Ok(error) => Self::boxed(ErrorKind::Io, Detail::Io(*error)),
+            Err(error) => match error.downcast::<AsStd>() {
+                Ok(error) => error.0,
+                Err(error) => Self::boxed(ErrorKind::Other, Detail::Std(error)),
+            },
+        }
+    }
+
+    /// A cancellation, as an await returns it. Returning one from a coroutine ends its task as cancelled.
+    pub fn cancelled(message: Option<&str>) -> Self {
+        Self::cancelled_with(self::message(message))
+    }
+
+    pub(crate) fn cancelled_with(message: Message) -> Self {
+        Error(Repr::Cancelled(message))
+    }
+
+    /// A deadline that passed.
+    pub fn timeout() -> Self {
+        Error(Repr::Static(ErrorKind::Timeout, text!("the deadline has passed")))
+    }
+
+    /// Misuse of the library, in words of the caller's.
+    pub fn runtime(text: impl Into<String>) -> Self {
+        Self::boxed(ErrorKind::Runtime, Detail::Text(text.into()))
+    }
+
+    /// An argument that makes no sense, in words of the caller's.
+    pub fn value(text: impl Into<String>) -> Self {
+        Self::boxed(ErrorKind::Value, Detail::Text(text.into()))
+    }
+
+    pub(crate) fn fixed(kind: ErrorKind, text: &'static &'static str) -> Self {
+        Error(Repr::Static(kind, text))
+    }
+
+    /// Several errors at once, as a task group raises them.
+    pub fn group(message: impl Into<String>, errors: Vec<Error>) -> Self {
+        Self::boxed(ErrorKind::Group, Detail::Group(message.into(), errors))
+    }
+
+    /// A stream that ended early: what came of it, and how many bytes were asked for, if a number was.
+    pub fn incomplete_read(partial: Bytes, expected: Option<usize>) -> Self {
+        Self::boxed(ErrorKind::IncompleteRead, Detail::IncompleteRead { partial, expected })
+    }
+
+    /// A separator that was not found within a reader's limit; `consumed` bytes of its buffer can be read off to go on.
+    pub fn limit_overrun(message: &'static str, consumed: usize) -> Self {
+        Self::boxed(ErrorKind::LimitOverrun, Detail::LimitOverrun { message, consumed })
+    }
+
+    /// The program was interrupted by Ctrl-C.
+    pub fn interrupted() -> Self {
+        Error(Repr::Static(ErrorKind::Interrupted, text!("interrupted (SIGINT)")))
+    }
+
+    pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Self {
+        let text = payload
+            .downcast_ref::<&'static str>()
+            .map(|text| text.to_string())
+            .or_else(|| payload.downcast_ref::<String>().cloned());
+        Self::boxed(ErrorKind::Panicked, Detail::Panic(text, Mutex::new(Some(payload))))
+    }
+
+    fn boxed(kind: ErrorKind, detail: Detail) -> Self {
+        Error(Repr::Boxed(Arc::new(Inner { kind, detail })))
+    }
+
+    /// What kind of error this is.
+    pub fn kind(&self) -> ErrorKind {
+        match &self.0 {
+            Repr::Cancelled(_) => ErrorKind::Cancelled,
+            Repr::Static(kind, _) => *kind,
+            Repr::Boxed(inner) => inner.kind,
+        }
+    }
+
+    /// Whether this is a cancellation.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.0, Repr::Cancelled(_))
+    }
+
+    /// Whether a deadline passed.
+    pub fn is_timeout(&self) -> bool {
+        self.kind() == ErrorKind::Timeout
+    }
+
+    /// The message that a cancellation was requested with, if any.
+    pub fn cancel_message(&self) -> Option<&str> {
+        match &self.0 {
+            Repr::Cancelled(message) => message.as_deref().map(|text| &**text),
+            _ => None,
+        }
+    }
+
+    /// The errors of a [`Group`](ErrorKind::Group), in the order in which they happened; empty for every other kind.
+    pub fn errors(&self) -> &[Error] {
+        match self.detail() {
+            Some(Detail::Group(_, errors)) => errors,
+            _ => &[],
+        }
+    }
+
+    /// What came of a stream before its end, for [`IncompleteRead`](ErrorKind::IncompleteRead).
+    pub fn partial(&self) -> Option<&Bytes> {
+        match self.detail() {
+            Some(Detail::IncompleteRead { partial, .. }) => Some(partial),
+            _ => None,
+        }
+    }
+
+    /// How many bytes of the buffer can be read off, for [`LimitOverrun`](ErrorKind::LimitOverrun).
+    pub fn consumed(&self) -> Option<usize> {
+        match self.detail() {
+            Some(Detail::LimitOverrun { consumed, .. }) => Some(*consumed),
+            _ => None,
+        }
+    }
+
+    /// The operating system's error, for [`Io`](ErrorKind::Io).
+    pub fn as_io(&self) -> Option<&io::Error> {
+        match self.detail() {
+            Some(Detail::Io(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The payload of a panic, for `std::panic::resume_unwind`. Only the first call of all clones gets it.
+    pub fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
+        match self.detail() {
+            Some(Detail::Panic(_, payload)) => payload.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            _ => None,
+        }
+    }
+
+    /// The error of type `E` that this one was made from.
+    pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
+        match self.detail()? {
+            Detail::Std(error) => error.downcast_ref::<E>(),
+            Detail::Io(error) => (error as &dyn StdError).downcast_ref::<E>(),
+            _ => None,
+        }
+    }
+
+    /// The same error as a `std::error::Error`.
+    pub fn into_std(self) -> impl StdError + Send + Sync + 'static {
+        AsStd(self)
+    }
+
+    /// Whether both are clones of one error. Python's `is`.
+    pub fn same(&self, other: &Error) -> bool {
+        match (&self.0, &other.0) {
+            (Repr::Boxed(a), Repr::Boxed(b)) => Arc::ptr_eq(a, b),
+            (Repr::Cancelled(a), Repr::Cancelled(b)) => a == b,
+            (Repr::Static(kind, text), Repr::Static(kind2, text2)) => kind == kind2 && text == text2,
+            _ => false,
+        }
+    }
+
+    fn detail(&self) -> Option<&Detail> {
+        match &self.0 {
+            Repr::Boxed(inner) => Some(&inner.detail),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Cancelled(None) => f.write_str("cancelled"),
+            Repr::Cancelled(Some(message)) => write!(f, "cancelled: {message}"),
+            Repr::Static(_, text) => f.write_str(text),
+            Repr::Boxed(inner) => match &inner.detail {
+                Detail::Text(text) => f.write_str(text),
+                Detail::Io(error) => error.fmt(f),
+                Detail::Std(error) => error.fmt(f),
+                Detail::Panic(Some(text), _) => write!(f, "panicked: {text}"),
+                Detail::Panic(None, _) => f.write_str("panicked"),
+                Detail::Group(message, errors) => {
+                    write!(f, "{message} ({} sub-error{})", errors.len(), if errors.len() == 1 { "" } else { "s" })?;
+                    errors.iter().try_for_each(|error| write!(f, "; {error}"))
+                }
+                Detail::IncompleteRead { partial, expected: Some(expected) } => {
+                    write!(f, "{} bytes read on a total of {expected} expected bytes", partial.len())
+                }
+                Detail::IncompleteRead { partial, expected: None } => {
+                    write!(f, "{} bytes read before the stream ended, without the separator", partial.len())
+                }
+                Detail::LimitOverrun { message, .. } => f.write_str(message),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.detail() {
+            Some(Detail::Std(error)) => error.fmt(f),
+            Some(Detail::Io(error)) => error.fmt(f),
+            _ => write!(f, "{:?}({self})", self.kind()),
+        }
+    }
+}
+
+impl<E: StdError + Send + Sync + 'static> From<E> for Error {
+    fn from(error: E) -> Self {
+        let mut error = Some(error);
+        if let Some(error) = (&mut error as &mut dyn Any).downcast_mut::<Option<io::Error>>() {
+            return Self::boxed(ErrorKind::Io, Detail::Io(error.take().expect("the error was just put here")));
+        }
+        if let Some(error) = (&mut error as &mut dyn Any).downcast_mut::<Option<AsStd>>() {
+            return error.take().expect("the error was just put here").0;
+        }
+        Self::boxed(ErrorKind::Other, Detail::Std(Box::new(error.expect("the error was just put here"))))
+    }
+}
+
+impl From<Error> for Box<dyn StdError + Send + Sync> {
+    fn from(error: Error) -> Self {
+        Box::new(AsStd(error))
+    }
+}
+
+impl From<Error> for Box<dyn StdError> {
+    fn from(error: Error) -> Self {
+        Box::new(AsStd(error))
+    }
+}
+
+/// An [`Error`] that implements `std::error::Error`.
+struct AsStd(Error);
+
+impl fmt::Display for AsStd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for AsStd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for AsStd {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self.0.detail()? {
+            Detail::Std(error) => error.source(),
+            Detail::Io(error) => error.source(),
+            _ => None,
+        }
+    }
+}

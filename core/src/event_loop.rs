@@ -1,0 +1,502 @@
+//! [`LoopCore`]: the ready queue, the turn, and the step of a task.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use aioli_timers::TimerKey;
+
+use crate::await_point;
+use crate::callback::{Call, HookRef, Remembered};
+use crate::cancel::{self, Settled};
+use crate::context::ContextMap;
+use crate::driver::{Driver, Wait};
+use crate::error::{Error, Result};
+use crate::inbox::{LoopShared, Message};
+use crate::ops::Operations;
+use crate::report::Handler;
+use crate::task::header::flag;
+use crate::task::list::TaskList;
+use crate::task::pool::Pool;
+use crate::task::{Grave, RawTask, home};
+use crate::tasks;
+use crate::time::Instant;
+use crate::timer::Timers;
+
+/// A handle: an entry of the ready queue.
+pub(crate) enum Ready {
+    Task(RawTask),
+    Call(Rc<Call>),
+    Hook(HookRef, u32),
+    /// A timer that is due. Its entry stays in the timer queue until this is run, so that it keeps its place when cancelled.
+    Timer(TimerKey),
+    /// The oldest completion that was not handed to its owner yet.
+    Completion,
+}
+
+/// While handles are ready, the driver is asked after this many of them…
+const HANDLES_PER_POLL: u32 = 64;
+/// …or after this time, for which the clock is read after every so many handles.
+const TIME_PER_POLL: Duration = Duration::from_micros(100);
+const HANDLES_PER_CLOCK: u32 = 16;
+/// A ready queue that once grew beyond this gives its memory back when it is small again.
+const KEPT_CAPACITY: usize = 1024;
+
+/// A loop.
+pub(crate) struct LoopCore {
+    pub(crate) shared: Arc<LoopShared>,
+    pub(crate) pool: Pool,
+    /// Dead cells that wait to be ended; `None` while nobody works on them.
+    pub(crate) graves: RefCell<Option<Vec<Grave>>>,
+    pub(crate) timers: Timers,
+    pub(crate) operations: Operations,
+    pub(crate) remembered: Remembered,
+    ready: RefCell<Vec<Ready>>,
+    tasks: TaskList,
+    current: Cell<Option<RawTask>>,
+    /// The address of the current task, for comparisons; 0 where none runs.
+    current_address: Cell<usize>,
+    context: Cell<Option<ContextMap>>,
+    turn: Cell<u64>,
+    /// Handles run since the driver was asked, and since the clock was read.
+    since_poll: Cell<u32>,
+    since_clock: Cell<u32>,
+    last_poll: Cell<Instant>,
+    driver: RefCell<Option<Box<dyn Driver>>>,
+    is_virtual: bool,
+    handler: RefCell<Option<Handler>>,
+    main: Cell<Option<RawTask>>,
+    interrupted: Cell<bool>,
+    running: Cell<bool>,
+    stopping: Cell<bool>,
+    closed: Cell<bool>,
+    ids: Cell<u64>,
+    /// The next task's number, and the end of those taken from the process.
+    numbers: Cell<(u64, u64)>,
+}
+
+impl LoopCore {
+    pub(crate) fn new(driver: Box<dyn Driver>) -> Rc<Self> {
+        let now = driver.now();
+        Rc::new(LoopCore {
+            shared: Arc::new(LoopShared::new(driver.kicker())),
+            pool: Pool::new(),
+            graves: RefCell::new(None),
+            timers: Timers::new(now),
+            operations: Operations::default(),
+            remembered: Remembered::default(),
+            ready: RefCell::new(Vec::new()),
+            tasks: TaskList::default(),
+            current: Cell::new(None),
+            current_address: Cell::new(0),
+            context: Cell::new(None),
+            turn: Cell::new(0),
+            since_poll: Cell::new(HANDLES_PER_POLL),
+            since_clock: Cell::new(0),
+            last_poll: Cell::new(now),
+            is_virtual: driver.is_virtual(),
+            driver: RefCell::new(Some(driver)),
+            handler: RefCell::new(None),
+            main: Cell::new(None),
+            interrupted: Cell::new(false),
+            running: Cell::new(false),
+            stopping: Cell::new(false),
+            closed: Cell::new(false),
+            ids: Cell::new(0),
+            numbers: Cell::new((0, 0)),
+        })
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.shared.id()
+    }
+
+    /// A number that this loop has not given out before.
+    pub(crate) fn next_id(&self) -> u64 {
+        let id = self.ids.get() + 1;
+        self.ids.set(id);
+        id
+    }
+
+    /// N of the next "Task-N".
+    #[inline]
+    pub(crate) fn next_task_number(&self) -> u64 {
+        let (mut next, mut end) = self.numbers.get();
+        if next == end {
+            std::ops::Range { start: next, end } = tasks::take_numbers();
+        }
+        self.numbers.set((next + 1, end));
+        next
+    }
+
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.get()
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.get()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+    }
+
+    pub(crate) fn handler(&self) -> Option<Handler> {
+        self.handler.borrow().clone()
+    }
+
+    pub(crate) fn set_handler(&self, handler: Option<Handler>) {
+        let old = self.handler.replace(handler);
+        drop(old);
+    }
+
+    /// The driver's clock; the last reading once the driver is gone.
+    pub(crate) fn now(&self) -> Instant {
+        self.driver.borrow().as_ref().map_or(self.last_poll.get(), |driver| driver.now())
+    }
+
+    /// Calls `f` with the driver.
+    pub(crate) fn with_driver<R>(&self, f: impl FnOnce(&mut dyn Driver) -> R) -> Option<R> {
+        self.driver.borrow_mut().as_mut().map(|driver| f(&mut **driver))
+    }
+
+    /// Schedules a handle. A closed loop runs none.
+    #[inline]
+    pub(crate) fn push(&self, handle: Ready) {
+        if !self.closed.get() {
+            self.ready.borrow_mut().push(handle);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn push_task(&self, task: RawTask) {
+        self.push(Ready::Task(task));
+    }
+
+    // --- tasks ---------------------------------------------------------------------------------------------------------------
+
+    #[inline]
+    pub(crate) fn current_task(&self) -> Option<RawTask> {
+        let task = self.current.take()?;
+        self.current.set(Some(task.clone()));
+        Some(task)
+    }
+
+    #[inline]
+    pub(crate) fn is_current(&self, task: &RawTask) -> bool {
+        self.current_address.get() == task.raw().address()
+    }
+
+    pub(crate) fn all_tasks(&self) -> Vec<RawTask> {
+        self.tasks.snapshot()
+    }
+
+    pub(crate) fn set_main(&self, task: Option<RawTask>) {
+        let old = self.main.replace(task);
+        drop(old);
+    }
+
+    /// Whether the program was interrupted since this was last asked.
+    pub(crate) fn take_interrupted(&self) -> bool {
+        self.interrupted.take()
+    }
+
+    /// Takes a new task into the loop, and either queues its first step or takes it at once.
+    #[inline]
+    pub(crate) fn start(&self, task: &RawTask, eager: bool) {
+        self.tasks.push(task.clone());
+        if eager && self.is_running() {
+            self.step(task);
+        } else {
+            task.wake();
+        }
+    }
+
+    fn run_task(&self, task: &RawTask) {
+        let header = task.raw().header();
+        header.clear(flag::QUEUED);
+        if !header.has(flag::DONE) {
+            self.step(task);
+        }
+    }
+
+    /// One step of a task: polls its coroutine, as the current task and in its context.
+    fn step(&self, task: &RawTask) {
+        let header = task.raw().header();
+        let outer_task = self.current.replace(Some(task.clone()));
+        let outer_address = self.current_address.replace(task.raw().address());
+        let outer_context = self.context.replace(task.take_context());
+
+        let probed = header.has(flag::PROBE);
+        let polled = if header.flags.get() & (flag::STARTED | flag::OPEN) == flag::OPEN {
+            // Cancelled before its first step: it never starts.
+            task.drop_coroutine(self);
+            Some(Poll::Ready(Err(Error::cancelled_with(task.head().cancel_message()))))
+        } else {
+            header.set(flag::STARTED);
+            task.poll(self)
+        };
+        let mut ended = match polled {
+            Some(Poll::Ready(_)) => polled.map(|polled| cancel::ending(task, polled)),
+            Some(Poll::Pending) | None => None,
+        };
+        if ended.is_none() && header.has(flag::REQUESTED) {
+            header.clear(flag::PROBE);
+            if let Settled::Abandoned = cancel::settle(task, probed) {
+                task.drop_coroutine(self);
+                ended = Some(Poll::Ready(Err(Error::cancelled_with(task.head().cancel_message()))));
+            }
+        }
+
+        task.put_context(self.context.replace(outer_context));
+        self.current_address.set(outer_address);
+        let done = self.current.replace(outer_task);
+        self.timers.settle(|| self.now());
+        if let Some(Poll::Ready(result)) = ended {
+            self.finish(task, result);
+        }
+        drop(done);
+    }
+
+    /// Ends a task whose coroutine is gone.
+    fn finish(&self, task: &RawTask, result: Result<()>) {
+        task.forget_wakers();
+        await_point::withdraw_all(task);
+        let context = task.take_context();
+        match result {
+            Ok(()) => task.raw().finish(),
+            Err(error) => {
+                let cancelled = error.is_cancelled();
+                task.raw().finish_error(error, cancelled);
+            }
+        }
+        let linked = self.tasks.remove(task);
+        drop((linked, context));
+    }
+
+    // --- contexts ------------------------------------------------------------------------------------------------------------
+
+    /// The context of what runs now.
+    pub(crate) fn context(&self) -> Option<ContextMap> {
+        let map = self.context.take();
+        self.context.set(map.clone());
+        map
+    }
+
+    pub(crate) fn replace_context(&self, map: Option<ContextMap>) -> Option<ContextMap> {
+        self.context.replace(map)
+    }
+
+    /// Calls `f`, which does not unwind, in a context.
+    pub(crate) fn in_context(&self, map: Option<ContextMap>, f: impl FnOnce()) {
+        let outer = self.context.replace(map);
+        f();
+        let inner = self.context.replace(outer);
+        drop(inner);
+    }
+
+    // --- turns ---------------------------------------------------------------------------------------------------------------
+
+    /// Runs turns until [`stop`](Self::stop).
+    pub(crate) fn run_forever(self: &Rc<Self>) -> Result<()> {
+        if self.running.get() {
+            return Err(Error::runtime("this event loop is already running"));
+        }
+        if self.closed.get() {
+            return Err(Error::runtime("the event loop is closed"));
+        }
+        let Some(_entered) = home::enter(self) else {
+            return Err(Error::runtime("cannot run the event loop while another loop is running"));
+        };
+        self.running.set(true);
+        let mut batch = Vec::new();
+        let result = loop {
+            if let Err(error) = self.gather_ready() {
+                break Err(error);
+            }
+            self.run_ready(&mut batch);
+            if self.stopping.replace(false) {
+                break Ok(());
+            }
+        };
+        self.running.set(false);
+        result
+    }
+
+    /// Makes ready what other threads sent, what completed, and what is due. Waits if nothing is ready.
+    fn gather_ready(&self) -> Result<()> {
+        if self.shared.is_pending() {
+            self.shared.drain(|message| self.receive(message));
+        }
+        let idle = self.ready.borrow().is_empty();
+        if idle || self.is_virtual || self.since_poll.get() >= HANDLES_PER_POLL {
+            return self.ask_driver(idle);
+        }
+        if self.since_clock.get() >= HANDLES_PER_CLOCK || self.timers.is_due() {
+            self.since_clock.set(0);
+            let now = self.now();
+            if now - self.last_poll.get() >= TIME_PER_POLL {
+                return self.ask_driver(false);
+            }
+            self.timers.expire(now, |key| self.push(Ready::Timer(key)));
+        }
+        Ok(())
+    }
+
+    fn ask_driver(&self, idle: bool) -> Result<()> {
+        let wait = match self.timers.next_wake() {
+            _ if !idle || self.stopping.get() || self.timers.is_due() => Wait::No,
+            Some(deadline) => Wait::Until(deadline),
+            None => Wait::Forever,
+        };
+        let now = {
+            let mut driver = self.driver.borrow_mut();
+            let Some(driver) = driver.as_mut() else { return Err(Error::runtime("the event loop is closed")) };
+            let mut arrived = self.operations.arrived();
+            let before = arrived.len();
+            driver.turn(wait, &mut arrived)?;
+            for _ in before..arrived.len() {
+                self.push(Ready::Completion);
+            }
+            driver.now()
+        };
+        self.since_poll.set(0);
+        self.since_clock.set(0);
+        self.last_poll.set(now);
+        self.timers.expire(now, |key| self.push(Ready::Timer(key)));
+        Ok(())
+    }
+
+    fn receive(&self, message: Message) {
+        match message {
+            Message::Wake(backing) => backing.arrive(),
+            Message::Call(call) => self.push(Ready::Call(call.into_call(self))),
+            Message::Interrupt => {
+                self.interrupted.set(true);
+                let main = self.main.take();
+                self.main.set(main.clone());
+                if let Some(main) = main {
+                    cancel::cancel(main.raw(), None);
+                }
+            }
+        }
+    }
+
+    /// Runs exactly the handles that are ready now. An iteration without any is no turn.
+    fn run_ready(&self, batch: &mut Vec<Ready>) {
+        std::mem::swap(batch, &mut *self.ready.borrow_mut());
+        if batch.is_empty() {
+            return;
+        }
+        self.turn.set(self.turn.get() + 1);
+        let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        self.since_poll.set(self.since_poll.get().saturating_add(count));
+        self.since_clock.set(self.since_clock.get().saturating_add(count));
+        for handle in batch.drain(..) {
+            match handle {
+                Ready::Task(task) => self.run_task(&task),
+                Ready::Call(call) => call.run(self),
+                Ready::Hook(hook, index) => self.guard("a callback panicked", || hook.run(self, index)),
+                Ready::Timer(key) => self.timers.run(self, key),
+                Ready::Completion => self.operations.hand_over(self),
+            }
+        }
+        if batch.capacity() > KEPT_CAPACITY && self.ready.borrow().len() < batch.capacity() / 8 {
+            batch.shrink_to(KEPT_CAPACITY);
+        }
+    }
+
+    // --- closing -------------------------------------------------------------------------------------------------------------
+
+    /// Drops every pending coroutine, shuts the driver down and forgets what was scheduled.
+    pub(crate) fn close(self: &Rc<Self>) -> Result<()> {
+        if self.running.get() {
+            return Err(Error::runtime("cannot close a running event loop"));
+        }
+        if self.closed.replace(true) {
+            return Ok(());
+        }
+        self.shared.close();
+        let entered = home::enter(self);
+        let handles = std::mem::take(&mut *self.ready.borrow_mut());
+        drop(handles);
+        for task in self.all_tasks() {
+            self.destroy_pending(&task);
+        }
+        self.part_remembered();
+        let timers = self.timers.drain();
+        drop(timers);
+        let driver = self.driver.borrow_mut().take();
+        if let Some(mut driver) = driver {
+            driver.shutdown(&mut self.operations.arrived());
+            self.last_poll.set(driver.now());
+            self.operations.abandon(self);
+            drop(driver);
+        }
+        self.set_main(None);
+        self.set_handler(None);
+        drop(entered);
+        Ok(())
+    }
+
+    /// Ends a task that the closing loop leaves unfinished: its coroutine is dropped as the current task, and it counts as cancelled.
+    fn destroy_pending(&self, task: &RawTask) {
+        if task.raw().is_done() {
+            return;
+        }
+        if !task.raw().header().has(flag::QUIET) {
+            self.report_destroyed(task);
+        }
+        let outer = self.current.replace(Some(task.clone()));
+        let outer_address = self.current_address.replace(task.raw().address());
+        let outer_context = self.context.replace(task.take_context());
+        task.drop_coroutine(self);
+        task.put_context(self.context.replace(outer_context));
+        self.current_address.set(outer_address);
+        let inner = self.current.replace(outer);
+        self.finish(task, Err(Error::cancelled_with(task.head().cancel_message())));
+        drop(inner);
+    }
+}
+
+impl RawTask {
+    #[inline]
+    fn take_context(&self) -> Option<ContextMap> {
+        let head = self.head();
+        if let Some(extra) = head.extra.get() {
+            if let Some(shared) = &*extra.shared_context.borrow() {
+                return shared.load();
+            }
+        }
+        head.context.take()
+    }
+
+    #[inline]
+    fn put_context(&self, map: Option<ContextMap>) {
+        let head = self.head();
+        if let Some(extra) = head.extra.get() {
+            if let Some(shared) = &*extra.shared_context.borrow() {
+                return shared.store(map);
+            }
+        }
+        head.context.set(map);
+    }
+}
+
+impl fmt::Debug for LoopCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loop")
+            .field("running", &self.running.get())
+            .field("closed", &self.closed.get())
+            .field("turn", &self.turn.get())
+            .field("tasks", &self.tasks.len())
+            .finish_non_exhaustive()
+    }
+}

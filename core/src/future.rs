@@ -1,0 +1,353 @@
+//! [`Future`]: a result that somebody will set.
+
+use std::fmt;
+use std::future::IntoFuture;
+use std::panic::Location;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use crate::await_point::{Wait, WaitPoll};
+use crate::callback::{Call, Callback, CallbackId};
+use crate::cancel;
+use crate::context;
+use crate::error::{self, Error, ErrorKind, Result};
+use crate::event_loop::LoopCore;
+use crate::task::header::flag;
+use crate::task::{FutureRef, RawFuture, home};
+
+/// A result that is not there yet: asyncio's `Future`.
+///
+/// It is pending until [`set_result`](Self::set_result), [`set_exception`](Self::set_exception) or [`cancel`](Self::cancel). Clones
+/// are handles to the same future. Awaiting a handle takes the value out of the future; awaiting a reference clones it. Whoever
+/// waits for it runs one turn after it was set, in the order in which they came.
+///
+/// Cancelling a task that waits for a future cancels the future, and so all others that wait for it: [`shield`](crate::shield)
+/// protects it.
+///
+/// A future that ends with an error which nobody retrieves is reported to the loop's exception handler when its last handle goes.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{create_task, get_running_loop};
+///
+/// let answer = get_running_loop()?.create_future::<u32>();
+/// let setter = answer.clone();
+/// create_task(async move { setter.set_result(42) });
+/// assert_eq!(answer.await?, 42);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
+pub struct Future<T> {
+    cell: FutureRef<T>,
+    join: Join,
+}
+
+impl<T> Future<T> {
+    pub(crate) fn from_ref(cell: FutureRef<T>) -> Self {
+        Future { cell, join: Join::new() }
+    }
+
+    pub(crate) fn cell(&self) -> &FutureRef<T> {
+        &self.cell
+    }
+
+    pub(crate) fn raw(&self) -> &RawFuture {
+        self.cell.raw()
+    }
+
+    /// Whether it has a result, an error, or was cancelled.
+    pub fn done(&self) -> bool {
+        self.raw().is_done()
+    }
+
+    /// Whether it was cancelled.
+    pub fn cancelled(&self) -> bool {
+        self.raw().is_cancelled()
+    }
+
+    /// Sets the result and schedules the callbacks.
+    ///
+    /// # Errors
+    /// `InvalidState` if it is done already, and the value is dropped. `Runtime` if the handle leads to a task.
+    pub fn set_result(&self, value: T) -> Result<()> {
+        self.settable()?;
+        self.cell.finish_value(value);
+        Ok(())
+    }
+
+    /// Ends it with an error and schedules the callbacks. A cancellation given here is an error like others: the future does not
+    /// count as cancelled.
+    ///
+    /// # Errors
+    /// As [`set_result`](Self::set_result).
+    pub fn set_exception(&self, error: Error) -> Result<()> {
+        self.settable()?;
+        self.raw().finish_error(error, false);
+        Ok(())
+    }
+
+    fn settable(&self) -> Result<()> {
+        let header = self.raw().header();
+        if header.has(flag::TASK) {
+            return Err(Error::fixed(ErrorKind::Runtime, &"a task sets its result itself"));
+        }
+        if header.has(flag::DONE) {
+            return Err(Error::fixed(ErrorKind::InvalidState, &"the future is done already"));
+        }
+        Ok(())
+    }
+
+    /// Cancels it, unless it is done, and schedules the callbacks. Returns whether it was pending.
+    ///
+    /// The outer future of a [`gather`](crate::gather) passes the request on to what was gathered, and ends when they have.
+    pub fn cancel(&self, message: Option<&str>) -> bool {
+        cancel::cancel(self.raw(), error::message(message))
+    }
+
+    /// The result: a clone of the value, or the error.
+    ///
+    /// # Errors
+    /// The error it ended with; Cancelled if it was cancelled; `InvalidState` if it is pending or its value was taken.
+    pub fn result(&self) -> Result<T>
+    where
+        T: Clone,
+    {
+        self.cell.cloned()
+    }
+
+    /// The result, with the value moved out.
+    ///
+    /// # Errors
+    /// As [`result`](Self::result).
+    pub fn take_result(&self) -> Result<T> {
+        self.cell.take()
+    }
+
+    /// The error it ended with, `None` if it has a result.
+    ///
+    /// # Errors
+    /// `InvalidState` if it is pending; Cancelled if it was cancelled.
+    pub fn exception(&self) -> Result<Option<Error>> {
+        exception(self.raw())
+    }
+
+    /// Has `callback` called with a handle to this future, in a turn after it is done. Callbacks run in the order in which they were
+    /// added, in the context that holds now.
+    #[track_caller]
+    pub fn add_done_callback(&self, callback: impl FnOnce(&Future<T>) + 'static) -> CallbackId
+    where
+        T: 'static,
+    {
+        add_done_callback(&self.cell, Location::caller(), move |cell| callback(&Future::from_ref(cell)))
+    }
+
+    /// Removes a callback. Returns whether it was there; once it was scheduled it is not.
+    pub fn remove_done_callback(&self, id: CallbackId) -> bool {
+        self.raw().remove_call(id)
+    }
+
+    /// Whether both are handles to one future.
+    pub fn same(&self, other: &Future<T>) -> bool {
+        self.raw() == other.raw()
+    }
+}
+
+impl<T> Clone for Future<T> {
+    fn clone(&self) -> Self {
+        Future::from_ref(self.cell.clone())
+    }
+}
+
+impl<T> fmt::Debug for Future<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cell.fmt(f)
+    }
+}
+
+impl<T> Drop for Future<T> {
+    fn drop(&mut self) {
+        self.join.detach(self.cell.raw());
+    }
+}
+
+/// Takes the value. Cancelling the task that waits cancels the future.
+impl<T> std::future::Future for Future<T> {
+    type Output = Result<T>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        let this = self.get_mut();
+        match this.join.poll(this.cell.raw(), cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(this.cell.take()),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// Clones the value.
+impl<'a, T: Clone> IntoFuture for &'a Future<T> {
+    type Output = Result<T>;
+    type IntoFuture = AwaitRef<'a, T>;
+
+    fn into_future(self) -> AwaitRef<'a, T> {
+        AwaitRef { cell: &self.cell, join: Join::new() }
+    }
+}
+
+/// The await of a reference to a [`Future`] or a [`Task`](crate::Task); it clones the value.
+pub struct AwaitRef<'a, T> {
+    cell: &'a FutureRef<T>,
+    join: Join,
+}
+
+impl<'a, T> AwaitRef<'a, T> {
+    pub(crate) fn new(cell: &'a FutureRef<T>) -> Self {
+        AwaitRef { cell, join: Join::new() }
+    }
+
+    pub(crate) fn raw(&self) -> &RawFuture {
+        self.cell.raw()
+    }
+}
+
+impl<T: Clone> std::future::Future for AwaitRef<'_, T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        let this = self.get_mut();
+        match this.join.poll(this.cell.raw(), cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(this.cell.cloned()),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<T> Drop for AwaitRef<'_, T> {
+    fn drop(&mut self) {
+        self.join.detach(self.cell.raw());
+    }
+}
+
+impl<T> fmt::Debug for AwaitRef<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AwaitRef").field(self.cell).finish()
+    }
+}
+
+/// The await point of whoever waits for a future or task.
+#[derive(Debug)]
+pub(crate) struct Join {
+    wait: Wait,
+}
+
+impl Join {
+    pub(crate) const fn new() -> Self {
+        Join { wait: Wait::new() }
+    }
+
+    /// Ready when the future is done, or with what the await returns instead of its result.
+    #[inline]
+    pub(crate) fn poll(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
+        if self.wait.is_registered() {
+            match self.wait.poll(cx) {
+                WaitPoll::Pending => return Poll::Pending,
+                WaitPoll::Cancelled(error) => return Poll::Ready(Err(error)),
+                WaitPoll::Fired if raw.is_done() => return Poll::Ready(Ok(())),
+                WaitPoll::Fired => return Poll::Ready(Err(misuse(raw).unwrap_or_else(woken_early))),
+                WaitPoll::Moved(token) => raw.remove_wake(&token),
+            }
+        }
+        if raw.is_done() {
+            return Poll::Ready(Ok(()));
+        }
+        self.start(raw, cx)
+    }
+
+    fn start(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
+        let misused = misuse(raw).is_some();
+        match self.wait.register_on(cx, (!misused).then_some(raw)) {
+            Err(error) => return Poll::Ready(Err(error)),
+            // As in asyncio the error comes one turn later.
+            Ok(token) if misused => {
+                token.fire();
+            }
+            Ok(token) => raw.add_callback(Callback::Wake(token)),
+        }
+        Poll::Pending
+    }
+
+    /// Withdraws the await point, if there is one.
+    #[inline]
+    pub(crate) fn detach(&mut self, raw: &RawFuture) {
+        if let Some(token) = self.wait.token() {
+            raw.remove_wake(token);
+            self.wait.release();
+        }
+    }
+}
+
+/// Why the current task cannot wait for a future, if it cannot.
+fn misuse(raw: &RawFuture) -> Option<Error> {
+    let foreign = home::home() != raw.core().id();
+    if foreign {
+        return Some(Error::fixed(ErrorKind::Runtime, &"the awaited future belongs to a different event loop"));
+    }
+    let itself = raw.as_task().is_some_and(|task| raw.core().is_current(task));
+    itself.then(|| Error::fixed(ErrorKind::Runtime, &"a task cannot await itself"))
+}
+
+#[cold]
+fn woken_early() -> Error {
+    Error::fixed(ErrorKind::Runtime, &"woken before the awaited future was done")
+}
+
+impl RawFuture {
+    /// The error of a cell that finished with one. This counts as retrieval.
+    ///
+    /// A cancelled task gives the error that ended it once, and from then on one with the message of the last request.
+    pub(crate) fn retrieve_error(&self) -> Option<Error> {
+        self.header().clear(flag::LOG);
+        let error = self.error()?;
+        if let Some(task) = self.as_task().filter(|_| self.is_cancelled()) {
+            if !self.header().has(flag::TOLD) {
+                self.header().set(flag::TOLD);
+                self.replace_error(Error::cancelled_with(task.head().cancel_message()));
+            }
+        }
+        Some(error)
+    }
+}
+
+pub(crate) fn exception(raw: &RawFuture) -> Result<Option<Error>> {
+    if !raw.is_done() {
+        return Err(Error::fixed(ErrorKind::InvalidState, &"the exception is not set"));
+    }
+    match raw.retrieve_error() {
+        Some(error) if raw.is_cancelled() => Err(error),
+        error => Ok(error),
+    }
+}
+
+pub(crate) fn add_done_callback<T: 'static>(
+    cell: &FutureRef<T>,
+    location: &'static Location<'static>,
+    callback: impl FnOnce(FutureRef<T>) + 'static,
+) -> CallbackId {
+    let raw = cell.raw();
+    let call = Call::new(raw.core(), context::current(), location, move |finished| {
+        if let Some(cell) = finished.and_then(|raw| FutureRef::<T>::downcast(raw)) {
+            callback(cell);
+        }
+    });
+    let id = call.callback_id();
+    raw.add_callback(Callback::Call(call));
+    id
+}
+
+/// A pending future of a loop.
+pub(crate) fn pending<T: 'static>(core: &Rc<LoopCore>) -> Future<T> {
+    Future::from_ref(FutureRef::new(core))
+}

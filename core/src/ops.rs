@@ -1,0 +1,144 @@
+//! Operations in flight: how those who build on the loop submit them and learn what came of them.
+
+use std::cell::{RefCell, RefMut};
+use std::fmt;
+use std::rc::Rc;
+
+use slab::Slab;
+
+use crate::driver::{Completion, Completions, OpId, Submit};
+use crate::error::{Error, Result};
+use crate::event_loop::LoopCore;
+use crate::op::{Op, Outcome};
+use crate::task::home;
+
+/// Whoever submitted an operation and takes its outcome.
+pub trait Owner: 'static {
+    /// One completion of an operation that was submitted with `tag`. `more`: others of the same operation follow.
+    ///
+    /// It is called as a handle of the loop, once in the turn in which the completion arrived. What it wakes runs in the next turn.
+    fn complete(&self, tag: u32, outcome: Outcome, more: bool);
+}
+
+/// What became of a submitted operation.
+#[derive(Debug)]
+pub enum Submitted {
+    /// It finished at once; its owner will not be called.
+    Done(Outcome),
+    /// It is in flight: its owner will be called.
+    InFlight(OpId),
+}
+
+struct Entry {
+    owner: Rc<dyn Owner>,
+    tag: u32,
+    generation: u32,
+}
+
+/// The operations of a loop.
+#[derive(Default)]
+pub(crate) struct Operations {
+    entries: RefCell<Slab<Entry>>,
+    arrived: RefCell<Completions>,
+    generation: std::cell::Cell<u32>,
+}
+
+impl Operations {
+    /// Completions that were not handed to their owners yet.
+    pub(crate) fn arrived(&self) -> RefMut<'_, Completions> {
+        self.arrived.borrow_mut()
+    }
+
+    /// Hands the oldest completion to its owner.
+    pub(crate) fn hand_over(&self, core: &LoopCore) {
+        let Some(Completion { id, more, outcome }) = self.arrived.borrow_mut().pop_front() else { return };
+        let mut entries = self.entries.borrow_mut();
+        let index = (id.0 & u64::from(u32::MAX)) as usize;
+        let known = entries.get(index).is_some_and(|entry| u64::from(entry.generation) == id.0 >> 32);
+        if !known {
+            debug_assert!(false, "a driver completed an operation that is not in flight");
+            return;
+        }
+        let (owner, tag) = if more {
+            (Rc::clone(&entries[index].owner), entries[index].tag)
+        } else {
+            let entry = entries.remove(index);
+            (entry.owner, entry.tag)
+        };
+        drop(entries);
+        core.guard("the owner of an operation panicked", || owner.complete(tag, outcome, more));
+    }
+
+    /// The driver is shut down: every owner gets what is still owed.
+    pub(crate) fn abandon(&self, core: &LoopCore) {
+        while !self.arrived.borrow().is_empty() {
+            self.hand_over(core);
+        }
+        let left = std::mem::take(&mut *self.entries.borrow_mut());
+        drop(left);
+    }
+
+    fn submit(&self, core: &LoopCore, op: Op, owner: &Rc<dyn Owner>, tag: u32) -> Result<Submitted> {
+        let generation = self.generation.get().wrapping_add(1);
+        self.generation.set(generation);
+        let index = self.entries.borrow_mut().insert(Entry { owner: Rc::clone(owner), tag, generation });
+        let id = OpId(u64::from(generation) << 32 | u64::try_from(index).unwrap_or(u64::MAX));
+        let submitted = core.with_driver(|driver| driver.submit(id, op));
+        if let Some(Submit::Pending) = submitted {
+            return Ok(Submitted::InFlight(id));
+        }
+        let entry = self.entries.borrow_mut().remove(index);
+        drop(entry);
+        match submitted {
+            Some(Submit::Done(outcome)) => Ok(Submitted::Done(outcome)),
+            _ => Err(Error::runtime("the event loop is closed")),
+        }
+    }
+}
+
+impl fmt::Debug for Operations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operations").field("in_flight", &self.entries.borrow().len()).finish_non_exhaustive()
+    }
+}
+
+impl crate::Loop {
+    /// Submits an operation whose completions go to `owner` with `tag`.
+    ///
+    /// # Errors
+    /// `Runtime` if the loop is closed.
+    pub fn submit(&self, op: Op, owner: &Rc<dyn Owner>, tag: u32) -> Result<Submitted> {
+        self.core().operations.submit(self.core(), op, owner, tag)
+    }
+
+    /// Submits an operation that completes at once.
+    ///
+    /// # Errors
+    /// `Runtime` if the loop is closed, or if the driver did not complete the operation at once.
+    pub fn submit_now(&self, op: Op) -> Result<Outcome> {
+        struct Nobody;
+        impl Owner for Nobody {
+            fn complete(&self, _: u32, _: Outcome, _: bool) {}
+        }
+        let owner: Rc<dyn Owner> = Rc::new(Nobody);
+        match self.submit(op, &owner, 0)? {
+            Submitted::Done(outcome) => Ok(outcome),
+            Submitted::InFlight(_) => Err(Error::runtime("the driver did not complete an immediate operation at once")),
+        }
+    }
+
+    /// Asks that an operation in flight ends soon. Its owner is called with what came of it.
+    pub fn cancel_op(&self, id: OpId) {
+        self.core().with_driver(|driver| driver.cancel(id));
+    }
+
+    /// Tries to send on a stream socket without waiting, see [`Driver::try_send`](crate::driver::Driver::try_send).
+    pub fn try_send(&self, socket: crate::op::Resource, data: &[u8]) -> Option<std::io::Result<usize>> {
+        self.core().with_driver(|driver| driver.try_send(socket, data)).flatten()
+    }
+
+    /// Whether this loop is the one that runs on the current thread.
+    pub fn is_current(&self) -> bool {
+        home::home() == self.core().id()
+    }
+}

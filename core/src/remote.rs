@@ -1,0 +1,115 @@
+//! [`RemoteLoop`]: a loop as other threads see it.
+
+use std::fmt;
+use std::panic::Location;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::callback::Call;
+use crate::context::{self, ContextMap};
+use crate::error::{Error, Result};
+use crate::event_loop::LoopCore;
+use crate::inbox::{LoopShared, Message};
+
+/// A function that another thread wants the loop to call.
+pub(crate) struct RemoteCall {
+    function: Mutex<State>,
+    context: Option<ContextMap>,
+    location: &'static Location<'static>,
+}
+
+enum State {
+    Waiting(Box<dyn FnOnce() + Send>),
+    Taken,
+    Cancelled,
+}
+
+impl RemoteCall {
+    fn take(&self, leave: State) -> State {
+        let mut state = self.function.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            State::Waiting(_) => std::mem::replace(&mut state, leave),
+            State::Taken => State::Taken,
+            State::Cancelled => State::Cancelled,
+        }
+    }
+
+    /// The handle that calls it.
+    pub(crate) fn into_call(self: Arc<Self>, core: &LoopCore) -> Rc<Call> {
+        let (context, location) = (self.context.clone(), self.location);
+        Call::new(core, context, location, move |_| {
+            if let State::Waiting(function) = self.take(State::Taken) {
+                function();
+            }
+        })
+    }
+}
+
+/// A loop as other threads see it: what can be sent to it. It may outlive the loop.
+#[derive(Clone)]
+pub struct RemoteLoop {
+    shared: Arc<LoopShared>,
+}
+
+impl RemoteLoop {
+    pub(crate) fn new(shared: Arc<LoopShared>) -> Self {
+        RemoteLoop { shared }
+    }
+
+    /// Has the loop call a function, from any thread: asyncio's `call_soon_threadsafe`. It is called in the context that holds here.
+    ///
+    /// # Errors
+    /// `Runtime` if the loop is closed. If it closes before it got to the function, the function is dropped.
+    #[track_caller]
+    pub fn call_soon_threadsafe(&self, function: impl FnOnce() + Send + 'static) -> Result<RemoteHandle> {
+        let call = Arc::new(RemoteCall {
+            function: Mutex::new(State::Waiting(Box::new(function))),
+            context: context::current(),
+            location: Location::caller(),
+        });
+        if !self.shared.send(Message::Call(Arc::clone(&call))) {
+            return Err(Error::runtime("the event loop is closed"));
+        }
+        Ok(RemoteHandle { call })
+    }
+
+    /// Whether the loop is closed.
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    /// What a handler of SIGINT calls: the main task of the loop is cancelled. Async-signal-safe.
+    pub fn interrupt(&self) {
+        self.shared.interrupt();
+    }
+}
+
+impl fmt::Debug for RemoteLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}
+
+/// A function that [`call_soon_threadsafe`](RemoteLoop::call_soon_threadsafe) scheduled.
+#[derive(Clone)]
+pub struct RemoteHandle {
+    call: Arc<RemoteCall>,
+}
+
+impl RemoteHandle {
+    /// Keeps the function from being called, unless the loop has begun to call it.
+    pub fn cancel(&self) {
+        drop(self.call.take(State::Cancelled));
+    }
+
+    /// Whether [`cancel`](Self::cancel) came before the call.
+    pub fn cancelled(&self) -> bool {
+        matches!(*self.call.function.lock().unwrap_or_else(PoisonError::into_inner), State::Cancelled)
+    }
+}
+
+impl fmt::Debug for RemoteHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteHandle").field("cancelled", &self.cancelled()).finish()
+    }
+}

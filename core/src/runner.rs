@@ -1,0 +1,195 @@
+//! [`Runner`]: a loop from its beginning to its end.
+
+use std::fmt;
+use std::future::Future;
+use std::rc::Rc;
+
+use crate::callback::{Callback, Hook, HookRef};
+use crate::cancel;
+use crate::driver::Driver;
+use crate::error::{Error, Result};
+use crate::event_loop::LoopCore;
+use crate::loop_handle::Loop;
+use crate::report::Report;
+use crate::task::{RawFuture, RawTask, home};
+
+/// A loop on a driver, which runs main coroutines one after the other and leaves in good order: asyncio's `Runner`.
+///
+/// Backends wrap it in a function `run` of their own; applications rarely need it.
+///
+/// ```
+/// use aioli_core::{Runner, create_task, sleep};
+/// use std::time::Duration;
+///
+/// let runner = Runner::new(aioli_exec_sim::SimDriver::new());
+/// assert_eq!(runner.run(async { Ok(1) }).unwrap(), 1);
+/// runner.run(async {
+///     create_task(async { sleep(Duration::from_secs(1)).await });
+///     Ok(())
+/// }).unwrap();
+/// runner.close().unwrap();
+/// ```
+pub struct Runner {
+    core: Rc<LoopCore>,
+}
+
+impl Runner {
+    /// A loop on a driver. It does not run yet.
+    pub fn new(driver: impl Driver) -> Self {
+        Runner { core: LoopCore::new(Box::new(driver)) }
+    }
+
+    /// The loop, to schedule something before it runs.
+    pub fn get_loop(&self) -> Loop {
+        Loop::from_core(Rc::clone(&self.core))
+    }
+
+    /// Runs `main` as a task, and returns its result one turn after it is done. Other tasks stay and go on in the next run.
+    ///
+    /// # Errors
+    /// What `main` returns; `Panicked` if it panicked; `Interrupted` if Ctrl-C cancelled it. `Runtime` if a loop runs on this thread
+    /// already, or the runner is closed, or the loop was stopped before `main` was done. `Io` if the backend broke.
+    #[track_caller]
+    pub fn run<F, T>(&self, main: F) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + 'static,
+        T: 'static,
+    {
+        if home::home() != 0 {
+            return Err(Error::runtime("run cannot be called from a running event loop: await the coroutine instead"));
+        }
+        if self.core.is_closed() {
+            return Err(Error::runtime("the runner is closed"));
+        }
+        let task = self.get_loop().create_task(main);
+        self.core.set_main(Some(task.raw_task().clone()));
+        let ran = self.run_until_done(task.raw());
+        self.core.set_main(None);
+        ran?;
+        let interrupted = self.core.take_interrupted();
+        match task.take_result() {
+            Err(error) if error.is_cancelled() && interrupted && task.uncancel() == 0 => Err(Error::interrupted()),
+            result => result,
+        }
+    }
+
+    /// Runs until [`Loop::stop`].
+    ///
+    /// # Errors
+    /// `Runtime` if a loop runs on this thread already, or the runner is closed. `Io` if the backend broke.
+    pub fn run_forever(&self) -> Result<()> {
+        self.core.run_forever()
+    }
+
+    fn run_until_done(&self, raw: &RawFuture) -> Result<()> {
+        let stop: HookRef = Rc::new(Box::new(Stop));
+        raw.add_callback(Callback::Hook(Rc::clone(&stop), 0));
+        let ran = self.core.run_forever();
+        raw.remove_hook(&stop);
+        ran?;
+        if !raw.is_done() {
+            return Err(Error::runtime("the event loop was stopped before the future was done"));
+        }
+        Ok(())
+    }
+
+    /// Leaves: cancels what is left and awaits it, reports what failed, shuts the thread pool down, and closes the driver.
+    ///
+    /// Each task is cancelled once and has all the time it takes. Tasks that are created meanwhile are dropped at the end.
+    ///
+    /// # Errors
+    /// `Runtime` if the loop runs. `Io` if the backend broke.
+    pub fn close(self) -> Result<()> {
+        self.leave()
+    }
+
+    fn leave(&self) -> Result<()> {
+        if self.core.is_closed() {
+            return Ok(());
+        }
+        let cancelled = self.cancel_all();
+        self.core.close()?;
+        cancelled
+    }
+
+    fn cancel_all(&self) -> Result<()> {
+        let tasks = self.core.all_tasks();
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        for task in &tasks {
+            cancel::cancel(task.raw(), None);
+        }
+        // One more task would be seen by those that count them: a hook on each counts instead.
+        let left: HookRef = Rc::new(Box::new(Countdown { left: std::cell::Cell::new(tasks.len()) }));
+        for task in &tasks {
+            task.raw().add_callback(Callback::Hook(Rc::clone(&left), 0));
+        }
+        let ran = self.core.run_forever();
+        tasks.iter().for_each(|task| self.report_failed(task));
+        ran
+    }
+
+    fn report_failed(&self, task: &RawTask) {
+        if task.raw().is_cancelled() {
+            return;
+        }
+        if let Some(error) = task.raw().retrieve_error() {
+            self.core.report(Report::new("unhandled exception during shutdown").with_error(error).with_task(task));
+        }
+    }
+}
+
+/// Dropping a runner closes it, if no loop runs on this thread.
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if let Err(error) = self.leave() {
+            self.core.report(Report::new("the event loop could not be closed").with_error(error));
+        }
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner").field("loop", &self.core).finish()
+    }
+}
+
+/// Stops the loop.
+struct Stop;
+
+impl Hook for Stop {
+    fn run(&self, core: &LoopCore, _: u32) {
+        core.stop();
+    }
+}
+
+/// Stops the loop when all have ended.
+struct Countdown {
+    left: std::cell::Cell<usize>,
+}
+
+impl Hook for Countdown {
+    fn run(&self, core: &LoopCore, _: u32) {
+        self.left.set(self.left.get() - 1);
+        if self.left.get() == 0 {
+            core.stop();
+        }
+    }
+}
+
+/// Runs `main` on a driver and leaves: asyncio's `run`.
+///
+/// # Errors
+/// As [`Runner::run`], and as [`Runner::close`] if `main` succeeded.
+#[track_caller]
+pub fn run<F, T>(driver: impl Driver, main: F) -> Result<T>
+where
+    F: Future<Output = Result<T>> + 'static,
+    T: 'static,
+{
+    let runner = Runner::new(driver);
+    let result = runner.run(main);
+    let closed = runner.close();
+    result.and_then(|value| closed.map(|()| value))
+}

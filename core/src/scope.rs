@@ -1,0 +1,252 @@
+//! Scopes: stretches of a task's code that can be cancelled on their own, as `timeout` does with its body.
+//!
+//! In CPython a timeout cancels its whole task and takes the request back on the way out. With scopes the request is the scope's: it
+//! reaches what is polled inside the scope, and siblings under a combinator do not see it. On straight-line code every scope of a
+//! task encloses the await point, and the two are the same.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::process::abort;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::await_point;
+use crate::cancel;
+use crate::error::{Error, Message, Result};
+use crate::task::header::{TaskHead, flag};
+use crate::task::{RawTask, home, waker};
+
+/// One scope of one task.
+pub(crate) struct ScopeNode {
+    task: RefCell<RawTask>,
+    parent: RefCell<Option<Rc<ScopeNode>>>,
+    /// Requests made of this scope and not taken back.
+    pub(crate) requests: Cell<u32>,
+    /// Nothing inside has returned Cancelled for the last request yet.
+    pub(crate) open: Cell<bool>,
+    pub(crate) message: Cell<Message>,
+    /// The next poll of the body is its one chance, if it holds foreign awaits alone.
+    pub(crate) probe: Cell<bool>,
+    /// Live scopes directly inside.
+    children: Cell<u32>,
+    /// What polled the body last, if not the task itself.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl ScopeNode {
+    /// Whether something in scope `at` lies inside `scope`.
+    pub(crate) fn is_inside(at: Option<&Rc<ScopeNode>>, scope: &Rc<ScopeNode>) -> bool {
+        let mut at = at.cloned();
+        while let Some(node) = at {
+            if Rc::ptr_eq(&node, scope) {
+                return true;
+            }
+            at = node.parent();
+        }
+        false
+    }
+
+    pub(crate) fn parent(&self) -> Option<Rc<ScopeNode>> {
+        self.parent.borrow().clone()
+    }
+
+    pub(crate) fn task(&self) -> RawTask {
+        self.task.borrow().clone()
+    }
+
+    /// Has the body polled soon.
+    pub(crate) fn wake(&self) {
+        let waker = self.waker.borrow().clone();
+        let task = self.task();
+        match waker {
+            Some(waker) => task.core().guard("a waker panicked", || waker.wake()),
+            None => task.wake(),
+        }
+    }
+
+    /// Adds to the number of requests.
+    pub(crate) fn count(&self, change: i32) {
+        let Some(requests) = self.requests.get().checked_add_signed(change) else { abort() };
+        self.requests.set(requests);
+        let task = self.task.borrow();
+        let total = &task.head().extra().scope_requests;
+        total.set(total.get().wrapping_add_signed(change));
+    }
+}
+
+/// The scopes around a point, innermost first.
+pub(crate) fn around(at: Option<Rc<ScopeNode>>) -> impl Iterator<Item = Rc<ScopeNode>> {
+    std::iter::successors(at, |node| node.parent())
+}
+
+/// A scope that is being used: entered at the first poll of its body, left when this is dropped at the latest.
+#[derive(Default)]
+pub(crate) struct Scope {
+    node: Option<Rc<ScopeNode>>,
+}
+
+/// What a poll of a scope's body came to.
+pub(crate) enum BodyPoll<T> {
+    Pending,
+    Ready(T),
+    /// The body holds foreign awaits alone and a request is open: it is to be dropped, and counts as cancelled.
+    Abandon,
+}
+
+impl Scope {
+    pub(crate) const fn new() -> Self {
+        Scope { node: None }
+    }
+
+    pub(crate) fn node(&self) -> Option<&Rc<ScopeNode>> {
+        self.node.as_ref()
+    }
+
+    /// Enters the scope, or follows it to the task that polls it now.
+    ///
+    /// # Errors
+    /// `Runtime` with `message` if no task runs.
+    pub(crate) fn enter(&mut self, cx: &Context<'_>, outside: &'static &'static str) -> Result<Rc<ScopeNode>> {
+        let task = home::with(|core| core.current_task())
+            .flatten()
+            .ok_or_else(|| Error::fixed(crate::error::ErrorKind::Runtime, outside))?;
+        let around = task.head().current_scope();
+        let foreign = (!waker::is_own(cx.waker(), &task)).then(|| cx.waker().clone());
+        let node = match &self.node {
+            Some(node) => {
+                if *node.task.borrow() != task {
+                    node.move_to(task, around);
+                }
+                Rc::clone(node)
+            }
+            None => {
+                if let Some(around) = &around {
+                    around.children.set(around.children.get() + 1);
+                }
+                let node = Rc::new(ScopeNode {
+                    task: RefCell::new(task),
+                    parent: RefCell::new(around),
+                    requests: Cell::new(0),
+                    open: Cell::new(false),
+                    message: Cell::new(None),
+                    probe: Cell::new(false),
+                    children: Cell::new(0),
+                    waker: RefCell::new(None),
+                });
+                self.node = Some(Rc::clone(&node));
+                node
+            }
+        };
+        let old = node.waker.replace(foreign);
+        drop(old);
+        Ok(node)
+    }
+
+    /// Polls the body inside the scope, which was entered.
+    pub(crate) fn poll_body<F: Future + ?Sized>(&self, cx: &mut Context<'_>, body: Pin<&mut F>) -> BodyPoll<F::Output> {
+        let node = self.node.as_ref().expect("a scope is entered before its body is polled");
+        let task = node.task();
+        let inside = Inside::enter(task.head(), Rc::clone(node));
+        let polled = body.poll(cx);
+        drop(inside);
+        match polled {
+            Poll::Ready(output) => BodyPoll::Ready(output),
+            Poll::Pending if task.head().is_requested() && cancel::abandons(&task, node) => BodyPoll::Abandon,
+            Poll::Pending => BodyPoll::Pending,
+        }
+    }
+
+    /// The body is dropped with a request open, which counts as delivered.
+    pub(crate) fn abandon(&self) -> Error {
+        let Some(node) = &self.node else { return Error::cancelled(None) };
+        let task = node.task();
+        cancel::consume(&task, Some(node));
+        Error::cancelled_with(task.head().cancel_message())
+    }
+
+    /// Leaves the scope after its body has ended. `requested`: a request was made of it, and one is to be taken back: its own, or
+    /// one around it if user code took that back already. Returns how many count around the scope now.
+    pub(crate) fn leave(&mut self, requested: bool) -> u32 {
+        let Some((task, parent)) = self.node.as_ref().map(|node| (node.task(), node.parent())) else { return 0 };
+        let own = self.exit();
+        if requested && own == 0 {
+            return cancel::uncancel_at(&task, parent);
+        }
+        let left = cancel::cancelling_at(&task, parent.clone());
+        if requested && left == 0 {
+            cancel::consume(&task, parent.as_ref());
+        }
+        left
+    }
+
+    /// Leaves the scope and takes its own requests back. Returns how many there were.
+    pub(crate) fn exit(&mut self) -> u32 {
+        let Some(node) = self.node.take() else { return 0 };
+        let requests = node.requests.get();
+        node.count(-requests.cast_signed());
+        node.open.set(false);
+        let parent = node.parent.take();
+        if let Some(parent) = &parent {
+            parent.children.set(parent.children.get() - 1);
+        }
+        let waker = node.waker.take();
+        drop((waker, parent));
+        requests
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        self.exit();
+    }
+}
+
+impl ScopeNode {
+    /// Another task polls the scope: it takes its count along.
+    fn move_to(&self, task: RawTask, around: Option<Rc<ScopeNode>>) {
+        let requests = self.requests.get();
+        self.count(-requests.cast_signed());
+        if let Some(around) = &around {
+            around.children.set(around.children.get() + 1);
+        }
+        let parent = self.parent.replace(around);
+        if let Some(parent) = &parent {
+            parent.children.set(parent.children.get() - 1);
+        }
+        if self.open.get() {
+            task.head().header.set(flag::REQUESTED);
+        }
+        let old = self.task.replace(task);
+        self.count(requests.cast_signed());
+        drop((old, parent));
+    }
+
+    pub(crate) fn has_children(&self) -> bool {
+        self.children.get() > 0
+    }
+
+    /// Whether an await point of aioli's lies inside.
+    pub(crate) fn has_waits(self: &Rc<Self>) -> bool {
+        await_point::any_covered(&self.task(), Some(self))
+    }
+}
+
+/// Marks a scope as the current one of its task until dropped.
+struct Inside<'a> {
+    head: &'a TaskHead,
+    outer: Option<Rc<ScopeNode>>,
+}
+
+impl<'a> Inside<'a> {
+    fn enter(head: &'a TaskHead, node: Rc<ScopeNode>) -> Self {
+        Inside { head, outer: head.scope.replace(Some(node)) }
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        let inner = self.head.scope.replace(self.outer.take());
+        drop(inner);
+    }
+}

@@ -1,0 +1,131 @@
+//! [`shield`]: protection from the cancellation of whoever waits.
+
+use std::rc::Rc;
+
+use crate::awaitable::{Awaitable, Child};
+use crate::callback::{Callback, Hook, HookRef};
+use crate::cancel;
+use crate::error::Error;
+use crate::event_loop::LoopCore;
+use crate::future::{self, Future};
+use crate::report::Report;
+use crate::task::header::flag;
+use crate::task::{FutureRef, RawFuture, home};
+
+/// A future with the result of `awaitable`, whose cancellation does not reach it: asyncio's `shield`.
+///
+/// A task that awaits the shield and is cancelled gets Cancelled, while the inner task runs on. If the inner one is cancelled itself,
+/// so is the shield. What is done already is returned as it is. If the inner one fails after its shield was cancelled, the loop's
+/// exception handler is told at once.
+///
+/// # Panics
+/// Outside of a running loop.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{create_task, shield, sleep, wait_for};
+/// use std::time::Duration;
+///
+/// let saved = create_task(async {
+///     sleep(Duration::from_secs(5)).await?;
+///     Ok("saved")
+/// });
+/// assert!(wait_for(shield(&saved), Duration::from_secs(1)).await.unwrap_err().is_timeout());
+/// assert_eq!(saved.await?, "saved");
+/// # Ok(())
+/// # }).unwrap();
+/// ```
+#[track_caller]
+pub fn shield<A: Awaitable>(awaitable: A) -> Future<A::Value> {
+    let core = home::current().expect("no running event loop: shield is called inside of `run`");
+    let outer = future::pending::<A::Value>(&core);
+    let inner = match awaitable.into_child() {
+        Ok(inner) => inner,
+        Err(error) => {
+            outer.raw().finish_error(error, false);
+            return outer;
+        }
+    };
+    inner.raw().header().clear(flag::QUIET);
+    if inner.raw().is_done() {
+        return Future::from_ref(inner.cell().clone());
+    }
+    let on_inner: HookRef = Rc::new(Box::new(InnerDone { inner: inner.clone(), outer: outer.cell().clone() }));
+    core.remember(&on_inner);
+    inner.raw().add_callback(Callback::Hook(Rc::clone(&on_inner), 0));
+    let on_outer: HookRef = Rc::new(Box::new(OuterDone { inner, on_inner }));
+    outer.raw().add_callback(Callback::Hook(on_outer, 0));
+    outer
+}
+
+/// Copies the result to the shield.
+struct InnerDone<T> {
+    inner: Child<T>,
+    outer: FutureRef<T>,
+}
+
+impl<T: 'static> Hook for InnerDone<T> {
+    fn run(&self, _: &LoopCore, _: u32) {
+        let outer = self.outer.raw();
+        if outer.is_done() {
+            return;
+        }
+        if self.inner.raw().is_cancelled() {
+            cancel::cancel(outer, None);
+            return;
+        }
+        let read = std::panic::AssertUnwindSafe(|| self.inner.read());
+        let result = std::panic::catch_unwind(read).unwrap_or_else(|panic| Err(Error::panicked(panic)));
+        match result {
+            // Reading may have cloned the value, which is user code: it may have ended the shield.
+            _ if outer.is_done() => (),
+            Ok(value) => self.outer.finish_value(value),
+            Err(error) => outer.finish_error(error, false),
+        }
+    }
+
+    fn children(&self) -> &[RawFuture] {
+        std::slice::from_ref(self.inner.raw())
+    }
+}
+
+/// The shield has ended; if it was cancelled, nobody takes the error of what it protected.
+struct OuterDone<T> {
+    inner: Child<T>,
+    on_inner: HookRef,
+}
+
+impl<T: 'static> Hook for OuterDone<T> {
+    fn run(&self, core: &LoopCore, _: u32) {
+        let inner = self.inner.raw();
+        if !inner.is_done() {
+            inner.remove_hook(&self.on_inner);
+            if !inner.header().has(flag::SHIELDED) {
+                inner.header().set(flag::SHIELDED);
+                let log: HookRef = Rc::new(Box::new(Lost { inner: inner.clone() }));
+                core.remember(&log);
+                inner.add_callback(Callback::Hook(log, 0));
+            }
+        }
+    }
+}
+
+/// Reports the error of something whose shield was cancelled.
+struct Lost {
+    inner: RawFuture,
+}
+
+impl Hook for Lost {
+    fn run(&self, core: &LoopCore, _: u32) {
+        if self.inner.is_cancelled() {
+            return;
+        }
+        if let Some(error) = self.inner.retrieve_error() {
+            core.report(Report::new("exception in shielded future").with_error(error));
+        }
+    }
+
+    fn children(&self) -> &[RawFuture] {
+        std::slice::from_ref(&self.inner)
+    }
+}

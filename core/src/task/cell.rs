@@ -1,0 +1,228 @@
+//! Blocks of memory that hold a future or a task: making, polling and ending them.
+
+use std::alloc::Layout;
+use std::any::TypeId;
+use std::cell::{Cell, OnceCell, UnsafeCell};
+use std::future::Future;
+use std::mem::{ManuallyDrop, offset_of};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+use std::sync::atomic::AtomicPtr;
+use std::task::{Context, Poll};
+
+use super::header::{FutureHead, Header, TaskHead, VTable, flag};
+use super::raw::RawFuture;
+use super::waker;
+use crate::await_point::WaitState;
+use crate::context::ContextMap;
+use crate::error::{Error, Result};
+use crate::event_loop::LoopCore;
+
+/// What a finished cell holds, as its flags tell.
+#[repr(C)]
+union Payload<F, T> {
+    coroutine: ManuallyDrop<F>,
+    value: ManuallyDrop<T>,
+    error: ManuallyDrop<Error>,
+    empty: (),
+}
+
+#[repr(C)]
+struct FutureCell<T> {
+    head: FutureHead,
+    payload: UnsafeCell<Payload<(), T>>,
+}
+
+#[repr(C)]
+struct TaskCell<F, T> {
+    head: TaskHead,
+    payload: UnsafeCell<Payload<F, T>>,
+}
+
+struct FutureType<T>(T);
+
+impl<T: 'static> FutureType<T> {
+    const VTABLE: VTable = VTable {
+        layout: Layout::new::<FutureCell<T>>(),
+        payload: offset_of!(FutureCell<T>, payload),
+        value: TypeId::of::<T>,
+        poll: |_, _| unreachable!("a plain future has no coroutine"),
+        drop_coroutine: |_| unreachable!("a plain future has no coroutine"),
+        // SAFETY: the caller says that the payload holds a value, whose type is `T`.
+        drop_value: |cell| unsafe { ptr::drop_in_place(payload(cell).cast::<T>()) },
+    };
+}
+
+struct TaskType<F, T>(F, T);
+
+impl<F: Future<Output = Result<T>>, T: 'static> TaskType<F, T> {
+    const VTABLE: VTable = VTable {
+        layout: Layout::new::<TaskCell<F, T>>(),
+        payload: offset_of!(TaskCell<F, T>, payload),
+        value: TypeId::of::<T>,
+        poll: poll::<F, T>,
+        // SAFETY: the caller says that the payload holds the coroutine, whose type is `F`; it is dropped in place, as pinning asks.
+        drop_coroutine: |cell| unsafe { ptr::drop_in_place(payload(cell).cast::<F>()) },
+        // SAFETY: the caller says that the payload holds a value, whose type is `T`.
+        drop_value: |cell| unsafe { ptr::drop_in_place(payload(cell).cast::<T>()) },
+    };
+}
+
+/// Where a cell's payload is.
+///
+/// # Safety
+/// `cell` is a live cell.
+#[inline]
+pub(super) unsafe fn payload(cell: NonNull<Header>) -> *mut u8 {
+    // SAFETY: every cell starts with a header, and its vtable tells the payload's place inside the same block.
+    unsafe { cell.as_ptr().cast::<u8>().add((*cell.as_ptr()).vtable.payload) }
+}
+
+fn header(core: &Rc<LoopCore>, vtable: &'static VTable, refs: u32, flags: u32) -> Header {
+    // SAFETY: `Rc::into_raw` never returns null.
+    let owner = unsafe { NonNull::new_unchecked(Rc::into_raw(Rc::clone(core)).cast_mut()) };
+    Header { vtable, refs: Cell::new(refs), flags: Cell::new(flags), owner, callbacks: Cell::default() }
+}
+
+/// A pending future with one reference.
+pub(super) fn new_future<T: 'static>(core: &Rc<LoopCore>) -> NonNull<Header> {
+    let cell = core.pool.alloc(Layout::new::<FutureCell<T>>()).cast::<FutureCell<T>>();
+    let vtable = const { &FutureType::<T>::VTABLE };
+    let head = FutureHead { header: header(core, vtable, 1, 0), delegate: Cell::new(None) };
+    // SAFETY: the block is fresh and has the layout of the cell.
+    unsafe { cell.write(FutureCell { head, payload: UnsafeCell::new(Payload { empty: () }) }) };
+    cell.cast()
+}
+
+/// A task that was not started, with one reference.
+#[inline]
+pub(super) fn new_task<F, T>(
+    core: &Rc<LoopCore>,
+    number: u64,
+    context: Option<ContextMap>,
+    location: &'static Location<'static>,
+    coroutine: F,
+) -> NonNull<Header>
+where
+    F: Future<Output = Result<T>> + 'static,
+    T: 'static,
+{
+    let cell = core.pool.alloc(Layout::new::<TaskCell<F, T>>()).cast::<TaskCell<F, T>>();
+    let vtable = const { &TaskType::<F, T>::VTABLE };
+    let head = TaskHead {
+        header: header(core, vtable, 1, flag::TASK | flag::COROUTINE),
+        previous: Cell::new(None),
+        next: Cell::new(None),
+        wait_target: Cell::new(None),
+        wait_scope: Cell::new(None),
+        wait_serial: Cell::new(0),
+        wait_state: Cell::new(WaitState::VACANT),
+        scope: Cell::new(None),
+        requests: Cell::new(0),
+        next_serial: Cell::new(0),
+        context: Cell::new(context),
+        extra: OnceCell::new(),
+        backing: AtomicPtr::new(ptr::null_mut()),
+        number,
+        location,
+    };
+    // SAFETY: the block is fresh and has the layout of the cell.
+    unsafe {
+        cell.write(TaskCell { head, payload: UnsafeCell::new(Payload { coroutine: ManuallyDrop::new(coroutine) }) });
+    }
+    cell.cast()
+}
+
+/// Polls a task's coroutine, see [`VTable::poll`].
+///
+/// # Safety
+/// `cell` is a live `TaskCell<F, T>` whose payload is the coroutine, and no poll of it is under way.
+unsafe fn poll<F, T>(cell: NonNull<Header>, core: &LoopCore) -> Poll<Result<(), Error>>
+where
+    F: Future<Output = Result<T>>,
+{
+    // SAFETY: a live task cell, as the caller says; the waker does not outlive this call, during which the cell lives.
+    let waker = unsafe { waker::borrowed(cell.cast::<TaskHead>()) };
+    // SAFETY: the payload is the coroutine, as the caller says. It is not moved until it is dropped in place.
+    let coroutine = unsafe { payload(cell).cast::<F>() };
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: as above; nothing else refers to the coroutine while it is polled, since RUNNING forbids a second poll.
+        unsafe { Pin::new_unchecked(&mut *coroutine) }.poll(&mut Context::from_waker(&waker))
+    }));
+    let result = match polled {
+        Ok(Poll::Pending) => return Poll::Pending,
+        Ok(Poll::Ready(result)) => result,
+        Err(panic) => Err(Error::panicked(panic)),
+    };
+    // SAFETY: the payload is the coroutine still; the flag is cleared with it.
+    unsafe { drop_coroutine(cell, core) };
+    Poll::Ready(result.map(|value| {
+        // SAFETY: the payload is empty now and has room for a `T`.
+        unsafe { payload(cell).cast::<T>().write(value) };
+        // SAFETY: a live cell.
+        unsafe { cell.as_ref() }.set(flag::VALUE);
+    }))
+}
+
+/// Drops a task's coroutine. A panic of its destructors is reported.
+///
+/// # Safety
+/// `cell` is a live task whose payload is the coroutine, which is not being polled.
+pub(super) unsafe fn drop_coroutine(cell: NonNull<Header>, core: &LoopCore) {
+    // SAFETY: a live cell.
+    let header = unsafe { cell.as_ref() };
+    header.clear(flag::COROUTINE);
+    // SAFETY: the payload is the coroutine, as the caller says, and the flag that said so is cleared: it is dropped once.
+    let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { (header.vtable.drop_coroutine)(cell) }));
+    if let Err(panic) = dropped {
+        core.report_panic("a destructor of a coroutine panicked", panic);
+    }
+}
+
+/// Ends a cell that has no references left: drops what it holds and gives its memory back.
+///
+/// # Safety
+/// `cell` has no references left, and its payload is not a coroutine that is being polled.
+pub(super) unsafe fn destroy(cell: NonNull<Header>) {
+    // SAFETY: the cell lives until its memory goes back below.
+    let header = unsafe { cell.as_ref() };
+    // SAFETY: the count that `header()` put in, taken out once; it keeps the pool alive until the end of this function.
+    let core = unsafe { Rc::from_raw(header.owner.as_ptr()) };
+    let vtable = header.vtable;
+    let flags = header.flags.get();
+    drop(header.callbacks.take());
+    if flags & flag::COROUTINE != 0 {
+        // SAFETY: the flag says that the payload is the coroutine.
+        unsafe { drop_coroutine(cell, &core) };
+    }
+    if flags & flag::VALUE != 0 {
+        // SAFETY: the flag says that the payload is a value; nobody can reach it any more.
+        let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { (vtable.drop_value)(cell) }));
+        if let Err(panic) = dropped {
+            core.report_panic("a destructor of a result panicked", panic);
+        }
+    }
+    if flags & (flag::FAILED | flag::CANCELLED) != 0 {
+        // SAFETY: the flags say that the payload is an error; it is taken out once.
+        let error = unsafe { payload(cell).cast::<Error>().read() };
+        if flags & flag::LOG != 0 {
+            // SAFETY: the head is dropped further below; the report only looks.
+            let dying = unsafe { RawFuture::uncounted(cell) };
+            core.report_never_retrieved(&dying, error);
+        }
+    }
+    if flags & flag::TASK != 0 {
+        // SAFETY: the flag says that this is a task; its head is dropped in place once.
+        unsafe {
+            waker::release(cell.cast());
+            ptr::drop_in_place(cell.cast::<TaskHead>().as_ptr());
+        }
+    } else {
+        // SAFETY: a plain future, whose head is dropped in place once.
+        unsafe { ptr::drop_in_place(cell.cast::<FutureHead>().as_ptr()) };
+    }
+    // SAFETY: the block came from this pool with this layout and holds nothing any more.
+    unsafe { core.pool.free(cell.cast(), vtable.layout) };
+}

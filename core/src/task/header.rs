@@ -1,0 +1,186 @@
+//! What every future's and every task's block of memory begins with.
+//!
+//! ```text
+//!   future:  Header | delegate                     | value or error
+//!   task:    Header | links, wait, counts, name, … | coroutine, then value or error
+//! ```
+//!
+//! The life of a task, and which function makes each step:
+//!
+//! ```text
+//!   create ──> QUEUED ──step──> running ──┬─ pending ──> suspended ──wake──> QUEUED
+//!                │                        └─ ready ───> DONE
+//!                └─(cancelled before its first step)──> DONE | CANCELLED
+//! ```
+
+use std::alloc::Layout;
+use std::any::TypeId;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::rc::Weak;
+use std::sync::atomic::AtomicPtr;
+
+use super::raw::RawFuture;
+use super::waker::Backing;
+use crate::await_point::{Spilled, WaitState};
+use crate::callback::{Callbacks, Hook};
+use crate::context::ContextMap;
+use crate::error::{Error, Message};
+use crate::event_loop::LoopCore;
+use crate::scope::ScopeNode;
+
+/// The bits of [`Header::flags`].
+pub(crate) mod flag {
+    /// Finished: with a value, unless [`FAILED`] or [`CANCELLED`] is set too.
+    pub(crate) const DONE: u32 = 1;
+    /// Finished as cancelled. The payload holds the error.
+    pub(crate) const CANCELLED: u32 = 1 << 1;
+    /// Finished with an error, which the payload holds.
+    pub(crate) const FAILED: u32 = 1 << 2;
+    /// The payload holds a value.
+    pub(crate) const VALUE: u32 = 1 << 3;
+    /// Nobody has retrieved the error yet.
+    pub(crate) const LOG: u32 = 1 << 4;
+    /// A task, not a plain future.
+    pub(crate) const TASK: u32 = 1 << 5;
+    /// In the ready queue.
+    pub(crate) const QUEUED: u32 = 1 << 6;
+    /// The first step was taken.
+    pub(crate) const STARTED: u32 = 1 << 7;
+    /// The coroutine is being polled or dropped.
+    pub(crate) const RUNNING: u32 = 1 << 8;
+    /// The payload holds the coroutine.
+    pub(crate) const COROUTINE: u32 = 1 << 9;
+    /// In the loop's list of tasks, which holds a reference.
+    pub(crate) const LINKED: u32 = 1 << 10;
+    /// Some request, of the task or of one of its scopes, may be open. A hint: the sources tell.
+    pub(crate) const REQUESTED: u32 = 1 << 11;
+    /// The task's own request is open: nothing has returned Cancelled for it yet.
+    pub(crate) const OPEN: u32 = 1 << 12;
+    /// The next step is the one chance that a foreign await gets before its coroutine is dropped.
+    pub(crate) const PROBE: u32 = 1 << 13;
+    /// The value is being cloned by user code and must stay.
+    pub(crate) const CLONING: u32 = 1 << 14;
+    /// No "destroyed pending" report for this task: its owner accounts for it.
+    pub(crate) const QUIET: u32 = 1 << 15;
+    /// The error of a cancelled task was retrieved once; from then on the request's message is reported.
+    pub(crate) const TOLD: u32 = 1 << 16;
+    /// The outer future of a gather: its delegate leads to the children.
+    pub(crate) const GATHER: u32 = 1 << 17;
+    /// A request is on its way through this task: a circle of tasks is visited once.
+    pub(crate) const VISITED: u32 = 1 << 18;
+    /// Its error is reported when it ends: a shield of it was cancelled.
+    pub(crate) const SHIELDED: u32 = 1 << 19;
+}
+
+/// What is specific to the type of a cell.
+pub(crate) struct VTable {
+    /// The whole block.
+    pub(crate) layout: Layout,
+    /// Where the payload begins.
+    pub(crate) payload: usize,
+    /// The type of the value.
+    pub(crate) value: fn() -> TypeId,
+    /// Polls the coroutine once. On `Ready(Ok)` the coroutine was dropped and the value is in the payload; on `Ready(Err)` the
+    /// coroutine was dropped and the payload is empty.
+    pub(crate) poll: unsafe fn(NonNull<Header>, &LoopCore) -> std::task::Poll<Result<(), Error>>,
+    /// Drops the coroutine in the payload.
+    pub(crate) drop_coroutine: unsafe fn(NonNull<Header>),
+    /// Drops the value in the payload.
+    pub(crate) drop_value: unsafe fn(NonNull<Header>),
+}
+
+/// What futures and tasks have in common.
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) vtable: &'static VTable,
+    pub(crate) refs: Cell<u32>,
+    pub(crate) flags: Cell<u32>,
+    /// The loop, as from `Rc::into_raw`: the block holds one count.
+    pub(crate) owner: NonNull<LoopCore>,
+    pub(crate) callbacks: Cell<Callbacks>,
+}
+
+impl Header {
+    #[inline]
+    pub(crate) fn has(&self, bits: u32) -> bool {
+        self.flags.get() & bits != 0
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, bits: u32) {
+        self.flags.set(self.flags.get() | bits);
+    }
+
+    #[inline]
+    pub(crate) fn clear(&self, bits: u32) {
+        self.flags.set(self.flags.get() & !bits);
+    }
+}
+
+/// The fixed part of a plain future.
+#[repr(C)]
+pub(crate) struct FutureHead {
+    pub(crate) header: Header,
+    /// For the outer future of a gather: the children, which its cancellation goes to.
+    pub(crate) delegate: Cell<Option<Weak<Box<dyn Hook>>>>,
+}
+
+/// The fixed part of a task.
+#[repr(C)]
+pub(crate) struct TaskHead {
+    pub(crate) header: Header,
+    /// Neighbours in the loop's list of tasks.
+    pub(crate) previous: Cell<Option<NonNull<TaskHead>>>,
+    pub(crate) next: Cell<Option<NonNull<TaskHead>>>,
+    /// The await point that the task is suspended on, if it is one of aioli's and polled with the task's own waker.
+    pub(crate) wait_target: Cell<Option<RawFuture>>,
+    pub(crate) wait_scope: Cell<Option<Rc<ScopeNode>>>,
+    pub(crate) wait_serial: Cell<u32>,
+    pub(crate) wait_state: Cell<WaitState>,
+    /// The scope whose body is being polled.
+    pub(crate) scope: Cell<Option<Rc<ScopeNode>>>,
+    /// How many cancellations were requested and not taken back.
+    pub(crate) requests: Cell<u32>,
+    /// The serial that the next wait gets.
+    pub(crate) next_serial: Cell<u32>,
+    pub(crate) context: Cell<Option<ContextMap>>,
+    pub(crate) extra: OnceCell<Box<Extra>>,
+    pub(crate) backing: AtomicPtr<Backing>,
+    /// N of "Task-N".
+    pub(crate) number: u64,
+    pub(crate) location: &'static Location<'static>,
+}
+
+/// What few tasks have.
+#[derive(Default)]
+pub(crate) struct Extra {
+    pub(crate) name: RefCell<Option<Rc<str>>>,
+    /// The message of the last request that was not passed on to what the task waits for.
+    pub(crate) cancel_message: Cell<Message>,
+    /// The message of the request that ended the inline wait.
+    pub(crate) wait_message: Cell<Message>,
+    /// Further await points: under combinators of other crates a task has several.
+    pub(crate) spilled: RefCell<Vec<Spilled>>,
+    /// Requests of the task's scopes, for those who ask from outside.
+    pub(crate) scope_requests: Cell<u32>,
+    /// Scopes whose request may be open.
+    pub(crate) open_scopes: RefCell<Vec<Rc<ScopeNode>>>,
+    /// A context that the task shares with others instead of having its own.
+    pub(crate) shared_context: RefCell<Option<crate::context::Context>>,
+}
+
+impl TaskHead {
+    pub(crate) fn extra(&self) -> &Extra {
+        self.extra.get_or_init(Default::default)
+    }
+
+    pub(crate) fn cancel_message(&self) -> Message {
+        let extra = self.extra.get()?;
+        let message = extra.cancel_message.take();
+        extra.cancel_message.set(message.clone());
+        message
+    }
+}

@@ -1,0 +1,62 @@
+//! Which loop runs on this thread, if one does.
+
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::rc::Rc;
+
+use crate::event_loop::LoopCore;
+
+thread_local! {
+    /// The number of the running loop; 0 where none runs. Numbers are never reused.
+    static HOME: Cell<u64> = const { Cell::new(0) };
+    /// The running loop; null where none runs. Valid while an [`Entered`] lives.
+    static CORE: Cell<*const LoopCore> = const { Cell::new(ptr::null()) };
+}
+
+/// The number of the loop that runs on this thread, or 0.
+#[inline]
+pub(crate) fn home() -> u64 {
+    HOME.get()
+}
+
+/// Calls `f` with the loop that runs on this thread, if one does.
+#[inline]
+pub(crate) fn with<R>(f: impl FnOnce(&Rc<LoopCore>) -> R) -> Option<R> {
+    let core = CORE.get();
+    if core.is_null() {
+        return None;
+    }
+    // SAFETY: the pointer was set by an `Entered` that still lives, from `Rc::as_ptr`: the loop it borrows outlives this call, since
+    // leaving needs control to return to the loop's caller. The count is not ours, so it is not dropped.
+    let core = ManuallyDrop::new(unsafe { Rc::from_raw(core) });
+    Some(f(&core))
+}
+
+/// The loop that runs on this thread, shared.
+pub(crate) fn current() -> Option<Rc<LoopCore>> {
+    with(Rc::clone)
+}
+
+/// Marks a loop as the running one until dropped.
+#[derive(Debug)]
+pub(crate) struct Entered<'a> {
+    _core: &'a Rc<LoopCore>,
+}
+
+/// Makes `core` the running loop of this thread; `None` if one runs already.
+pub(crate) fn enter(core: &Rc<LoopCore>) -> Option<Entered<'_>> {
+    if !CORE.get().is_null() {
+        return None;
+    }
+    HOME.set(core.id());
+    CORE.set(Rc::as_ptr(core));
+    Some(Entered { _core: core })
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        HOME.set(0);
+        CORE.set(ptr::null());
+    }
+}

@@ -1,0 +1,21 @@
+//! Cells of futures and tasks, their references and their wakers: the only home of raw pointers in this crate.
+//!
+//! Everything here is reached through safe references ([`RawFuture`], [`RawTask`], [`FutureRef`]). The rules that make them safe:
+//!
+//! - A cell stays on the thread of its loop. What crosses threads is the waker's backing alone.
+//! - The flags of a cell say what its payload is; whoever changes the payload changes the flag with it, before user code runs.
+//! - A coroutine is polled or dropped by at most one caller at a time (RUNNING).
+//! - The last reference ends the cell; cells that die in consequence are ended one after the other, not recursively.
+#![allow(unsafe_code)]
+
+mod cell;
+pub(crate) mod header;
+pub(crate) mod home;
+mod identify;
+pub(crate) mod list;
+pub(crate) mod pool;
+mod raw;
+pub(crate) mod waker;
+
+pub(crate) use identify::identify;
+pub(crate) use raw::{FutureRef, Grave, RawFuture, RawTask};

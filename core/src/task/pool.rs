@@ -1,0 +1,114 @@
+//! [`Pool`]: memory for cells, by size class.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::ptr::{self, NonNull};
+
+/// Class sizes are multiples of this; blocks are aligned to it.
+const GRAIN: usize = 16;
+/// Blocks above this come from the general allocator.
+const LARGEST: usize = 512;
+const CLASSES: usize = LARGEST / GRAIN;
+const CHUNK: usize = 32 * 1024;
+
+/// Blocks of memory for one loop. Freed blocks are kept for reuse until the pool is dropped.
+pub(crate) struct Pool {
+    free: [Cell<*mut Free>; CLASSES],
+    bump: Cell<*mut u8>,
+    left: Cell<usize>,
+    chunks: RefCell<Vec<NonNull<u8>>>,
+}
+
+/// What a free block holds: the next one of its class.
+struct Free {
+    next: *mut Free,
+}
+
+impl Pool {
+    pub(crate) fn new() -> Self {
+        Pool {
+            free: [const { Cell::new(ptr::null_mut()) }; CLASSES],
+            bump: Cell::new(ptr::null_mut()),
+            left: Cell::new(0),
+            chunks: RefCell::new(Vec::new()),
+        }
+    }
+
+    const fn pooled(layout: Layout) -> bool {
+        layout.size() <= LARGEST && layout.align() <= GRAIN && layout.size() > 0
+    }
+
+    /// Memory for `layout`, uninitialised. It goes back with [`free`](Self::free) and the same layout.
+    #[inline]
+    pub(crate) fn alloc(&self, layout: Layout) -> NonNull<u8> {
+        if !Self::pooled(layout) {
+            return Self::general(layout);
+        }
+        let class = (layout.size() - 1) / GRAIN;
+        let block = self.free[class].get();
+        match NonNull::new(block) {
+            Some(block) => {
+                // SAFETY: a block on a free list is unused, at least GRAIN bytes large, and `free` wrote a `Free` into it.
+                self.free[class].set(unsafe { (*block.as_ptr()).next });
+                block.cast()
+            }
+            None => self.carve((class + 1) * GRAIN),
+        }
+    }
+
+    /// Takes back a block.
+    ///
+    /// # Safety
+    /// `block` came from [`alloc`](Self::alloc) of this pool with this layout, and nothing uses it any more.
+    #[inline]
+    pub(crate) unsafe fn free(&self, block: NonNull<u8>, layout: Layout) {
+        if !Self::pooled(layout) {
+            // SAFETY: as the caller promises, the block came from `general` with this layout.
+            return unsafe { dealloc(block.as_ptr(), layout) };
+        }
+        let class = (layout.size() - 1) / GRAIN;
+        let block = block.cast::<Free>().as_ptr();
+        // SAFETY: the caller gives up the block, which is large enough and aligned for a `Free`.
+        unsafe { block.write(Free { next: self.free[class].get() }) };
+        self.free[class].set(block);
+    }
+
+    fn carve(&self, size: usize) -> NonNull<u8> {
+        if self.left.get() < size {
+            let chunk = Self::general(Layout::from_size_align(CHUNK, GRAIN).expect("a constant layout"));
+            self.chunks.borrow_mut().push(chunk);
+            self.bump.set(chunk.as_ptr());
+            self.left.set(CHUNK);
+        }
+        let block = self.bump.get();
+        self.left.set(self.left.get() - size);
+        // SAFETY: `size` bytes from `block` on are inside the current chunk, as `left` said.
+        unsafe {
+            self.bump.set(block.add(size));
+            NonNull::new_unchecked(block)
+        }
+    }
+
+    fn general(layout: Layout) -> NonNull<u8> {
+        debug_assert!(layout.size() > 0);
+        // SAFETY: the layout has a size above zero: cells have a header, chunks are constant.
+        NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let layout = Layout::from_size_align(CHUNK, GRAIN).expect("a constant layout");
+        for chunk in self.chunks.get_mut().drain(..) {
+            // SAFETY: chunks come from `general` with this layout, and every block's user holds the loop that owns the pool.
+            unsafe { dealloc(chunk.as_ptr(), layout) };
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("chunks", &self.chunks.borrow().len()).finish_non_exhaustive()
+    }
+}

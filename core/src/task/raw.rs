@@ -1,0 +1,433 @@
+//! Counted references to cells: [`RawFuture`] to any, [`RawTask`] to a task, [`FutureRef`] to one whose type is known.
+//!
+//! None of them can leave the thread, and every method is safe: what must hold of a cell is checked by its flags.
+
+use std::any::TypeId;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::panic::Location;
+use std::process::abort;
+use std::ptr::NonNull;
+use std::rc::{Rc, Weak};
+use std::task::Poll;
+
+use super::cell;
+use super::header::{FutureHead, Header, TaskHead, flag};
+use super::waker;
+use crate::callback::Hook;
+use crate::context::ContextMap;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event_loop::LoopCore;
+
+/// A counted reference to a future or a task.
+pub(crate) struct RawFuture {
+    cell: NonNull<Header>,
+}
+
+/// A counted reference to a task.
+#[derive(Clone)]
+#[repr(transparent)]
+pub(crate) struct RawTask {
+    raw: RawFuture,
+}
+
+/// A counted reference to a future or a task whose result is a `T`.
+pub(crate) struct FutureRef<T> {
+    raw: RawFuture,
+    /// A cell's value is never borrowed across a poll, so it does not matter to pinning.
+    result: PhantomData<fn() -> T>,
+}
+
+impl Clone for RawFuture {
+    #[inline]
+    fn clone(&self) -> Self {
+        let refs = &self.header().refs;
+        match refs.get().checked_add(1) {
+            Some(count) => refs.set(count),
+            None => abort(),
+        }
+        RawFuture { cell: self.cell }
+    }
+}
+
+impl Drop for RawFuture {
+    #[inline]
+    fn drop(&mut self) {
+        let refs = &self.header().refs;
+        let left = refs.get() - 1;
+        refs.set(left);
+        if left == 0 {
+            self.bury();
+        }
+    }
+}
+
+impl PartialEq for RawFuture {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.cell == other.cell
+    }
+}
+
+impl RawFuture {
+    #[inline]
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: this reference holds a count, so the cell lives.
+        unsafe { self.cell.as_ref() }
+    }
+
+    /// Ends the cell. Cells that die meanwhile, because this one held them, wait in the loop's list: a long chain does not recurse.
+    #[cold]
+    #[inline(never)]
+    fn bury(&self) {
+        let cell = self.cell;
+        // SAFETY: the cell lives, and with it the loop; the clone keeps the loop while the list is worked off.
+        let core = unsafe {
+            Rc::increment_strong_count(self.header().owner.as_ptr());
+            Rc::from_raw(self.header().owner.as_ptr())
+        };
+        if let Some(graves) = core.graves.borrow_mut().as_mut() {
+            return graves.push(Grave(cell));
+        }
+        *core.graves.borrow_mut() = Some(Vec::new());
+        // SAFETY: the last count is gone, so nobody else can reach the cell.
+        unsafe { cell::destroy(cell) };
+        loop {
+            let grave = core.graves.borrow_mut().as_mut().and_then(Vec::pop);
+            match grave {
+                // SAFETY: as above: the cell was put there when its last count was gone.
+                Some(Grave(cell)) => unsafe { cell::destroy(cell) },
+                None => break,
+            }
+        }
+        *core.graves.borrow_mut() = None;
+    }
+
+    /// A reference that was not counted, to a cell that is being destroyed.
+    ///
+    /// # Safety
+    /// The cell's head and error flags are still in place, and the reference is neither cloned nor dropped.
+    pub(super) unsafe fn uncounted(cell: NonNull<Header>) -> ManuallyDrop<RawFuture> {
+        ManuallyDrop::new(RawFuture { cell })
+    }
+
+    /// The loop that the cell belongs to.
+    #[inline]
+    pub(crate) fn core(&self) -> &LoopCore {
+        // SAFETY: the cell lives and holds a count of its loop.
+        unsafe { self.header().owner.as_ref() }
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        self.cell.as_ptr().addr()
+    }
+
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.header().has(flag::DONE)
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.header().has(flag::CANCELLED)
+    }
+
+    pub(crate) fn as_task(&self) -> Option<&RawTask> {
+        if !self.header().has(flag::TASK) {
+            return None;
+        }
+        // SAFETY: RawTask has one field, a RawFuture, and is transparent to it in layout; that the cell is a task was checked.
+        Some(unsafe { &*(self as *const RawFuture).cast::<RawTask>() })
+    }
+
+    /// The error of a cell that has one; a clone.
+    pub(crate) fn error(&self) -> Option<Error> {
+        if !self.header().has(flag::FAILED | flag::CANCELLED) {
+            return None;
+        }
+        // SAFETY: the flags say that the payload is an error. Cloning one runs no user code.
+        Some(unsafe { (*cell::payload(self.cell).cast::<Error>()).clone() })
+    }
+
+    /// Stores the error of a cell that finished with one.
+    ///
+    /// The payload must be empty: `debug_assert`ed by flags, and kept by the callers in this module.
+    fn put_error(&self, error: Error, state: u32) {
+        let header = self.header();
+        assert!(!header.has(flag::COROUTINE | flag::VALUE | flag::FAILED | flag::CANCELLED), "the payload is taken");
+        // SAFETY: the payload is empty, as the flags say, and has room for an error.
+        unsafe { cell::payload(self.cell).cast::<Error>().write(error) };
+        header.set(state);
+    }
+
+    /// Replaces the error of a cancelled cell.
+    pub(crate) fn replace_error(&self, error: Error) {
+        if self.header().has(flag::FAILED | flag::CANCELLED) {
+            // SAFETY: the flags say that the payload is an error. The old one is dropped after it was replaced.
+            drop(unsafe { cell::payload(self.cell).cast::<Error>().replace(error) });
+        }
+    }
+
+    /// Finishes a pending cell with an error and schedules its callbacks. The caller has seen that it is pending and, for a task,
+    /// that the coroutine is gone.
+    pub(crate) fn finish_error(&self, error: Error, cancelled: bool) {
+        self.put_error(error, if cancelled { flag::CANCELLED } else { flag::FAILED | flag::LOG });
+        self.finish();
+    }
+
+    /// Marks the cell finished and schedules its callbacks.
+    pub(crate) fn finish(&self) {
+        self.header().set(flag::DONE);
+        self.header().callbacks.take().schedule(self);
+    }
+
+    /// Sets the delegate of a gather's outer future.
+    pub(crate) fn set_delegate(&self, delegate: Weak<Box<dyn Hook>>) {
+        assert!(!self.header().has(flag::TASK));
+        self.header().set(flag::GATHER);
+        // SAFETY: not a task, so the cell begins with a FutureHead.
+        unsafe { self.cell.cast::<FutureHead>().as_ref() }.delegate.set(Some(delegate));
+    }
+
+    /// The delegate of a gather's outer future, while the gather runs.
+    pub(crate) fn delegate(&self) -> Option<Rc<Box<dyn Hook>>> {
+        if !self.header().has(flag::GATHER) {
+            return None;
+        }
+        // SAFETY: the flag is set on plain futures only, and those begin with a FutureHead.
+        let slot = &unsafe { self.cell.cast::<FutureHead>().as_ref() }.delegate;
+        let weak = slot.take()?;
+        let strong = weak.upgrade();
+        slot.set(Some(weak));
+        strong
+    }
+}
+
+impl fmt::Debug for RawFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.header().flags.get() {
+            flags if flags & flag::DONE == 0 => "pending",
+            flags if flags & flag::CANCELLED != 0 => "cancelled",
+            _ => "finished",
+        };
+        match self.as_task() {
+            Some(task) => write!(f, "<Task {state} name={:?}>", task.name()),
+            None => write!(f, "<Future {state}>"),
+        }
+    }
+}
+
+impl RawTask {
+    #[inline]
+    pub(crate) fn head(&self) -> &TaskHead {
+        // SAFETY: this reference holds a count, and a RawTask is made of tasks only, which begin with a TaskHead.
+        unsafe { self.raw.cell.cast::<TaskHead>().as_ref() }
+    }
+
+    /// A counted reference to a task that is there.
+    #[inline]
+    pub(crate) fn from_head(head: &TaskHead) -> Self {
+        let borrowed = ManuallyDrop::new(RawFuture { cell: NonNull::from(head).cast() });
+        RawTask { raw: RawFuture::clone(&borrowed) }
+    }
+
+    #[inline]
+    pub(crate) fn raw(&self) -> &RawFuture {
+        &self.raw
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &LoopCore {
+        self.raw.core()
+    }
+
+    /// Puts the task into the ready queue, unless it is there or done.
+    #[inline]
+    pub(crate) fn wake(&self) {
+        let header = self.raw.header();
+        if !header.has(flag::QUEUED | flag::DONE) {
+            header.set(flag::QUEUED);
+            self.core().push_task(self.clone());
+        }
+    }
+
+    /// Polls the coroutine once. The result is stored, but the task is not marked finished.
+    ///
+    /// `None` if there is no coroutine or it is being polled already.
+    #[inline]
+    pub(crate) fn poll(&self, core: &LoopCore) -> Option<Poll<Result<(), Error>>> {
+        let header = self.raw.header();
+        if header.flags.get() & (flag::COROUTINE | flag::RUNNING) != flag::COROUTINE {
+            return None;
+        }
+        header.set(flag::RUNNING);
+        // SAFETY: a live task whose payload is the coroutine, and RUNNING says that this is the only poll.
+        let polled = unsafe { (header.vtable.poll)(self.raw.cell, core) };
+        header.clear(flag::RUNNING);
+        Some(polled)
+    }
+
+    /// Drops the coroutine, if there is one that is not being polled.
+    pub(crate) fn drop_coroutine(&self, core: &LoopCore) {
+        let header = self.raw.header();
+        if header.flags.get() & (flag::COROUTINE | flag::RUNNING) == flag::COROUTINE {
+            header.set(flag::RUNNING);
+            // SAFETY: a live task whose payload is the coroutine; RUNNING keeps others away.
+            unsafe { cell::drop_coroutine(self.raw.cell, core) };
+            header.clear(flag::RUNNING);
+        }
+    }
+
+    /// Drops the value that `poll` stored, for a task that ends cancelled nevertheless.
+    pub(crate) fn discard_value(&self) {
+        let header = self.raw.header();
+        if header.has(flag::VALUE) && !header.has(flag::DONE) {
+            header.clear(flag::VALUE);
+            // SAFETY: the flag said that the payload is a value; it is cleared, so the value is dropped once. The task is not
+            // marked done, so nobody else reads the payload.
+            let drop = || unsafe { (header.vtable.drop_value)(self.raw.cell) };
+            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(drop)) {
+                self.core().report_panic("a destructor of a result panicked", panic);
+            }
+        }
+    }
+
+    /// Its wakers wake nobody from now on.
+    pub(crate) fn forget_wakers(&self) {
+        waker::forget(self.head());
+    }
+}
+
+impl PartialEq for RawTask {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.raw == other.raw
+    }
+}
+
+impl<T> Clone for FutureRef<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        FutureRef { raw: self.raw.clone(), result: PhantomData }
+    }
+}
+
+impl<T: 'static> FutureRef<T> {
+    /// A pending future of a loop.
+    pub(crate) fn new(core: &Rc<LoopCore>) -> Self {
+        FutureRef { raw: RawFuture { cell: cell::new_future::<T>(core) }, result: PhantomData }
+    }
+
+    /// The same reference with the type of the value, if that is `T`.
+    pub(crate) fn downcast(raw: RawFuture) -> Option<Self> {
+        let known = (raw.header().vtable.value)() == TypeId::of::<T>();
+        known.then_some(FutureRef { raw, result: PhantomData })
+    }
+
+    /// A task of a loop, not yet in its list or queue.
+    #[inline]
+    pub(crate) fn new_task<F>(
+        core: &Rc<LoopCore>,
+        number: u64,
+        context: Option<ContextMap>,
+        location: &'static Location<'static>,
+        coroutine: F,
+    ) -> Self
+    where
+        F: Future<Output = Result<T>> + 'static,
+    {
+        let cell = cell::new_task(core, number, context, location, coroutine);
+        FutureRef { raw: RawFuture { cell }, result: PhantomData }
+    }
+}
+
+impl<T> FutureRef<T> {
+    #[inline]
+    pub(crate) fn raw(&self) -> &RawFuture {
+        &self.raw
+    }
+
+    /// Finishes a pending plain future with a value. The caller has seen that it is one.
+    pub(crate) fn finish_value(&self, value: T) {
+        let header = self.raw.header();
+        let taken = flag::TASK | flag::DONE | flag::VALUE | flag::FAILED | flag::CANCELLED;
+        assert!(!header.has(taken), "the payload is taken");
+        // SAFETY: a plain future that is pending has an empty payload, with room for its value, a `T`.
+        unsafe { cell::payload(self.raw.cell).cast::<T>().write(value) };
+        header.set(flag::VALUE);
+        self.raw.finish();
+    }
+
+    /// Moves the result out of a finished cell. An error stays and is cloned.
+    #[inline]
+    pub(crate) fn take(&self) -> Result<T> {
+        let header = self.raw.header();
+        if header.flags.get() & (flag::VALUE | flag::DONE | flag::CLONING) == flag::VALUE | flag::DONE {
+            header.clear(flag::VALUE);
+            // SAFETY: the flag said that the payload is a value, a `T`; it is cleared, so the value is moved out once. No clone of
+            // it is being made.
+            return Ok(unsafe { cell::payload(self.raw.cell).cast::<T>().read() });
+        }
+        Err(self.no_value())
+    }
+
+    /// Clones the result of a finished cell.
+    pub(crate) fn cloned(&self) -> Result<T>
+    where
+        T: Clone,
+    {
+        let header = self.raw.header();
+        if header.flags.get() & (flag::VALUE | flag::DONE) != flag::VALUE | flag::DONE {
+            return Err(self.no_value());
+        }
+        let outer = header.flags.get() & flag::CLONING;
+        header.set(flag::CLONING);
+        let unmark = Unmark(self.raw.clone(), outer);
+        // SAFETY: the flags say that the payload is a value, a `T`. CLONING keeps it in place while user code clones it, and the
+        // count in `unmark` keeps the cell.
+        let value = unsafe { (*cell::payload(self.raw.cell).cast::<T>()).clone() };
+        drop(unmark);
+        Ok(value)
+    }
+
+    /// Why there is no value to be had.
+    #[cold]
+    fn no_value(&self) -> Error {
+        if !self.raw.is_done() {
+            return Error::fixed(ErrorKind::InvalidState, &"the result is not set");
+        }
+        match self.raw.retrieve_error() {
+            Some(error) => error,
+            None if self.raw.header().has(flag::VALUE) => {
+                Error::fixed(ErrorKind::InvalidState, &"the result is being cloned")
+            }
+            None => Error::fixed(ErrorKind::InvalidState, &"the result was already taken"),
+        }
+    }
+}
+
+impl<T> fmt::Debug for FutureRef<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.raw.fmt(f)
+    }
+}
+
+impl fmt::Debug for RawTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.raw.fmt(f)
+    }
+}
+
+/// Restores [`flag::CLONING`] after a clone, also when it panicked.
+struct Unmark(RawFuture, u32);
+
+impl Drop for Unmark {
+    fn drop(&mut self) {
+        let header = self.0.header();
+        header.flags.set(header.flags.get() & !flag::CLONING | self.1);
+    }
+}
+
+/// A cell without references, to be ended by whoever works off the list.
+pub(crate) struct Grave(NonNull<Header>);

@@ -1,0 +1,299 @@
+//! [`timeout`]: a deadline for a stretch of code.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use aioli_timers::TimerKey;
+use pin_project::pin_project;
+
+use crate::cancel;
+use crate::delay::{Delay, IntoDelay};
+use crate::error::{Error, ErrorKind, Result};
+use crate::scope::{BodyPoll, Scope, ScopeNode};
+use crate::task::home;
+use crate::time::Instant;
+use crate::timer::TimerTarget;
+
+/// Runs `body` with a deadline, `delay` from now: asyncio's `timeout`.
+///
+/// When it passes, what the body awaits returns Cancelled; the body may clean up with further awaits, and `timeout` returns
+/// `Timeout` when it has ended. A body that swallows the cancellation gives its own result. The body is polled in the caller's task
+/// and may borrow.
+///
+/// # Errors
+/// `Timeout` if the deadline passed; else what the body returns. `Value` if the delay is not finite. `Runtime` outside of a task.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{sleep, timeout};
+/// use std::time::Duration;
+///
+/// let mut log = Vec::new();
+/// let late = timeout(Duration::from_millis(50), async {
+///     let interrupted = sleep(Duration::from_secs(9)).await;
+///     sleep(Duration::from_millis(10)).await?; // cleanup
+///     log.push("cleaned up");
+///     interrupted
+/// });
+/// assert!(late.await.unwrap_err().is_timeout());
+/// assert_eq!(log, ["cleaned up"]);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
+pub fn timeout<F, T>(delay: impl IntoDelay, body: F) -> Timed<F::IntoFuture>
+where
+    F: IntoFuture<Output = Result<T>>,
+{
+    Timeout::after(delay).run(body)
+}
+
+/// Runs `body` with a deadline at a point on the loop's clock: asyncio's `timeout_at`.
+///
+/// # Errors
+/// As [`timeout`].
+pub fn timeout_at<F, T>(when: Instant, body: F) -> Timed<F::IntoFuture>
+where
+    F: IntoFuture<Output = Result<T>>,
+{
+    Timeout::at(Some(when)).run(body)
+}
+
+/// A deadline that can be moved while the body runs: the object that asyncio's `async with timeout()` gives.
+///
+/// Clones are the same deadline. It is armed when its body is first polled.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{Timeout, get_running_loop, sleep};
+/// use std::time::Duration;
+///
+/// let deadline = Timeout::after(Duration::from_secs(1));
+/// let inside = deadline.clone();
+/// deadline.run(async move {
+///     inside.reschedule(Some(get_running_loop()?.time() + Duration::from_secs(60)))?;
+///     sleep(Duration::from_secs(30)).await
+/// }).await?;
+/// assert!(!deadline.expired());
+/// # Ok(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Timeout {
+    state: Rc<TimeoutState>,
+}
+
+pub(crate) struct TimeoutState {
+    phase: Cell<Phase>,
+    when: Cell<Option<Instant>>,
+    invalid: Cell<bool>,
+    timer: Cell<Option<TimerKey>>,
+    scope: RefCell<Option<Rc<ScopeNode>>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Phase {
+    Created,
+    Active,
+    Expiring,
+    Expired,
+    Exited,
+}
+
+impl Timeout {
+    /// A deadline some time from now.
+    pub fn after(delay: impl IntoDelay) -> Self {
+        let delay = delay.into_delay();
+        let now = home::with(|core| core.now()).unwrap_or_default();
+        let when = match delay {
+            Delay::For(delay) => now + delay,
+            Delay::Past | Delay::Invalid => now,
+        };
+        let timeout = Self::at(Some(when));
+        timeout.state.invalid.set(delay == Delay::Invalid);
+        timeout
+    }
+
+    /// A deadline at a point on the loop's clock; `None` for none.
+    pub fn at(when: Option<Instant>) -> Self {
+        let state = TimeoutState {
+            phase: Cell::new(Phase::Created),
+            when: Cell::new(when),
+            invalid: Cell::new(false),
+            timer: Cell::new(None),
+            scope: RefCell::new(None),
+        };
+        Timeout { state: Rc::new(state) }
+    }
+
+    /// When the deadline is; `None` for never.
+    pub fn when(&self) -> Option<Instant> {
+        self.state.when.get()
+    }
+
+    /// Whether the deadline passed while the body ran.
+    pub fn expired(&self) -> bool {
+        matches!(self.state.phase.get(), Phase::Expiring | Phase::Expired)
+    }
+
+    /// Moves the deadline; `None` for never.
+    ///
+    /// # Errors
+    /// `Runtime` if the body does not run: not yet, not any more, or the deadline has passed.
+    pub fn reschedule(&self, when: Option<Instant>) -> Result<()> {
+        let text: &'static &'static str = match self.state.phase.get() {
+            Phase::Active => {
+                self.state.disarm();
+                self.state.when.set(when);
+                self.state.arm();
+                return Ok(());
+            }
+            Phase::Created => &"the timeout has not been entered",
+            Phase::Expiring => &"cannot change the state of an expiring timeout",
+            Phase::Expired => &"cannot change the state of an expired timeout",
+            Phase::Exited => &"cannot change the state of a finished timeout",
+        };
+        Err(Error::fixed(ErrorKind::Runtime, text))
+    }
+
+    /// Runs the body under this deadline, once. See [`timeout`].
+    ///
+    /// # Errors
+    /// As [`timeout`]; `Runtime` if the deadline was used before.
+    pub fn run<F, T>(&self, body: F) -> Timed<F::IntoFuture>
+    where
+        F: IntoFuture<Output = Result<T>>,
+    {
+        Timed { state: Rc::clone(&self.state), run: Run::default(), body: Some(body.into_future()) }
+    }
+}
+
+impl fmt::Debug for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout").field("phase", &self.state.phase.get()).field("when", &self.when()).finish()
+    }
+}
+
+impl TimeoutState {
+    fn disarm(&self) {
+        if let Some(key) = self.timer.take() {
+            drop(home::with(|core| core.disarm(key)));
+        }
+    }
+
+    fn arm(self: &Rc<Self>) {
+        let Some(when) = self.when.get() else { return };
+        let key = home::with(|core| {
+            let target = TimerTarget::Timeout(Rc::clone(self));
+            if when <= core.now() { core.start_now(target) } else { core.timers.start_at(when, target, || core.now()) }
+        });
+        self.timer.set(key);
+    }
+
+    /// The deadline has passed: what the body awaits is cancelled.
+    pub(crate) fn expire(&self) {
+        self.timer.set(None);
+        let scope = self.scope.borrow().clone();
+        if let (Phase::Active, Some(scope)) = (self.phase.get(), scope) {
+            self.phase.set(Phase::Expiring);
+            cancel::cancel_scope(&scope, None);
+        }
+    }
+}
+
+/// A body that runs under a deadline, see [`timeout`].
+#[pin_project(PinnedDrop)]
+#[must_use = "the body does not run unless this is awaited"]
+pub struct Timed<F> {
+    state: Rc<TimeoutState>,
+    run: Run,
+    #[pin]
+    body: Option<F>,
+}
+
+/// The scope of a body that runs.
+#[derive(Default)]
+struct Run {
+    scope: Scope,
+    /// What counted around the scope when it was entered.
+    around: u32,
+}
+
+impl<F, T> std::future::Future for Timed<F>
+where
+    F: std::future::Future<Output = Result<T>>,
+{
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        let mut this = self.project();
+        if let Err(error) = this.run.enter(this.state, cx) {
+            return Poll::Ready(Err(error));
+        }
+        let Some(body) = this.body.as_mut().as_pin_mut() else { return Poll::Pending };
+        let result = match this.run.scope.poll_body(cx, body) {
+            BodyPoll::Pending => return Poll::Pending,
+            BodyPoll::Ready(result) => result,
+            BodyPoll::Abandon => Err(this.run.scope.abandon()),
+        };
+        this.body.set(None);
+        Poll::Ready(this.run.leave(this.state, result))
+    }
+}
+
+impl Run {
+    fn enter(&mut self, state: &Rc<TimeoutState>, cx: &Context<'_>) -> Result<()> {
+        let first = self.scope.node().is_none();
+        if first && state.invalid.get() {
+            return Err(Delay::error());
+        }
+        if first && state.phase.get() != Phase::Created {
+            return Err(Error::fixed(ErrorKind::Runtime, &"the timeout has already been entered"));
+        }
+        let node = self.scope.enter(cx, &"a timeout is used inside of a task")?;
+        if first {
+            self.around = cancel::cancelling_at(&node.task(), node.parent());
+            state.scope.replace(Some(node));
+            state.phase.set(Phase::Active);
+            state.arm();
+        }
+        Ok(())
+    }
+
+    /// The body has ended: the scope takes its request back, and tells a timeout from a cancellation.
+    fn leave<T>(&mut self, state: &TimeoutState, result: Result<T>) -> Result<T> {
+        state.disarm();
+        let expiring = state.phase.get() == Phase::Expiring;
+        state.phase.set(if expiring { Phase::Expired } else { Phase::Exited });
+        let left = self.scope.leave(expiring);
+        drop(state.scope.take());
+        match result {
+            Err(error) if expiring && error.is_cancelled() && left <= self.around => Err(Error::timeout()),
+            result => result,
+        }
+    }
+}
+
+#[pin_project::pinned_drop]
+impl<F> PinnedDrop for Timed<F> {
+    fn drop(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.body.set(None);
+        if this.run.scope.node().is_some() {
+            this.state.disarm();
+            let scope = this.state.scope.take();
+            this.run.scope.exit();
+            this.state.phase.set(Phase::Exited);
+            drop(scope);
+        }
+    }
+}
+
+impl<F> fmt::Debug for Timed<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timed").field("phase", &self.state.phase.get()).field("when", &self.state.when.get()).finish()
+    }
+}

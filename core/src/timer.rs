@@ -1,0 +1,166 @@
+//! The timers of a loop: what is to happen when one is due.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use aioli_timers::{TimerKey, TimerQueue};
+
+use crate::await_point::Token;
+use crate::callback::{Call, HookRef};
+use crate::event_loop::{LoopCore, Ready};
+use crate::time::Instant;
+use crate::timeout::TimeoutState;
+
+/// What happens when a timer is due, as one handle of the loop.
+pub(crate) enum TimerTarget {
+    Wake(Token),
+    Call(Rc<Call>),
+    Hook(HookRef, u32),
+    Timeout(Rc<TimeoutState>),
+}
+
+/// How many timers may wait for their clock reading within one step.
+const UNSETTLED: usize = 64;
+
+/// The timer queue, and timers that were started in the current step.
+///
+/// A sleep counts from the end of the step that started it: the step's timers share one reading of the clock then, and one that
+/// is cancelled within its step costs none. It ends no earlier than it would have, since the clock only moves on.
+pub(crate) struct Timers {
+    queue: RefCell<TimerQueue<TimerTarget>>,
+    fresh: RefCell<Vec<(TimerKey, Duration)>>,
+    /// Some timer was armed for a time that had passed already.
+    due: Cell<bool>,
+}
+
+impl Timers {
+    pub(crate) fn new(now: Instant) -> Self {
+        Timers {
+            queue: RefCell::new(TimerQueue::new(now.as_nanos())),
+            fresh: RefCell::new(Vec::new()),
+            due: Cell::new(false),
+        }
+    }
+
+    /// Starts a timer that is due some time after the current step.
+    #[inline]
+    pub(crate) fn start(&self, delay: Duration, target: TimerTarget, now: impl FnOnce() -> Instant) -> TimerKey {
+        let key = self.queue.borrow_mut().insert(target);
+        let mut fresh = self.fresh.borrow_mut();
+        fresh.push((key, delay));
+        if fresh.len() >= UNSETTLED {
+            drop(fresh);
+            self.settle(now);
+        }
+        key
+    }
+
+    /// Arms the timers that were started in the step that ends now.
+    #[inline]
+    pub(crate) fn settle(&self, now: impl FnOnce() -> Instant) {
+        let mut fresh = self.fresh.borrow_mut();
+        if fresh.is_empty() {
+            return;
+        }
+        let mut queue = self.queue.borrow_mut();
+        fresh.retain(|(key, _)| queue.get(*key).is_some());
+        if !fresh.is_empty() {
+            let now = now();
+            for (key, delay) in fresh.drain(..) {
+                queue.arm(key, (now + delay).as_nanos());
+            }
+        }
+    }
+
+    /// Starts a timer that is due at a point in time.
+    pub(crate) fn start_at(&self, when: Instant, target: TimerTarget, now: impl Fn() -> Instant) -> TimerKey {
+        self.settle(&now);
+        let mut queue = self.queue.borrow_mut();
+        let key = queue.insert(target);
+        queue.arm(key, when.as_nanos());
+        if when <= now() {
+            self.due.set(true);
+        }
+        key
+    }
+
+    /// Makes a timer that is due now: it takes the next place in the ready queue.
+    pub(crate) fn start_due(&self, target: TimerTarget) -> TimerKey {
+        let mut queue = self.queue.borrow_mut();
+        let key = queue.insert(target);
+        queue.make_due(key);
+        key
+    }
+
+    /// Disarms a timer. One that is due keeps its place, with nothing to do. Gives back what it was for, to be dropped.
+    #[inline]
+    pub(crate) fn stop(&self, key: TimerKey) -> Option<TimerTarget> {
+        self.queue.borrow_mut().cancel(key)
+    }
+
+    /// Replaces what a timer is for.
+    pub(crate) fn retarget(&self, key: TimerKey, target: TimerTarget) -> Option<TimerTarget> {
+        self.queue.borrow_mut().get_mut(key).map(|known| std::mem::replace(known, target))
+    }
+
+    /// Whether a timer was armed for a time that had passed.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        self.due.get()
+    }
+
+    /// When the loop has to look at the timers next.
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        self.queue.borrow_mut().next_wake().map(Instant::from_nanos)
+    }
+
+    /// Reports every timer that is due, in the order of deadlines.
+    pub(crate) fn expire(&self, now: Instant, due: impl FnMut(TimerKey)) {
+        self.due.set(false);
+        self.queue.borrow_mut().expire(now.as_nanos(), due);
+    }
+
+    /// Does what a due timer is for.
+    pub(crate) fn run(&self, core: &LoopCore, key: TimerKey) {
+        let target = self.queue.borrow_mut().take(key);
+        match target {
+            None => (),
+            Some(TimerTarget::Wake(token)) => {
+                token.fire();
+            }
+            Some(TimerTarget::Call(call)) => call.run(core),
+            Some(TimerTarget::Timeout(timeout)) => timeout.expire(),
+            Some(TimerTarget::Hook(hook, index)) => core.guard("a callback panicked", || hook.run(core, index)),
+        }
+    }
+
+    /// Takes everything out, for a loop that closes.
+    pub(crate) fn drain(&self) -> Vec<TimerTarget> {
+        let mut all = Vec::new();
+        self.fresh.borrow_mut().clear();
+        self.queue.borrow_mut().drain(&mut all);
+        all
+    }
+}
+
+impl fmt::Debug for Timers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timers").field("armed", &self.queue.borrow().len()).finish_non_exhaustive()
+    }
+}
+
+impl LoopCore {
+    /// Disarms a timer, see [`Timers::stop`].
+    pub(crate) fn disarm(&self, key: TimerKey) -> Option<TimerTarget> {
+        self.timers.stop(key)
+    }
+
+    /// Schedules a timer's target for the next turn, as `call_soon` would, but so that it can be stopped.
+    pub(crate) fn start_now(&self, target: TimerTarget) -> TimerKey {
+        let key = self.timers.start_due(target);
+        self.push(Ready::Timer(key));
+        key
+    }
+}

@@ -1,0 +1,171 @@
+//! [`wait_for`]: one awaitable with a deadline.
+
+use std::fmt;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project::pin_project;
+
+use crate::await_point::{Wait, WaitPoll};
+use crate::callback::Callback;
+use crate::cancel;
+use crate::delay::{Delay, IntoDelay};
+use crate::error::{Error, Result};
+use crate::sleep::{Sleep, sleep};
+use crate::task::{RawFuture, identify};
+use crate::timeout::{Timed, Timeout};
+
+/// Waits for an awaitable, with a deadline: asyncio's `wait_for`.
+///
+/// It is awaited inline, in the caller's task, and may borrow. When the deadline passes it is cancelled, and `wait_for` returns
+/// `Timeout` once it has ended; if it swallowed the cancellation, its own result. `None` waits without a deadline.
+///
+/// With a delay of zero or less, something done gives its result; a [`Task`] or [`Future`] is cancelled; a coroutine never starts.
+///
+/// # Errors
+/// `Timeout` if the deadline passed; else what the awaitable returns. `Value` if the delay is not finite.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{sleep, wait_for};
+/// use std::time::Duration;
+///
+/// assert!(wait_for(sleep(Duration::from_secs(2)), Duration::from_secs(1)).await.unwrap_err().is_timeout());
+/// wait_for(sleep(Duration::from_secs(2)), None::<Duration>).await?;
+/// # Ok(())
+/// # }).unwrap();
+/// ```
+pub fn wait_for<A, T>(awaitable: A, delay: impl IntoTimeout) -> WaitFor<A::IntoFuture>
+where
+    A: IntoFuture<Output = Result<T>>,
+{
+    let future = awaitable.into_future();
+    let state = match delay.into_timeout() {
+        None => State::Timed(Timeout::at(None).run(future)),
+        Some(Delay::For(delay)) if !delay.is_zero() => State::Timed(Timeout::after(delay).run(future)),
+        Some(Delay::Invalid) => State::Timed(Timeout::after(Delay::Invalid).run(future)),
+        Some(Delay::Past | Delay::For(_)) => match identify::<A::IntoFuture, T>(&future) {
+            Some(raw) => State::Handle { future, raw, wait: Wait::new(), cancelled: false },
+            None => State::Coroutine { future: Some(future), turns: 0, pause: sleep(Delay::Past) },
+        },
+    };
+    WaitFor { state }
+}
+
+/// An optional delay: what `wait_for` and others take as their timeout.
+pub trait IntoTimeout {
+    /// The delay; `None` for no limit.
+    fn into_timeout(self) -> Option<Delay>;
+}
+
+impl<D: IntoDelay> IntoTimeout for D {
+    fn into_timeout(self) -> Option<Delay> {
+        Some(self.into_delay())
+    }
+}
+
+impl<D: IntoDelay> IntoTimeout for Option<D> {
+    fn into_timeout(self) -> Option<Delay> {
+        self.map(IntoDelay::into_delay)
+    }
+}
+
+/// The future of [`wait_for`].
+///
+/// Dropping it withdraws it; a task or future that it waited for runs on.
+#[pin_project(PinnedDrop)]
+#[must_use = "wait_for does nothing unless it is awaited"]
+pub struct WaitFor<F> {
+    #[pin]
+    state: State<F>,
+}
+
+#[pin_project(project = StateProjection)]
+enum State<F> {
+    Timed(#[pin] Timed<F>),
+    /// Too late for a future or task: it is cancelled and waited for.
+    Handle {
+        #[pin]
+        future: F,
+        raw: RawFuture,
+        wait: Wait,
+        cancelled: bool,
+    },
+    /// Too late for a coroutine. In asyncio it becomes a task that is cancelled before it starts, which takes three turns.
+    Coroutine {
+        #[pin]
+        future: Option<F>,
+        turns: u32,
+        #[pin]
+        pause: Sleep,
+    },
+}
+
+impl<F, T> std::future::Future for WaitFor<F>
+where
+    F: std::future::Future<Output = Result<T>>,
+{
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        match self.project().state.project() {
+            StateProjection::Timed(timed) => timed.poll(cx),
+            StateProjection::Handle { future, raw, wait, cancelled } => {
+                if !*cancelled {
+                    if raw.is_done() {
+                        return future.poll(cx);
+                    }
+                    let token = match wait.register(cx) {
+                        Ok(token) => token,
+                        Err(error) => return Poll::Ready(Err(error)),
+                    };
+                    raw.add_callback(Callback::Release(token));
+                    cancel::cancel(raw, None);
+                    *cancelled = true;
+                    return Poll::Pending;
+                }
+                match wait.is_registered().then(|| wait.poll(cx)) {
+                    Some(WaitPoll::Pending) => return Poll::Pending,
+                    Some(WaitPoll::Cancelled(error)) => return Poll::Ready(Err(error)),
+                    Some(WaitPoll::Fired | WaitPoll::Moved(_)) | None => (),
+                }
+                match future.poll(cx) {
+                    Poll::Ready(Err(error)) if error.is_cancelled() => Poll::Ready(Err(Error::timeout())),
+                    polled => polled,
+                }
+            }
+            StateProjection::Coroutine { mut future, turns, mut pause } => {
+                future.set(None);
+                loop {
+                    match pause.as_mut().poll(cx) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                        Poll::Ready(Ok(())) if *turns == 2 => return Poll::Ready(Err(Error::timeout())),
+                        Poll::Ready(Ok(())) => {
+                            *turns += 1;
+                            pause.set(sleep(Delay::Past));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[pin_project::pinned_drop]
+impl<F> PinnedDrop for WaitFor<F> {
+    fn drop(self: Pin<&mut Self>) {
+        if let StateProjection::Handle { raw, wait, .. } = self.project().state.project() {
+            if let Some(token) = wait.token() {
+                raw.remove_wake(token);
+            }
+        }
+    }
+}
+
+impl<F> fmt::Debug for WaitFor<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WaitFor")
+    }
+}

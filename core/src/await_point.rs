@@ -291,7 +291,7 @@ impl Wait {
     #[inline]
     pub fn release(&mut self) {
         if let Some(token) = self.token.take() {
-            drop(token.withdraw());
+            token.release();
         }
     }
 }
@@ -312,7 +312,20 @@ struct Gone {
 }
 
 impl Token {
+    /// Withdraws the registration, of which nothing is to be known any more.
     #[inline]
+    fn release(self) {
+        let head = self.task.head();
+        if head.wait_serial.get() == self.serial && head.wait_state.get().phase != Phase::Cancelled {
+            head.wait_state.set(WaitState::VACANT);
+            head.wait_serial.set(0);
+            drop(head.wait_target.take());
+            drop(head.wait_scope.take());
+        } else {
+            drop(self.withdraw());
+        }
+    }
+
     fn withdraw(&self) -> Gone {
         let head = self.task.head();
         if head.wait_serial.get() == self.serial {

@@ -77,3 +77,9 @@ impl IntoDelay for f64 {
         Delay::For(Duration::try_from_secs_f64(self).unwrap_or(Duration::MAX))
     }
 }
+
+/// Nanoseconds of a duration; what is longer than 584 years is as good as for ever.
+#[inline]
+pub(crate) fn saturating_nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

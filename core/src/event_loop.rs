@@ -18,10 +18,11 @@ use crate::error::{Error, Result};
 use crate::inbox::{LoopShared, Message};
 use crate::ops::Operations;
 use crate::report::Handler;
+use crate::task::current::CurrentTask;
 use crate::task::header::flag;
 use crate::task::list::TaskList;
 use crate::task::pool::Pool;
-use crate::task::{Grave, RawTask, home};
+use crate::task::{Graves, RawTask, home};
 use crate::tasks;
 use crate::time::Instant;
 use crate::timer::Timers;
@@ -49,16 +50,13 @@ const KEPT_CAPACITY: usize = 1024;
 pub(crate) struct LoopCore {
     pub(crate) shared: Arc<LoopShared>,
     pub(crate) pool: Pool,
-    /// Dead cells that wait to be ended; `None` while nobody works on them.
-    pub(crate) graves: RefCell<Option<Vec<Grave>>>,
+    pub(crate) graves: Graves,
     pub(crate) timers: Timers,
     pub(crate) operations: Operations,
     pub(crate) remembered: Remembered,
     ready: RefCell<Vec<Ready>>,
     tasks: TaskList,
-    current: Cell<Option<RawTask>>,
-    /// The address of the current task, for comparisons; 0 where none runs.
-    current_address: Cell<usize>,
+    pub(crate) current: CurrentTask,
     context: Cell<Option<ContextMap>>,
     turn: Cell<u64>,
     /// Handles run since the driver was asked, and since the clock was read.
@@ -84,14 +82,13 @@ impl LoopCore {
         Rc::new(LoopCore {
             shared: Arc::new(LoopShared::new(driver.kicker())),
             pool: Pool::new(),
-            graves: RefCell::new(None),
+            graves: Graves::default(),
             timers: Timers::new(now),
             operations: Operations::default(),
             remembered: Remembered::default(),
             ready: RefCell::new(Vec::new()),
             tasks: TaskList::default(),
-            current: Cell::new(None),
-            current_address: Cell::new(0),
+            current: CurrentTask::default(),
             context: Cell::new(None),
             turn: Cell::new(0),
             since_poll: Cell::new(HANDLES_PER_POLL),
@@ -184,14 +181,12 @@ impl LoopCore {
 
     #[inline]
     pub(crate) fn current_task(&self) -> Option<RawTask> {
-        let task = self.current.take()?;
-        self.current.set(Some(task.clone()));
-        Some(task)
+        self.current.with(RawTask::clone)
     }
 
     #[inline]
     pub(crate) fn is_current(&self, task: &RawTask) -> bool {
-        self.current_address.get() == task.raw().address()
+        self.current.is(task)
     }
 
     pub(crate) fn all_tasks(&self) -> Vec<RawTask> {
@@ -230,8 +225,7 @@ impl LoopCore {
     /// One step of a task: polls its coroutine, as the current task and in its context.
     fn step(&self, task: &RawTask) {
         let header = task.raw().header();
-        let outer_task = self.current.replace(Some(task.clone()));
-        let outer_address = self.current_address.replace(task.raw().address());
+        let running = self.current.enter(task);
         let outer_context = self.context.replace(task.take_context());
 
         let probed = header.has(flag::PROBE);
@@ -256,13 +250,11 @@ impl LoopCore {
         }
 
         task.put_context(self.context.replace(outer_context));
-        self.current_address.set(outer_address);
-        let done = self.current.replace(outer_task);
+        drop(running);
         self.timers.settle(|| self.now());
         if let Some(Poll::Ready(result)) = ended {
             self.finish(task, result);
         }
-        drop(done);
     }
 
     /// Ends a task whose coroutine is gone.
@@ -454,15 +446,12 @@ impl LoopCore {
         if !task.raw().header().has(flag::QUIET) {
             self.report_destroyed(task);
         }
-        let outer = self.current.replace(Some(task.clone()));
-        let outer_address = self.current_address.replace(task.raw().address());
+        let running = self.current.enter(task);
         let outer_context = self.context.replace(task.take_context());
         task.drop_coroutine(self);
         task.put_context(self.context.replace(outer_context));
-        self.current_address.set(outer_address);
-        let inner = self.current.replace(outer);
+        drop(running);
         self.finish(task, Err(Error::cancelled_with(task.head().cancel_message())));
-        drop(inner);
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use aioli_timers::TimerKey;
 
 use crate::await_point::{Wait, WaitPoll};
 use crate::cancel;
-use crate::delay::{Delay, IntoDelay};
-use crate::error::{Error, Result};
+use crate::delay::{Delay, IntoDelay, saturating_nanos};
+use crate::error::Result;
 use crate::task::{home, waker};
 use crate::timer::TimerTarget;
 
@@ -35,7 +34,12 @@ use crate::timer::TimerTarget;
 /// ```
 #[inline]
 pub fn sleep(delay: impl IntoDelay) -> Sleep {
-    Sleep { state: State::New(delay.into_delay()), wait: Wait::new() }
+    let state = match delay.into_delay() {
+        Delay::For(delay) => State::New(saturating_nanos(delay)),
+        Delay::Past => State::New(0),
+        Delay::Invalid => State::Invalid,
+    };
+    Sleep { state, wait: Wait::new() }
 }
 
 /// The future of [`sleep`].
@@ -46,12 +50,14 @@ pub struct Sleep {
     wait: Wait,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum State {
-    New(Delay),
-    /// A yield, in this turn.
+    /// Not polled yet; the delay in nanoseconds.
+    New(u64),
+    /// A yield, begun in this turn.
     Yielded(u64),
     Armed(TimerKey),
+    Invalid,
     Done,
 }
 
@@ -62,18 +68,19 @@ impl std::future::Future for Sleep {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
         match this.state {
-            State::New(Delay::For(delay)) if delay > Duration::ZERO => this.arm(delay, cx),
-            State::New(Delay::For(_) | Delay::Past) => this.begin_yield(cx),
-            State::New(Delay::Invalid) => Poll::Ready(Err(Delay::error())),
+            State::New(0) => this.begin_yield(cx),
             State::Yielded(turn) => this.end_yield(turn, cx),
+            State::New(delay) => this.arm(delay, cx),
             State::Armed(key) => this.check(key, cx),
+            State::Invalid => Poll::Ready(Err(Delay::error())),
             State::Done => Poll::Ready(Ok(())),
         }
     }
 }
 
 impl Sleep {
-    fn arm(&mut self, delay: Duration, cx: &Context<'_>) -> Poll<Result<()>> {
+    #[inline]
+    fn arm(&mut self, delay: u64, cx: &Context<'_>) -> Poll<Result<()>> {
         let token = match self.wait.register(cx) {
             Ok(token) => token,
             Err(error) => return Poll::Ready(Err(error)),
@@ -83,7 +90,6 @@ impl Sleep {
         Poll::Pending
     }
 
-    #[inline]
     fn check(&mut self, key: TimerKey, cx: &Context<'_>) -> Poll<Result<()>> {
         match self.wait.poll(cx) {
             WaitPoll::Pending => Poll::Pending,
@@ -114,75 +120,88 @@ impl Sleep {
         Poll::Pending
     }
 
+    #[inline]
     fn disarm(&mut self) {
-        if let State::Armed(key) = std::mem::replace(&mut self.state, State::Done) {
+        if let State::Armed(key) = self.state {
+            self.state = State::Done;
             drop(home::with(|core| core.disarm(key)));
         }
     }
 
     /// A yield leaves no trace but its task's place in the queue, and ends by itself when a later turn polls it. Only where a request
-    /// is open does it register, to be found. Under a combinator it is a timer that is due at once.
+    /// is open does it register, to be found; and under a combinator, where it is a timer that is due at once.
     #[inline]
     fn begin_yield(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
-        let begun = home::with(|core| {
-            let task = core.current_task()?;
-            let own = waker::is_own(cx.waker(), &task);
-            let registered = !own || task.head().is_requested();
-            if own {
-                task.wake();
+        let plain = home::with_task(|core, task| {
+            if task.head().is_requested() || !waker::is_own(cx.waker(), task) {
+                return None;
             }
-            Some((core.turn(), own, registered))
+            task.wake();
+            Some(core.turn())
         });
-        match begun.flatten() {
-            Some((turn, true, false)) => self.state = State::Yielded(turn),
-            Some((turn, own, _)) => match self.wait.register(cx) {
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok(_) if own => self.state = State::Yielded(turn),
-                Ok(token) => {
-                    let key = home::with(|core| core.start_now(TimerTarget::Wake(token)));
-                    self.state = key.map_or(State::Done, State::Armed);
-                }
-            },
-            None => return Poll::Ready(Err(crate::await_point::outside())),
+        match plain.flatten() {
+            Some(turn) => {
+                self.state = State::Yielded(turn);
+                Poll::Pending
+            }
+            None => self.begin_registered(cx),
         }
+    }
+
+    #[cold]
+    fn begin_registered(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
+        let token = match self.wait.register(cx) {
+            Ok(token) => token,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        let state = home::with_task(|core, task| {
+            if waker::is_own(cx.waker(), task) {
+                task.wake();
+                State::Yielded(core.turn())
+            } else {
+                State::Armed(core.start_now(TimerTarget::Wake(token)))
+            }
+        });
+        self.state = state.unwrap_or(State::Done);
         Poll::Pending
     }
 
     #[inline]
     fn end_yield(&mut self, turn: u64, cx: &Context<'_>) -> Poll<Result<()>> {
-        if self.wait.is_registered() {
-            return self.end_registered(turn, cx);
+        let plain = home::with_task(|core, task| core.turn() != turn && !task.head().is_requested()).unwrap_or(false);
+        if plain && !self.wait.is_registered() {
+            self.state = State::Done;
+            return Poll::Ready(Ok(()));
         }
-        let ended = home::with(|core| {
-            let later = core.turn() != turn;
-            let open = later.then(|| core.current_task().filter(|task| task.head().is_requested())).flatten();
-            later.then(|| open.and_then(|task| cancel::take_open(&task)))
-        });
-        self.yielded(ended.flatten(), cx)
+        self.end_requested(turn, cx)
     }
 
     #[cold]
-    fn end_registered(&mut self, turn: u64, cx: &Context<'_>) -> Poll<Result<()>> {
-        let ended = match self.wait.poll(cx) {
-            WaitPoll::Cancelled(error) => Some(Some(error)),
-            _ => home::with(|core| (core.turn() != turn).then_some(None)).flatten(),
+    fn end_requested(&mut self, turn: u64, cx: &Context<'_>) -> Poll<Result<()>> {
+        let later = home::with(|core| core.turn() != turn).unwrap_or(true);
+        let cancelled = if self.wait.is_registered() {
+            match self.wait.poll(cx) {
+                WaitPoll::Cancelled(error) => Some(error),
+                _ => None,
+            }
+        } else if later {
+            home::with_task(|_, task| cancel::take_open(task)).flatten()
+        } else {
+            None
         };
-        self.yielded(ended, cx)
-    }
-
-    fn yielded(&mut self, ended: Option<Option<Error>>, cx: &Context<'_>) -> Poll<Result<()>> {
-        let Some(error) = ended else {
+        if cancelled.is_none() && !later {
             // Polled again in the same turn: whoever polls has to come back.
             cx.waker().wake_by_ref();
             return Poll::Pending;
-        };
+        }
         self.wait.release();
         self.state = State::Done;
-        Poll::Ready(error.map_or(Ok(()), Err))
+        Poll::Ready(cancelled.map_or(Ok(()), Err))
     }
 }
 
 impl Drop for Sleep {
+    #[inline]
     fn drop(&mut self) {
         self.disarm();
     }

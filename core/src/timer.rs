@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
-use std::time::Duration;
 
 use aioli_timers::{TimerKey, TimerQueue};
 
@@ -30,7 +29,9 @@ const UNSETTLED: usize = 64;
 /// is cancelled within its step costs none. It ends no earlier than it would have, since the clock only moves on.
 pub(crate) struct Timers {
     queue: RefCell<TimerQueue<TimerTarget>>,
-    fresh: RefCell<Vec<(TimerKey, Duration)>>,
+    /// Timers of the current step, and their delays in nanoseconds.
+    fresh: RefCell<Vec<(TimerKey, u64)>>,
+    unsettled: Cell<bool>,
     /// Some timer was armed for a time that had passed already.
     due: Cell<bool>,
 }
@@ -40,16 +41,18 @@ impl Timers {
         Timers {
             queue: RefCell::new(TimerQueue::new(now.as_nanos())),
             fresh: RefCell::new(Vec::new()),
+            unsettled: Cell::new(false),
             due: Cell::new(false),
         }
     }
 
-    /// Starts a timer that is due some time after the current step.
+    /// Starts a timer that is due some nanoseconds after the current step.
     #[inline]
-    pub(crate) fn start(&self, delay: Duration, target: TimerTarget, now: impl FnOnce() -> Instant) -> TimerKey {
+    pub(crate) fn start(&self, delay: u64, target: TimerTarget, now: impl FnOnce() -> Instant) -> TimerKey {
         let key = self.queue.borrow_mut().insert(target);
         let mut fresh = self.fresh.borrow_mut();
         fresh.push((key, delay));
+        self.unsettled.set(true);
         if fresh.len() >= UNSETTLED {
             drop(fresh);
             self.settle(now);
@@ -60,16 +63,20 @@ impl Timers {
     /// Arms the timers that were started in the step that ends now.
     #[inline]
     pub(crate) fn settle(&self, now: impl FnOnce() -> Instant) {
-        let mut fresh = self.fresh.borrow_mut();
-        if fresh.is_empty() {
-            return;
+        if self.unsettled.get() {
+            self.settle_fresh(now);
         }
+    }
+
+    fn settle_fresh(&self, now: impl FnOnce() -> Instant) {
+        self.unsettled.set(false);
         let mut queue = self.queue.borrow_mut();
+        let mut fresh = self.fresh.borrow_mut();
         fresh.retain(|(key, _)| queue.get(*key).is_some());
         if !fresh.is_empty() {
             let now = now();
             for (key, delay) in fresh.drain(..) {
-                queue.arm(key, (now + delay).as_nanos());
+                queue.arm(key, now.as_nanos().saturating_add(delay));
             }
         }
     }

@@ -12,7 +12,7 @@ use aioli_timers::TimerKey;
 use crate::await_point::{Token, Wait, WaitPoll};
 use crate::awaitable;
 use crate::callback::{Callback, Hook, HookRef};
-use crate::delay::Delay;
+use crate::delay::{Delay, saturating_nanos};
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
 use crate::future::Future;
@@ -173,7 +173,11 @@ impl<W: Waitable> WaitAll<W> {
         let timer = timeout.and_then(|delay| {
             home::with(|core| {
                 let target = TimerTarget::Wake(token.clone());
-                if delay.is_zero() { core.start_now(target) } else { core.timers.start(delay, target, || core.now()) }
+                if delay.is_zero() {
+                    core.start_now(target)
+                } else {
+                    core.timers.start(saturating_nanos(delay), target, || core.now())
+                }
             })
         });
         let raws = awaitable::distinct(self.handles.iter().map(|handle| handle.waited().0.clone()).collect());

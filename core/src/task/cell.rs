@@ -181,11 +181,11 @@ pub(super) unsafe fn drop_coroutine(cell: NonNull<Header>, core: &LoopCore) {
     }
 }
 
-/// Ends a cell that has no references left: drops what it holds and gives its memory back.
+/// Ends a cell that has no references left: drops what it holds and gives its memory back. What is left is its count of the loop.
 ///
 /// # Safety
 /// `cell` has no references left, and its payload is not a coroutine that is being polled.
-pub(super) unsafe fn destroy(cell: NonNull<Header>) {
+pub(super) unsafe fn destroy(cell: NonNull<Header>) -> Rc<LoopCore> {
     // SAFETY: the cell lives until its memory goes back below.
     let header = unsafe { cell.as_ref() };
     // SAFETY: the count that `header()` put in, taken out once; it keeps the pool alive until the end of this function.
@@ -225,4 +225,5 @@ pub(super) unsafe fn destroy(cell: NonNull<Header>) {
     }
     // SAFETY: the block came from this pool with this layout and holds nothing any more.
     unsafe { core.pool.free(cell.cast(), vtable.layout) };
+    core
 }

@@ -5,6 +5,7 @@ use std::mem::ManuallyDrop;
 use std::ptr;
 use std::rc::Rc;
 
+use super::raw::RawTask;
 use crate::event_loop::LoopCore;
 
 thread_local! {
@@ -31,6 +32,12 @@ pub(crate) fn with<R>(f: impl FnOnce(&Rc<LoopCore>) -> R) -> Option<R> {
     // leaving needs control to return to the loop's caller. The count is not ours, so it is not dropped.
     let core = ManuallyDrop::new(unsafe { Rc::from_raw(core) });
     Some(f(&core))
+}
+
+/// Calls `f` with the loop that runs on this thread and its current task, if there is one.
+#[inline]
+pub(crate) fn with_task<R>(f: impl FnOnce(&Rc<LoopCore>, &RawTask) -> R) -> Option<R> {
+    with(|core| core.current.with(|task| f(core, task))).flatten()
 }
 
 /// The loop that runs on this thread, shared.

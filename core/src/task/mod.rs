@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 mod cell;
+pub(crate) mod current;
 pub(crate) mod header;
 pub(crate) mod home;
 mod identify;
@@ -18,4 +19,4 @@ mod raw;
 pub(crate) mod waker;
 
 pub(crate) use identify::identify;
-pub(crate) use raw::{FutureRef, Grave, RawFuture, RawTask};
+pub(crate) use raw::{FutureRef, Graves, RawFuture, RawTask};

@@ -3,6 +3,7 @@
 //! None of them can leave the thread, and every method is safe: what must hold of a cell is checked by its flags.
 
 use std::any::TypeId;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -22,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::LoopCore;
 
 /// A counted reference to a future or a task.
+#[repr(transparent)]
 pub(crate) struct RawFuture {
     cell: NonNull<Header>,
 }
@@ -79,30 +81,23 @@ impl RawFuture {
     }
 
     /// Ends the cell. Cells that die meanwhile, because this one held them, wait in the loop's list: a long chain does not recurse.
-    #[cold]
     #[inline(never)]
     fn bury(&self) {
-        let cell = self.cell;
-        // SAFETY: the cell lives, and with it the loop; the clone keeps the loop while the list is worked off.
-        let core = unsafe {
-            Rc::increment_strong_count(self.header().owner.as_ptr());
-            Rc::from_raw(self.header().owner.as_ptr())
-        };
-        if let Some(graves) = core.graves.borrow_mut().as_mut() {
-            return graves.push(Grave(cell));
+        let graves = &self.core().graves;
+        if graves.open.replace(true) {
+            return graves.cells.borrow_mut().push(self.cell);
         }
-        *core.graves.borrow_mut() = Some(Vec::new());
         // SAFETY: the last count is gone, so nobody else can reach the cell.
-        unsafe { cell::destroy(cell) };
+        let core = unsafe { cell::destroy(self.cell) };
         loop {
-            let grave = core.graves.borrow_mut().as_mut().and_then(Vec::pop);
-            match grave {
+            let next = core.graves.cells.borrow_mut().pop();
+            match next {
                 // SAFETY: as above: the cell was put there when its last count was gone.
-                Some(Grave(cell)) => unsafe { cell::destroy(cell) },
+                Some(cell) => drop(unsafe { cell::destroy(cell) }),
                 None => break,
             }
         }
-        *core.graves.borrow_mut() = None;
+        core.graves.open.set(false);
     }
 
     /// A reference that was not counted, to a cell that is being destroyed.
@@ -429,5 +424,9 @@ impl Drop for Unmark {
     }
 }
 
-/// A cell without references, to be ended by whoever works off the list.
-pub(crate) struct Grave(NonNull<Header>);
+/// Cells without references that wait for their end, while another one's is under way.
+#[derive(Default)]
+pub(crate) struct Graves {
+    open: Cell<bool>,
+    cells: RefCell<Vec<NonNull<Header>>>,
+}

@@ -8,12 +8,11 @@
 //! with a request open and no await point asked has it applied afresh ([`settle`]).
 
 use std::rc::Rc;
-use std::task::Poll;
 
 use smallvec::SmallVec;
 
 use crate::await_point::{self, Phase};
-use crate::error::{Error, Message};
+use crate::error::{Error, Message, Result};
 use crate::scope::{ScopeNode, around};
 use crate::task::header::flag;
 use crate::task::{RawFuture, RawTask};
@@ -293,14 +292,12 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
     Settled::Suspended
 }
 
-/// How a task ends whose coroutine returned, given the requests that are still open.
+/// How a task ends whose coroutine returned: a request that is still open takes the value.
 #[inline]
-pub(crate) fn ending(task: &RawTask, polled: Poll<Result<(), Error>>) -> Poll<Result<(), Error>> {
-    match polled {
-        Poll::Ready(Ok(())) if task.raw().header().has(flag::OPEN) => {
-            task.discard_value();
-            Poll::Ready(Err(Error::cancelled_with(task.head().cancel_message())))
-        }
-        polled => polled,
+pub(crate) fn ending(task: &RawTask, result: Result<()>) -> Result<()> {
+    if result.is_ok() && task.raw().header().has(flag::OPEN) {
+        task.discard_value();
+        return Err(Error::cancelled_with(task.head().cancel_message()));
     }
+    result
 }

@@ -1,6 +1,7 @@
 //! [`LoopCore`]: the ready queue, the turn, and the step of a task.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub(crate) struct LoopCore {
     pub(crate) timers: Timers,
     pub(crate) operations: Operations,
     pub(crate) remembered: Remembered,
-    ready: RefCell<Vec<Ready>>,
+    ready: RefCell<VecDeque<Ready>>,
     tasks: TaskList,
     pub(crate) current: CurrentTask,
     context: Cell<Option<ContextMap>>,
@@ -86,7 +87,7 @@ impl LoopCore {
             timers: Timers::new(now),
             operations: Operations::default(),
             remembered: Remembered::default(),
-            ready: RefCell::new(Vec::new()),
+            ready: RefCell::new(VecDeque::new()),
             tasks: TaskList::default(),
             current: CurrentTask::default(),
             context: Cell::new(None),
@@ -168,7 +169,7 @@ impl LoopCore {
     #[inline]
     pub(crate) fn push(&self, handle: Ready) {
         if !self.closed.get() {
-            self.ready.borrow_mut().push(handle);
+            self.ready.borrow_mut().push_back(handle);
         }
     }
 
@@ -214,6 +215,7 @@ impl LoopCore {
         }
     }
 
+    #[inline]
     fn run_task(&self, task: &RawTask) {
         let header = task.raw().header();
         header.clear(flag::QUEUED);
@@ -227,34 +229,41 @@ impl LoopCore {
         let header = task.raw().header();
         let running = self.current.enter(task);
         let outer_context = self.context.replace(task.take_context());
-
-        let probed = header.has(flag::PROBE);
-        let polled = if header.flags.get() & (flag::STARTED | flag::OPEN) == flag::OPEN {
+        let ended = if header.flags.get() & (flag::STARTED | flag::OPEN) == flag::OPEN {
             // Cancelled before its first step: it never starts.
-            task.drop_coroutine(self);
-            Some(Poll::Ready(Err(Error::cancelled_with(task.head().cancel_message()))))
+            Some(self.abandon(task))
         } else {
+            let probed = header.has(flag::PROBE);
             header.set(flag::STARTED);
-            task.poll(self)
-        };
-        let mut ended = match polled {
-            Some(Poll::Ready(_)) => polled.map(|polled| cancel::ending(task, polled)),
-            Some(Poll::Pending) | None => None,
-        };
-        if ended.is_none() && header.has(flag::REQUESTED) {
-            header.clear(flag::PROBE);
-            if let Settled::Abandoned = cancel::settle(task, probed) {
-                task.drop_coroutine(self);
-                ended = Some(Poll::Ready(Err(Error::cancelled_with(task.head().cancel_message()))));
+            match task.poll(self) {
+                Poll::Ready(result) => Some(cancel::ending(task, result)),
+                Poll::Pending if header.has(flag::REQUESTED) => self.settle(task, probed),
+                Poll::Pending => None,
             }
-        }
-
+        };
         task.put_context(self.context.replace(outer_context));
         drop(running);
         self.timers.settle(|| self.now());
-        if let Some(Poll::Ready(result)) = ended {
+        if let Some(result) = ended {
             self.finish(task, result);
         }
+    }
+
+    /// A step has ended pending, with requests about.
+    #[cold]
+    fn settle(&self, task: &RawTask, probed: bool) -> Option<Result<()>> {
+        task.raw().header().clear(flag::PROBE);
+        match cancel::settle(task, probed) {
+            Settled::Suspended => None,
+            Settled::Abandoned => Some(self.abandon(task)),
+        }
+    }
+
+    /// Drops the coroutine of a task that ends as cancelled.
+    #[cold]
+    fn abandon(&self, task: &RawTask) -> Result<()> {
+        task.drop_coroutine(self);
+        Err(Error::cancelled_with(task.head().cancel_message()))
     }
 
     /// Ends a task whose coroutine is gone.
@@ -308,12 +317,11 @@ impl LoopCore {
             return Err(Error::runtime("cannot run the event loop while another loop is running"));
         };
         self.running.set(true);
-        let mut batch = Vec::new();
         let result = loop {
             if let Err(error) = self.gather_ready() {
                 break Err(error);
             }
-            self.run_ready(&mut batch);
+            self.run_ready();
             if self.stopping.replace(false) {
                 break Ok(());
             }
@@ -382,16 +390,17 @@ impl LoopCore {
     }
 
     /// Runs exactly the handles that are ready now. An iteration without any is no turn.
-    fn run_ready(&self, batch: &mut Vec<Ready>) {
-        std::mem::swap(batch, &mut *self.ready.borrow_mut());
-        if batch.is_empty() {
+    fn run_ready(&self) {
+        let count = self.ready.borrow().len();
+        if count == 0 {
             return;
         }
         self.turn.set(self.turn.get() + 1);
-        let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-        self.since_poll.set(self.since_poll.get().saturating_add(count));
-        self.since_clock.set(self.since_clock.get().saturating_add(count));
-        for handle in batch.drain(..) {
+        let counted = u32::try_from(count).unwrap_or(u32::MAX);
+        self.since_poll.set(self.since_poll.get().saturating_add(counted));
+        self.since_clock.set(self.since_clock.get().saturating_add(counted));
+        for _ in 0..count {
+            let Some(handle) = self.ready.borrow_mut().pop_front() else { break };
             match handle {
                 Ready::Task(task) => self.run_task(&task),
                 Ready::Call(call) => call.run(self),
@@ -400,8 +409,17 @@ impl LoopCore {
                 Ready::Completion => self.operations.hand_over(self),
             }
         }
-        if batch.capacity() > KEPT_CAPACITY && self.ready.borrow().len() < batch.capacity() / 8 {
-            batch.shrink_to(KEPT_CAPACITY);
+        if count > KEPT_CAPACITY {
+            self.shrink(count);
+        }
+    }
+
+    /// Gives memory back after a burst.
+    #[cold]
+    fn shrink(&self, burst: usize) {
+        let mut ready = self.ready.borrow_mut();
+        if ready.len() < burst / 8 {
+            ready.shrink_to(KEPT_CAPACITY);
         }
     }
 

@@ -249,18 +249,18 @@ impl RawTask {
 
     /// Polls the coroutine once. The result is stored, but the task is not marked finished.
     ///
-    /// `None` if there is no coroutine or it is being polled already.
+    /// Pending also if there is no coroutine, or it is being polled already.
     #[inline]
-    pub(crate) fn poll(&self, core: &LoopCore) -> Option<Poll<Result<(), Error>>> {
+    pub(crate) fn poll(&self, core: &LoopCore) -> Poll<Result<(), Error>> {
         let header = self.raw.header();
         if header.flags.get() & (flag::COROUTINE | flag::RUNNING) != flag::COROUTINE {
-            return None;
+            return Poll::Pending;
         }
         header.set(flag::RUNNING);
         // SAFETY: a live task whose payload is the coroutine, and RUNNING says that this is the only poll.
         let polled = unsafe { (header.vtable.poll)(self.raw.cell, core) };
         header.clear(flag::RUNNING);
-        Some(polled)
+        polled
     }
 
     /// Drops the coroutine, if there is one that is not being polled.

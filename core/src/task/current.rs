@@ -1,0 +1,71 @@
+//! [`CurrentTask`]: the task that a loop is running.
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+
+use super::header::TaskHead;
+use super::raw::RawTask;
+
+/// The task whose step, destructor or end a loop is in. It is borrowed, not counted: whoever runs it holds it.
+#[derive(Default)]
+pub(crate) struct CurrentTask {
+    task: Cell<Option<NonNull<TaskHead>>>,
+}
+
+/// Marks a task as the current one until dropped.
+pub(crate) struct Running<'a> {
+    slot: &'a CurrentTask,
+    outer: Option<NonNull<TaskHead>>,
+    task: PhantomData<&'a RawTask>,
+}
+
+impl CurrentTask {
+    /// Makes `task` the current one; the one before becomes it again afterwards. The guard is not to be leaked.
+    #[inline]
+    pub(crate) fn enter<'a>(&'a self, task: &'a RawTask) -> Running<'a> {
+        Running { slot: self, outer: self.task.replace(Some(NonNull::from(task.head()))), task: PhantomData }
+    }
+
+    /// Calls `f` with the current task, if there is one.
+    #[inline]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&RawTask) -> R) -> Option<R> {
+        let head = self.task.get()?;
+        // SAFETY: the pointer was put there by an `enter` whose guard lives, and with it the borrow of a counted reference. Guards
+        // are dropped in reverse order, so `f` returns before that one is dropped.
+        let task = unsafe { RawTask::borrowed(head) };
+        Some(f(&task))
+    }
+
+    #[inline]
+    pub(crate) fn is(&self, task: &RawTask) -> bool {
+        self.task.get() == Some(NonNull::from(task.head()))
+    }
+}
+
+impl Drop for Running<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.slot.task.set(self.outer);
+    }
+}
+
+impl RawTask {
+    /// A reference to a task that is there, not counted.
+    ///
+    /// # Safety
+    /// The task lives for as long as the reference is used.
+    #[inline]
+    pub(super) unsafe fn borrowed(head: NonNull<TaskHead>) -> ManuallyDrop<RawTask> {
+        // SAFETY: a RawTask is a pointer to the cell of a task, which begins with its head.
+        ManuallyDrop::new(unsafe { std::mem::transmute::<NonNull<TaskHead>, RawTask>(head) })
+    }
+}
+
+impl fmt::Debug for CurrentTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.with(|task| task.fmt(f)).unwrap_or_else(|| f.write_str("None"))
+    }
+}

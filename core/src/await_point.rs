@@ -121,6 +121,22 @@ pub struct Wait {
 }
 
 impl Token {
+    /// The token in its parts, which an enum packs tighter than the whole.
+    #[inline]
+    pub(crate) fn into_parts(self) -> (RawTask, u32) {
+        (self.task, self.serial)
+    }
+
+    #[inline]
+    pub(crate) fn is(&self, task: &RawTask, serial: u32) -> bool {
+        self.serial == serial && self.task == *task
+    }
+
+    #[inline]
+    pub(crate) fn from_parts(task: RawTask, serial: u32) -> Self {
+        Token { task, serial }
+    }
+
     /// What the await point waited for has happened. Returns whether it was still waiting.
     pub fn fire(&self) -> bool {
         let head = self.task.head();

@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 use crate::await_point::Token;
 use crate::context::ContextMap;
 use crate::event_loop::{LoopCore, Ready};
-use crate::task::RawFuture;
+use crate::task::{RawFuture, RawTask};
 use crate::time::Instant;
 use crate::timer::TimerTarget;
 use aioli_timers::TimerKey;
@@ -32,9 +32,10 @@ pub(crate) type HookRef = Rc<Box<dyn Hook>>;
 
 /// What to schedule when a future finishes.
 pub(crate) enum Callback {
-    Wake(Token),
-    /// Fires an await point from a handle of its own, one turn later than `Wake` does.
-    Release(Token),
+    /// Fires the await point with this serial.
+    Wake(RawTask, u32),
+    /// Fires it from a handle of its own, one turn later than `Wake` does.
+    Release(RawTask, u32),
     Call(Rc<Call>),
     Hook(HookRef, u32),
 }
@@ -49,7 +50,17 @@ pub(crate) enum Callbacks {
 }
 
 impl Callbacks {
+    #[inline]
     fn push(&mut self, callback: Callback) {
+        if let Callbacks::None = self {
+            *self = Callbacks::One(callback);
+            return;
+        }
+        self.push_more(callback);
+    }
+
+    #[cold]
+    fn push_more(&mut self, callback: Callback) {
         *self = match std::mem::take(self) {
             Callbacks::None => Callbacks::One(callback),
             Callbacks::One(first) => Callbacks::Many(Box::new(vec![first, callback])),
@@ -89,14 +100,26 @@ impl Callbacks {
 }
 
 impl Callback {
+    /// Fires an await point when the future finishes.
+    #[inline]
+    pub(crate) fn wake(token: Token) -> Self {
+        let (task, serial) = token.into_parts();
+        Callback::Wake(task, serial)
+    }
+
+    pub(crate) fn release(token: Token) -> Self {
+        let (task, serial) = token.into_parts();
+        Callback::Release(task, serial)
+    }
+
     #[inline]
     fn schedule(self, finished: &RawFuture) {
         match self {
-            Callback::Wake(token) => {
-                token.fire();
+            Callback::Wake(task, serial) => {
+                Token::from_parts(task, serial).fire();
             }
-            Callback::Release(token) => {
-                finished.core().start_now(TimerTarget::Wake(token));
+            Callback::Release(task, serial) => {
+                finished.core().start_now(TimerTarget::Wake(task, serial));
             }
             Callback::Call(call) => {
                 call.finished.set(Some(finished.clone()));
@@ -130,9 +153,10 @@ impl RawFuture {
 
     /// Removes the callbacks of an await point.
     pub(crate) fn remove_wake(&self, token: &Token) {
-        self.extract_callbacks(
-            |callback| matches!(callback, Callback::Wake(known) | Callback::Release(known) if known == token),
-        );
+        self.extract_callbacks(|callback| match callback {
+            Callback::Wake(task, serial) | Callback::Release(task, serial) => token.is(task, *serial),
+            _ => false,
+        });
     }
 
     /// Removes a hook's callbacks.

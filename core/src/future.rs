@@ -274,7 +274,7 @@ impl Join {
             Ok(token) if misused => {
                 token.fire();
             }
-            Ok(token) => raw.add_callback(Callback::Wake(token)),
+            Ok(token) => raw.add_callback(Callback::wake(token)),
         }
         Poll::Pending
     }

@@ -85,7 +85,7 @@ impl Sleep {
             Ok(token) => token,
             Err(error) => return Poll::Ready(Err(error)),
         };
-        let key = home::with(|core| core.timers.start(delay, TimerTarget::Wake(token), || core.now()));
+        let key = home::with(|core| core.timers.start(delay, TimerTarget::wake(token), || core.now()));
         self.state = key.map_or(State::Done, State::Armed);
         Poll::Pending
     }
@@ -112,7 +112,7 @@ impl Sleep {
             Ok(token) => token,
             Err(error) => return Poll::Ready(Err(error)),
         };
-        let target = TimerTarget::Wake(token.clone());
+        let target = TimerTarget::wake(token.clone());
         if home::with(|core| core.timers.retarget(key, target)).flatten().is_none() {
             // The timer has fired already, for the task before.
             token.fire();
@@ -159,7 +159,7 @@ impl Sleep {
                 task.wake();
                 State::Yielded(core.turn())
             } else {
-                State::Armed(core.start_now(TimerTarget::Wake(token)))
+                State::Armed(core.start_now(TimerTarget::wake(token)))
             }
         });
         self.state = state.unwrap_or(State::Done);

@@ -9,16 +9,30 @@ use aioli_timers::{TimerKey, TimerQueue};
 use crate::await_point::Token;
 use crate::callback::{Call, HookRef};
 use crate::event_loop::{LoopCore, Ready};
+use crate::task::RawTask;
 use crate::time::Instant;
 use crate::timeout::TimeoutState;
 
 /// What happens when a timer is due, as one handle of the loop.
 pub(crate) enum TimerTarget {
-    Wake(Token),
+    /// Fires the await point with this serial.
+    Wake(RawTask, u32),
     Call(Rc<Call>),
     Hook(HookRef, u32),
     Timeout(Rc<TimeoutState>),
 }
+
+impl TimerTarget {
+    /// Fires an await point.
+    #[inline]
+    pub(crate) fn wake(token: Token) -> Self {
+        let (task, serial) = token.into_parts();
+        TimerTarget::Wake(task, serial)
+    }
+}
+
+// A timer's node is 24 bytes and this.
+const _: () = assert!(size_of::<Option<TimerTarget>>() == 16);
 
 /// How many timers may wait for their clock reading within one step.
 const UNSETTLED: usize = 64;
@@ -134,8 +148,8 @@ impl Timers {
         let target = self.queue.borrow_mut().take(key);
         match target {
             None => (),
-            Some(TimerTarget::Wake(token)) => {
-                token.fire();
+            Some(TimerTarget::Wake(task, serial)) => {
+                Token::from_parts(task, serial).fire();
             }
             Some(TimerTarget::Call(call)) => call.run(core),
             Some(TimerTarget::Timeout(timeout)) => timeout.expire(),

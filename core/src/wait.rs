@@ -172,7 +172,7 @@ impl<W: Waitable> WaitAll<W> {
         let token = self.wait.register(cx)?;
         let timer = timeout.and_then(|delay| {
             home::with(|core| {
-                let target = TimerTarget::Wake(token.clone());
+                let target = TimerTarget::wake(token.clone());
                 if delay.is_zero() {
                     core.start_now(target)
                 } else {

@@ -120,7 +120,7 @@ where
                         Ok(token) => token,
                         Err(error) => return Poll::Ready(Err(error)),
                     };
-                    raw.add_callback(Callback::Release(token));
+                    raw.add_callback(Callback::release(token));
                     cancel::cancel(raw, None);
                     *cancelled = true;
                     return Poll::Pending;

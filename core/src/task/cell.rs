@@ -147,17 +147,36 @@ where
     let waker = unsafe { waker::borrowed(cell.cast::<TaskHead>()) };
     // SAFETY: the payload is the coroutine, as the caller says. It is not moved until it is dropped in place.
     let coroutine = unsafe { payload(cell).cast::<F>() };
+    let mut output = None;
     let polled = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: as above; nothing else refers to the coroutine while it is polled, since RUNNING forbids a second poll.
-        unsafe { Pin::new_unchecked(&mut *coroutine) }.poll(&mut Context::from_waker(&waker))
+        match unsafe { Pin::new_unchecked(&mut *coroutine) }.poll(&mut Context::from_waker(&waker)) {
+            Poll::Pending => false,
+            Poll::Ready(result) => {
+                output = Some(result);
+                // SAFETY: the payload is the coroutine still. The flag that says so is cleared first: it is dropped once.
+                unsafe {
+                    cell.as_ref().clear(flag::COROUTINE);
+                    ptr::drop_in_place(coroutine);
+                }
+                true
+            }
+        }
     }));
-    let result = match polled {
-        Ok(Poll::Pending) => return Poll::Pending,
-        Ok(Poll::Ready(result)) => result,
-        Err(panic) => Err(Error::panicked(panic)),
+    let result = match (polled, output) {
+        (Ok(false), _) => return Poll::Pending,
+        (Ok(true), Some(result)) => result,
+        (Err(panic), Some(result)) => {
+            core.report_panic("a destructor of a coroutine panicked", panic);
+            result
+        }
+        (Err(panic), None) => {
+            // SAFETY: the poll panicked, so the payload is the coroutine still.
+            unsafe { drop_coroutine(cell, core) };
+            Err(Error::panicked(panic))
+        }
+        (Ok(true), None) => unreachable!("the output is set before the coroutine is dropped"),
     };
-    // SAFETY: the payload is the coroutine still; the flag is cleared with it.
-    unsafe { drop_coroutine(cell, core) };
     Poll::Ready(result.map(|value| {
         // SAFETY: the payload is empty now and has room for a `T`.
         unsafe { payload(cell).cast::<T>().write(value) };

@@ -184,3 +184,10 @@ impl TaskHead {
         message
     }
 }
+
+// What a task costs beyond its coroutine, which is what an idle one weighs.
+const _: () = {
+    assert!(size_of::<Callbacks>() == 16);
+    assert!(size_of::<Header>() == 40);
+    assert!(size_of::<TaskHead>() == 136);
+};

@@ -118,7 +118,7 @@ pub(super) unsafe fn release(task: NonNull<TaskHead>) {
     // SAFETY: a task whose memory is still there.
     let head = unsafe { task.as_ref() };
     forget(head);
-    let backing = head.backing.swap(ptr::null_mut(), Ordering::AcqRel);
+    let backing = head.backing.load(Ordering::Acquire);
     if !backing.is_null() {
         // SAFETY: the count that `backing` put into the slot.
         drop(unsafe { Arc::from_raw(backing.cast_const()) });

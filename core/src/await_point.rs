@@ -234,7 +234,7 @@ impl Wait {
             if let Some(target) = target {
                 head.wait_target.set(Some(target.clone()));
             }
-            if let Some(scope) = head.current_scope() {
+            if let Some(scope) = task.core().current.scope() {
                 head.wait_scope.set(Some(scope));
             }
         } else {
@@ -243,7 +243,7 @@ impl Wait {
                 serial,
                 state: WaitState::PENDING,
                 target: target.cloned(),
-                scope: head.current_scope(),
+                scope: task.core().current.scope(),
                 waker,
                 message: None,
             });
@@ -350,7 +350,7 @@ impl Token {
             return Gone {
                 target: head.wait_target.take(),
                 scope: head.wait_scope.take(),
-                message: if cancelled { head.extra().wait_message.take() } else { None },
+                message: if cancelled { head.extra.get().and_then(|extra| extra.wait_message.take()) } else { None },
                 _waker: None,
             };
         }
@@ -417,7 +417,9 @@ impl Covered {
     pub(crate) fn cancel(&self, message: Message) {
         let head = self.token.task.head();
         if head.wait_serial.get() == self.token.serial {
-            head.extra().wait_message.set(message);
+            if message.is_some() {
+                head.extra().wait_message.set(message);
+            }
             head.wait_state.set(WaitState { phase: Phase::Cancelled, asked: true, must_cancel: false });
             self.token.task.wake();
         } else {
@@ -500,14 +502,6 @@ pub(crate) fn outside() -> Error {
 }
 
 impl crate::task::header::TaskHead {
-    /// The scope whose body is being polled.
-    #[inline]
-    pub(crate) fn current_scope(&self) -> Option<Rc<ScopeNode>> {
-        let scope = self.scope.take()?;
-        self.scope.set(Some(Rc::clone(&scope)));
-        Some(scope)
-    }
-
     /// Whether a request may be open that the next await point should know of.
     #[inline]
     pub(crate) fn is_requested(&self) -> bool {

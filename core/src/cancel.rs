@@ -176,7 +176,7 @@ pub(crate) fn consume(task: &RawTask, scope: Option<&Rc<ScopeNode>>) {
 /// Takes the open request around the current point, for an await point that was not registered: a bare yield.
 #[cold]
 pub(crate) fn take_open(task: &RawTask) -> Option<Error> {
-    let scope = task.head().current_scope();
+    let scope = task.core().current.scope();
     if !task.raw().header().has(flag::OPEN) && !around(scope.clone()).any(|node| node.open.get()) {
         return None;
     }
@@ -192,7 +192,7 @@ pub(crate) fn cancelling_at(task: &RawTask, scope: Option<Rc<ScopeNode>>) -> u32
 /// How many requests count for somebody outside: the task's, and those of all its scopes.
 pub(crate) fn cancelling(task: &RawTask) -> u32 {
     if task.core().is_current(task) {
-        return cancelling_at(task, task.head().current_scope());
+        return cancelling_at(task, task.core().current.scope());
     }
     let scopes = task.head().extra.get().map_or(0, |extra| extra.scope_requests.get());
     task.head().requests.get().saturating_add(scopes)

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use crate::await_point;
 use crate::cancel;
 use crate::error::{Error, Message, Result};
-use crate::task::header::{TaskHead, flag};
+use crate::task::header::flag;
 use crate::task::{RawTask, home, waker};
 
 /// One scope of one task.
@@ -111,7 +111,7 @@ impl Scope {
         let task = home::with(|core| core.current_task())
             .flatten()
             .ok_or_else(|| Error::fixed(crate::error::ErrorKind::Runtime, outside))?;
-        let around = task.head().current_scope();
+        let around = task.core().current.scope();
         let foreign = (!waker::is_own(cx.waker(), &task)).then(|| cx.waker().clone());
         let node = match &self.node {
             Some(node) => {
@@ -147,7 +147,7 @@ impl Scope {
     pub(crate) fn poll_body<F: Future + ?Sized>(&self, cx: &mut Context<'_>, body: Pin<&mut F>) -> BodyPoll<F::Output> {
         let node = self.node.as_ref().expect("a scope is entered before its body is polled");
         let task = node.task();
-        let inside = Inside::enter(task.head(), Rc::clone(node));
+        let inside = Inside::enter(&task, Rc::clone(node));
         let polled = body.poll(cx);
         drop(inside);
         match polled {
@@ -232,21 +232,21 @@ impl ScopeNode {
     }
 }
 
-/// Marks a scope as the current one of its task until dropped.
+/// Marks a scope as the innermost one until dropped.
 struct Inside<'a> {
-    head: &'a TaskHead,
+    task: &'a RawTask,
     outer: Option<Rc<ScopeNode>>,
 }
 
 impl<'a> Inside<'a> {
-    fn enter(head: &'a TaskHead, node: Rc<ScopeNode>) -> Self {
-        Inside { head, outer: head.scope.replace(Some(node)) }
+    fn enter(task: &'a RawTask, node: Rc<ScopeNode>) -> Self {
+        Inside { task, outer: task.core().current.replace_scope(Some(node)) }
     }
 }
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        let inner = self.head.scope.replace(self.outer.take());
+        let inner = self.task.core().current.replace_scope(self.outer.take());
         drop(inner);
     }
 }

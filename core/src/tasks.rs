@@ -235,7 +235,7 @@ impl AnyTask {
     /// Takes one request back. Returns how many are left; when none is, one that was not delivered yet is dropped.
     pub fn uncancel(&self) -> u32 {
         let inside = self.task.core().is_current(&self.task);
-        let scope = if inside { self.task.head().current_scope() } else { None };
+        let scope = if inside { self.task.core().current.scope() } else { None };
         cancel::uncancel_at(&self.task, scope)
     }
 

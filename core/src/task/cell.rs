@@ -119,7 +119,6 @@ where
         wait_scope: Cell::new(None),
         wait_serial: Cell::new(0),
         wait_state: Cell::new(WaitState::VACANT),
-        scope: Cell::new(None),
         requests: Cell::new(0),
         next_serial: Cell::new(0),
         context: Cell::new(context),

@@ -1,24 +1,29 @@
-//! [`CurrentTask`]: the task that a loop is running.
+//! [`CurrentTask`]: the task that a loop is running, and the scope it is in.
 
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
+use std::rc::Rc;
 
 use super::header::TaskHead;
 use super::raw::RawTask;
+use crate::scope::ScopeNode;
 
 /// The task whose step, destructor or end a loop is in. It is borrowed, not counted: whoever runs it holds it.
 #[derive(Default)]
 pub(crate) struct CurrentTask {
     task: Cell<Option<NonNull<TaskHead>>>,
+    /// The innermost scope of that task whose body is being polled.
+    scope: Cell<Option<Rc<ScopeNode>>>,
 }
 
 /// Marks a task as the current one until dropped.
 pub(crate) struct Running<'a> {
     slot: &'a CurrentTask,
     outer: Option<NonNull<TaskHead>>,
+    outer_scope: Option<Rc<ScopeNode>>,
     task: PhantomData<&'a RawTask>,
 }
 
@@ -26,7 +31,22 @@ impl CurrentTask {
     /// Makes `task` the current one; the one before becomes it again afterwards. The guard is not to be leaked.
     #[inline]
     pub(crate) fn enter<'a>(&'a self, task: &'a RawTask) -> Running<'a> {
-        Running { slot: self, outer: self.task.replace(Some(NonNull::from(task.head()))), task: PhantomData }
+        let outer = self.task.replace(Some(NonNull::from(task.head())));
+        Running { slot: self, outer, outer_scope: self.scope.take(), task: PhantomData }
+    }
+
+    /// The innermost scope whose body is being polled.
+    #[inline]
+    pub(crate) fn scope(&self) -> Option<Rc<ScopeNode>> {
+        let scope = self.scope.take()?;
+        self.scope.set(Some(Rc::clone(&scope)));
+        Some(scope)
+    }
+
+    /// Makes a scope the innermost one, and gives back the one before, to be put back afterwards.
+    #[inline]
+    pub(crate) fn replace_scope(&self, scope: Option<Rc<ScopeNode>>) -> Option<Rc<ScopeNode>> {
+        self.scope.replace(scope)
     }
 
     /// Calls `f` with the current task, if there is one.
@@ -49,6 +69,7 @@ impl Drop for Running<'_> {
     #[inline]
     fn drop(&mut self) {
         self.slot.task.set(self.outer);
+        self.slot.scope.set(self.outer_scope.take());
     }
 }
 

@@ -140,8 +140,6 @@ pub(crate) struct TaskHead {
     pub(crate) wait_scope: Cell<Option<Rc<ScopeNode>>>,
     pub(crate) wait_serial: Cell<u32>,
     pub(crate) wait_state: Cell<WaitState>,
-    /// The scope whose body is being polled.
-    pub(crate) scope: Cell<Option<Rc<ScopeNode>>>,
     /// How many cancellations were requested and not taken back.
     pub(crate) requests: Cell<u32>,
     /// The serial that the next wait gets.
@@ -189,5 +187,5 @@ impl TaskHead {
 const _: () = {
     assert!(size_of::<Callbacks>() == 16);
     assert!(size_of::<Header>() == 40);
-    assert!(size_of::<TaskHead>() == 136);
+    assert!(size_of::<TaskHead>() == 128);
 };

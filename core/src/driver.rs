@@ -21,7 +21,10 @@ use std::sync::Arc;
 use crate::op::{Op, Outcome};
 use crate::time::Instant;
 
-/// The loop's name for an operation in flight. Opaque to the driver, which hands it back in the [`Completion`].
+/// The loop's name for an operation in flight, which the driver hands back in the [`Completion`].
+///
+/// The low 32 bits are a small index that no other operation in flight has, so that a driver can keep its own notes in a vector; the
+/// high 32 bits change whenever an index is used again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct OpId(pub u64);
 
@@ -106,6 +109,8 @@ pub trait Driver: 'static {
     }
 
     /// One turn: hand what was submitted to the kernel, wait as told, and append what completed.
+    ///
+    /// A kick is used up only by a turn that waits: the loop looks at its inbox between a turn's return and the next wait.
     ///
     /// # Errors
     /// An error means that the backend itself is broken; the loop stops with it. An interrupted wait is no error.

@@ -1,1 +1,28 @@
-//! The epoll driver of aioli, and run() on it.
+//! The epoll driver of aioli: [`EpollDriver`].
+//!
+//! epoll tells when a descriptor is ready; the loop wants operations that complete. The driver makes one of the other: it tries an
+//! operation's system call when the operation is submitted, and where the call would block, it waits for an edge and tries again. How it
+//! saves system calls:
+//!
+//! - A descriptor is registered once, edge-triggered for both directions, when an operation first has to wait.
+//! - A direction that is known to block is not tried. On a TCP connection a short write says so, and a short read, until an event told
+//!   of an end, an error or urgent data. Anything else is read and written until it would block.
+//! - A request on a TCP connection so costs one receive, one send, and its share of one wait.
+//! - A turn that does not wait and has nothing in flight makes no system call, nor does a kick that finds the loop awake.
+
+mod driver;
+mod epoll;
+mod flight;
+mod interrupt;
+mod process;
+mod reactor;
+mod refusal;
+mod resource;
+mod run;
+mod socket;
+mod syscall;
+mod table;
+mod wake;
+
+pub use driver::{Config, EpollDriver};
+pub use run::run;

@@ -1,0 +1,260 @@
+//! [`EpollDriver`]: the driver as the loop sees it.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aioli_core::Instant;
+use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, Wait};
+use aioli_core::op::{Op, Outcome, Resource};
+use socket2::SockRef;
+
+use crate::epoll::{Epoll, IN, Timeout};
+use crate::process::Home;
+use crate::reactor::Reactor;
+use crate::refusal::refuse;
+use crate::resource::{Descriptor, Kind, Work};
+use crate::wake::Wake;
+use crate::{socket, syscall};
+
+/// The token of the bell in the epoll set. No entry has it: its low bits are no place in a table.
+const BELL: u64 = u64::MAX;
+
+/// How to make an [`EpollDriver`], for tests and for kernels with a fault.
+///
+/// ```
+/// use aioli_core::driver::Driver;
+/// use aioli_exec_single::Config;
+///
+/// let driver = Config::new().epoll_pwait2(false).build()?;
+/// assert_eq!(driver.report().name, "epoll");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    epoll_pwait2: bool,
+    events: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Config {
+    /// Everything the kernel has, and 512 events a turn.
+    pub fn new() -> Self {
+        Config { epoll_pwait2: true, events: 512 }
+    }
+
+    /// Whether to wait with `epoll_pwait2`, to the nanosecond, where the kernel has it. Otherwise the driver waits with `epoll_wait`,
+    /// which counts in milliseconds; they are rounded up, so no wait ends before its deadline.
+    pub fn epoll_pwait2(mut self, wanted: bool) -> Self {
+        self.epoll_pwait2 = wanted;
+        self
+    }
+
+    /// How many events one turn takes at most, from 1 to 65,536. Events beyond that wait for the next turn.
+    pub fn events(mut self, count: usize) -> Self {
+        self.events = count;
+        self
+    }
+
+    /// Makes the driver.
+    ///
+    /// # Errors
+    /// The kernel's error, if it has no descriptor or no memory for the epoll set or the eventfd.
+    pub fn build(self) -> io::Result<EpollDriver> {
+        let home = Home::new()?;
+        let epoll = Epoll::new(self.events, self.epoll_pwait2)?;
+        let wake = Arc::new(Wake::new()?);
+        epoll.set(wake.bell(), BELL, IN | libc::EPOLLET as u32, false)?;
+        let reactor = Reactor::new(epoll);
+        Ok(EpollDriver { home, reactor, wake, owed: Completions::new(), closed: false })
+    }
+}
+
+/// The driver that runs operations on epoll.
+///
+/// - The low 32 bits of an [`OpId`] index a table, which grows to the largest that was in flight: they are to be small numbers, such as
+///   places in a slab, and two ops in flight must differ in them.
+/// - A [`Recv`](Op::Recv) or [`Send`](Op::Send) works on every kind of descriptor that was [adopted](Op::Adopt). On a pipe whose reader
+///   is gone, a send raises `SIGPIPE` unless the process ignores it, as Rust programs do by default.
+/// - A connection accepted from a listener that is no internet socket has the peer address `0.0.0.0:0`.
+/// - A [`PollFd`](Op::PollFd) of a descriptor that the caller closes ends with `EBADF` as soon as the kernel tells: when the number is
+///   used again by a resource, or polled again. Until then it waits.
+/// - After a fork, the child gets an error from every submit and turn, and dropping the driver there only closes descriptors.
+///
+/// asyncio's counterpart is `selectors.EpollSelector` with the part of the event loop that calls it.
+///
+/// ```
+/// use aioli_core::driver::{Driver, OpId, Submit};
+/// use aioli_core::op::{Domain, Op, Outcome, SocketKind};
+/// use aioli_exec_single::EpollDriver;
+///
+/// let mut driver = EpollDriver::new()?;
+/// let op = Op::Socket { domain: Domain::Ipv4, kind: SocketKind::Stream };
+/// let Submit::Done(Outcome::Opened(Ok(socket))) = driver.submit(OpId(0), op) else { panic!() };
+/// let op = Op::Bind { socket, address: ([127, 0, 0, 1], 0).into() };
+/// assert!(matches!(driver.submit(OpId(0), op), Submit::Done(Outcome::Done(Ok(())))));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct EpollDriver {
+    home: Home,
+    reactor: Reactor,
+    wake: Arc<Wake>,
+    /// Completions that came about outside a turn.
+    owed: Completions,
+    closed: bool,
+}
+
+impl fmt::Debug for EpollDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EpollDriver").field("home", &self.home).field("closed", &self.closed).finish_non_exhaustive()
+    }
+}
+
+impl EpollDriver {
+    /// A driver with everything the kernel has.
+    ///
+    /// # Errors
+    /// As [`Config::build`].
+    pub fn new() -> io::Result<Self> {
+        Config::new().build()
+    }
+
+    fn usable(&self) -> io::Result<()> {
+        self.home.check()?;
+        if self.closed { Err(io::Error::from_raw_os_error(libc::ECANCELED)) } else { Ok(()) }
+    }
+
+    fn find(&self, resource: Resource) -> io::Result<usize> {
+        self.reactor.table.resource(resource).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
+    }
+
+    /// Makes a call that completes at once on a socket.
+    fn call<T>(&self, socket: Resource, call: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
+        match &self.reactor.table[self.find(socket)?].fd {
+            Descriptor::Owned(fd) => call(SockRef::from(fd)),
+            Descriptor::Watched(_) => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    }
+
+    fn start(&mut self, id: OpId, resource: Resource, work: Work) -> Submit {
+        match self.find(resource) {
+            Ok(n) => self.reactor.start(id, n, work, &mut self.owed),
+            Err(error) => Submit::Done(work.fail(error)),
+        }
+    }
+
+    fn adopt(&mut self, fd: OwnedFd) -> io::Result<Resource> {
+        SockRef::from(&fd).set_nonblocking(true)?;
+        let kind = Kind::of(fd.as_fd());
+        Ok(self.reactor.open(fd, kind, true, &mut self.owed))
+    }
+}
+
+impl Driver for EpollDriver {
+    fn report(&self) -> DriverReport {
+        let exact = match self.reactor.epoll.inexact() {
+            None => "yes: waits are exact to the nanosecond".to_owned(),
+            Some(why) => format!("no ({why}): waits are rounded up to whole milliseconds"),
+        };
+        DriverReport { name: "epoll", capabilities: vec![("epoll_pwait2".to_owned(), exact)] }
+    }
+
+    fn now(&self) -> Instant {
+        syscall::now()
+    }
+
+    fn submit(&mut self, id: OpId, op: Op) -> Submit {
+        if let Err(error) = self.usable() {
+            return Submit::Done(refuse(op, error));
+        }
+        Submit::Done(match op {
+            Op::Recv { socket, buffer } => {
+                if buffer.len() == buffer.capacity() {
+                    let error = io::Error::new(io::ErrorKind::InvalidInput, "a receive needs spare capacity");
+                    return Submit::Done(Outcome::Received { result: Err(error), buffer });
+                }
+                return self.start(id, socket, Work::Recv(buffer));
+            }
+            Op::Send { socket, data } => return self.start(id, socket, Work::Send(data)),
+            Op::Connect { socket, address } => return self.start(id, socket, Work::Connect(Some(address))),
+            Op::Accept { credit: 0, .. } => Outcome::Accepted(Err(io::ErrorKind::InvalidInput.into())),
+            Op::Accept { listener, credit } => return self.start(id, listener, Work::Accept { credit }),
+            Op::Poll { resource, interest } => match self.find(resource) {
+                Ok(n) => return self.reactor.poll(id, n, interest, &mut self.owed),
+                Err(error) => Outcome::Ready(Err(error)),
+            },
+            Op::PollFd { fd, interest } => return self.reactor.poll_fd(id, fd, interest, &mut self.owed),
+            Op::Socket { domain, kind } => Outcome::Opened(
+                socket::open(domain, kind).map(|(fd, kind)| self.reactor.open(fd, kind, true, &mut self.owed)),
+            ),
+            Op::Adopt { fd } => Outcome::Opened(self.adopt(fd)),
+            Op::Bind { socket, address } => Outcome::Done(self.call(socket, |s| s.bind(&address.into()))),
+            Op::Listen { socket, backlog } => Outcome::Done(self.call(socket, |s| socket::listen(&s, backlog))),
+            Op::SetOption { socket, option } => Outcome::Done(self.call(socket, |s| socket::set(&s, option))),
+            Op::LocalAddress { socket } => Outcome::Address(self.call(socket, |s| socket::internet(s.local_addr()))),
+            Op::PeerAddress { socket } => Outcome::Address(self.call(socket, |s| socket::internet(s.peer_addr()))),
+            Op::Shutdown { socket, how } => Outcome::Done(self.call(socket, |s| socket::shutdown(&s, how))),
+            Op::Close { resource } => Outcome::Done(self.find(resource).map(|n| self.reactor.close(n, &mut self.owed))),
+            op => refuse(op, io::ErrorKind::Unsupported.into()),
+        })
+    }
+
+    fn cancel(&mut self, id: OpId) {
+        self.reactor.cancel(id, &mut self.owed);
+    }
+
+    fn try_send(&mut self, resource: Resource, data: &[u8]) -> Option<io::Result<usize>> {
+        let n = match self.usable().and_then(|()| self.find(resource)) {
+            Ok(n) => n,
+            Err(error) => return Some(Err(error)),
+        };
+        self.reactor.try_send(n, data)
+    }
+
+    fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {
+        self.home.check()?;
+        let owed = !self.owed.is_empty();
+        completions.append(&mut self.owed);
+        let timeout = match wait {
+            _ if owed || self.closed => Timeout::Zero,
+            Wait::No => Timeout::Zero,
+            Wait::Forever => Timeout::Forever,
+            Wait::Until(deadline) => match deadline - self.now() {
+                Duration::ZERO => Timeout::Zero,
+                duration => Timeout::For(duration),
+            },
+        };
+        let count = match timeout {
+            // No event could complete anything.
+            Timeout::Zero if self.reactor.is_idle() => return Ok(()),
+            Timeout::Zero => self.reactor.epoll.wait(Timeout::Zero)?,
+            timeout if self.wake.sleep() => {
+                let count = self.reactor.epoll.wait(timeout);
+                self.wake.wake();
+                count?
+            }
+            _ => self.reactor.epoll.wait(Timeout::Zero)?,
+        };
+        for event in 0..count {
+            self.reactor.react(event, completions);
+        }
+        Ok(())
+    }
+
+    fn kicker(&self) -> Arc<dyn Kick> {
+        self.wake.clone()
+    }
+
+    fn shutdown(&mut self, completions: &mut Completions) {
+        completions.append(&mut self.owed);
+        self.reactor.close_all(completions);
+        self.closed = true;
+    }
+}

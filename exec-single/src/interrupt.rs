@@ -1,0 +1,90 @@
+//! [`Interrupt`]: Ctrl-C as a cancellation of the main task.
+
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use aioli_core::RemoteLoop;
+
+/// The loop whose main task SIGINT cancels; null while none is.
+static TARGET: AtomicPtr<RemoteLoop> = AtomicPtr::new(ptr::null_mut());
+/// Handlers that are running, on any thread: the target is freed when there are none.
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+/// Interrupts since the target was set.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A handler of SIGINT that cancels the main task of a loop the first time and ends the program the second time. Dropping it restores
+/// the default.
+#[derive(Debug)]
+pub(crate) struct Interrupt {
+    target: *mut RemoteLoop,
+}
+
+extern "C" fn handle(signal: libc::c_int) {
+    RUNNING.fetch_add(1, Ordering::SeqCst);
+    let target = TARGET.load(Ordering::SeqCst);
+    if target.is_null() || COUNT.fetch_add(1, Ordering::SeqCst) > 0 {
+        // SAFETY: both calls are async-signal-safe. The signal is blocked during this handler and acts when it returns.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        }
+    } else {
+        // SAFETY: the target was not null, so it is freed no sooner than RUNNING is back to zero. Interrupting is
+        // async-signal-safe.
+        unsafe { (*target).interrupt() };
+    }
+    RUNNING.fetch_sub(1, Ordering::SeqCst);
+}
+
+impl Interrupt {
+    /// Installs the handler for a loop, on the program's main thread and if nobody else handles SIGINT.
+    pub(crate) fn install(remote: &RemoteLoop) -> Option<Self> {
+        if !is_main_thread() || !is_default() {
+            return None;
+        }
+        let target = Box::into_raw(Box::new(remote.clone()));
+        if TARGET.compare_exchange(ptr::null_mut(), target, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            // SAFETY: nobody has seen it.
+            drop(unsafe { Box::from_raw(target) });
+            return None;
+        }
+        COUNT.store(0, Ordering::SeqCst);
+        let interrupt = Interrupt { target };
+        // SAFETY: the handler is async-signal-safe; a zeroed sigaction is a valid one without flags and with an empty mask.
+        let installed = unsafe {
+            let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
+            action.sa_sigaction = handle as extern "C" fn(libc::c_int) as libc::sighandler_t;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(libc::SIGINT, &action, ptr::null_mut())
+        };
+        (installed == 0).then_some(interrupt)
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        // SAFETY: restores the default, which was found when the handler was installed.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        TARGET.store(ptr::null_mut(), Ordering::SeqCst);
+        // A handler on another thread may have loaded the target just before.
+        while RUNNING.load(Ordering::SeqCst) != 0 {
+            std::hint::spin_loop();
+        }
+        // SAFETY: it came from `Box::into_raw`, and no handler can reach it any more.
+        drop(unsafe { Box::from_raw(self.target) });
+    }
+}
+
+fn is_main_thread() -> bool {
+    // SAFETY: neither call has preconditions.
+    unsafe { libc::gettid() == libc::getpid() }
+}
+
+fn is_default() -> bool {
+    // SAFETY: a zeroed sigaction is valid to be written over.
+    unsafe {
+        let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
+        libc::sigaction(libc::SIGINT, ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_DFL
+    }
+}

@@ -1,0 +1,46 @@
+//! [`Home`]: the process a driver belongs to.
+
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How many forks lie between the first process that had a driver and this one.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn forked() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The process in which a driver was made.
+///
+/// A fork handler counts in the child, so that looking is one load and no `getpid`. A child made by a raw `clone` is not noticed.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pid: u32,
+    forks: u32,
+}
+
+impl Home {
+    pub(crate) fn new() -> io::Result<Self> {
+        static HANDLER: OnceLock<libc::c_int> = OnceLock::new();
+        let code = *HANDLER.get_or_init(|| {
+            // SAFETY: the handler only adds to an atomic, which a child of a threaded process may do.
+            unsafe { libc::pthread_atfork(None, None, Some(forked)) }
+        });
+        if code != 0 {
+            return Err(io::Error::from_raw_os_error(code));
+        }
+        Ok(Home { pid: std::process::id(), forks: FORKS.load(Ordering::Relaxed) })
+    }
+
+    /// An error in any other process.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if FORKS.load(Ordering::Relaxed) == self.forks { Ok(()) } else { Err(self.elsewhere()) }
+    }
+
+    #[cold]
+    fn elsewhere(&self) -> io::Error {
+        let here = std::process::id();
+        io::Error::other(format!("this loop belongs to process {}; it cannot be used in process {here}", self.pid))
+    }
+}

@@ -1,0 +1,273 @@
+//! [`Reactor`]: carries operations from submit to their completions.
+
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+
+use aioli_core::driver::{Completion, Completions, OpId, Submit};
+use aioli_core::op::{Interest, Outcome, Resource};
+
+use crate::epoll::{EDGES, ERR, Epoll, HUP, IN, Known, ONE_SHOT, OUT, RDHUP};
+use crate::flight::{Direction, Flight, Side};
+use crate::resource::{Armed, Attempt, Descriptor, Entry, Kind, Polling, Work};
+use crate::syscall;
+use crate::table::Table;
+
+/// The epoll set, the entries in it, and the operations in flight.
+///
+/// A resource is registered once, edge-triggered, when an op first has to wait. A watched descriptor is the caller's: its registration
+/// is one-shot and made afresh for each poll, since the file behind the number may have changed.
+pub(crate) struct Reactor {
+    pub(crate) epoll: Epoll,
+    pub(crate) table: Table,
+    flight: Flight,
+}
+
+impl Reactor {
+    pub(crate) fn new(epoll: Epoll) -> Self {
+        Reactor { epoll, table: Table::default(), flight: Flight::default() }
+    }
+
+    /// Whether no op is in flight, so that no event could complete one.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.flight.is_empty()
+    }
+
+    /// Makes a resource of a descriptor.
+    pub(crate) fn open(&mut self, fd: OwnedFd, kind: Kind, readable: bool, out: &mut Completions) -> Resource {
+        let fd = Descriptor::Owned(fd);
+        if let Some(n) = self.table.holder(fd.raw()).filter(|&n| self.table[n].is_watched()) {
+            // The number is ours now, so the file that was watched under it is gone.
+            abandon(&mut self.table.remove(n), &mut self.flight, libc::EBADF, out);
+        }
+        let n = self.table.insert(Entry::new(fd, kind, readable));
+        self.table.id(n)
+    }
+
+    /// Starts an op that may have to wait in a line.
+    pub(crate) fn start(&mut self, id: OpId, n: usize, mut work: Work, out: &mut Completions) -> Submit {
+        let mut reported = false;
+        let end = |outcome, reported: bool, out: &mut Completions| {
+            if !reported {
+                return Submit::Done(outcome);
+            }
+            out.push_back(Completion { id, more: false, outcome });
+            Submit::Pending
+        };
+        while self.table[n].may_try(&work) {
+            match self.table[n].attempt(&mut work) {
+                Attempt::Blocked => break,
+                Attempt::Done(outcome) => return end(outcome, reported, out),
+                Attempt::Accepted { socket, address, last } => {
+                    let resource = self.accepted(n, socket, out);
+                    let outcome = Outcome::Accepted(Ok((resource, address)));
+                    if last {
+                        return end(outcome, reported, out);
+                    }
+                    out.push_back(Completion { id, more: true, outcome });
+                    reported = true;
+                }
+            }
+        }
+        if let Err(error) = self.register(n) {
+            return end(work.fail(error), reported, out);
+        }
+        let direction = work.direction();
+        self.table[n].line(direction).push(Armed { id, work });
+        self.flight.insert(id, n, Side::Line(direction));
+        Submit::Pending
+    }
+
+    /// Starts a poll of a resource.
+    pub(crate) fn poll(&mut self, id: OpId, n: usize, interest: Interest, out: &mut Completions) -> Submit {
+        match test(self.table[n].fd.raw(), interest) {
+            None => self.await_ready(id, n, interest, out),
+            Some(found) => Submit::Done(Outcome::Ready(found)),
+        }
+    }
+
+    /// Starts a poll of a descriptor of the caller's.
+    pub(crate) fn poll_fd(&mut self, id: OpId, fd: RawFd, interest: Interest, out: &mut Completions) -> Submit {
+        if let Some(found) = test(fd, interest) {
+            return Submit::Done(Outcome::Ready(found));
+        }
+        // A descriptor is registered once: one that is a resource is polled through the resource.
+        let n = self.table.holder(fd);
+        let n = n.unwrap_or_else(|| self.table.insert(Entry::new(Descriptor::Watched(fd), Kind::OTHER, true)));
+        self.await_ready(id, n, interest, out)
+    }
+
+    fn await_ready(&mut self, id: OpId, n: usize, interest: Interest, out: &mut Completions) -> Submit {
+        let watched = self.table[n].is_watched();
+        match if watched { self.watch(n, Some(interest), out) } else { self.register(n) } {
+            Ok(()) => {
+                self.table[n].polls.push(Polling { id, interest });
+                self.flight.insert(id, n, Side::Polls);
+                Submit::Pending
+            }
+            Err(error) => {
+                if watched {
+                    self.table.remove(n);
+                }
+                Submit::Done(Outcome::Ready(Err(error)))
+            }
+        }
+    }
+
+    /// Sends at once from borrowed memory, unless an op is before it.
+    pub(crate) fn try_send(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {
+        let entry = &mut self.table[n];
+        entry.line(Direction::Write).is_empty().then(|| entry.send(data))
+    }
+
+    /// Ends an op; nothing happens if it is not in flight.
+    pub(crate) fn cancel(&mut self, id: OpId, out: &mut Completions) {
+        let Some((n, side)) = self.flight.remove(id) else { return };
+        let entry = &mut self.table[n];
+        let canceled = io::Error::from_raw_os_error(libc::ECANCELED);
+        let outcome = match side {
+            Side::Line(direction) => entry.line(direction).remove(id).map(|armed| armed.work.fail(canceled)),
+            Side::Polls => {
+                entry.polls.retain(|polling| polling.id != id);
+                Some(Outcome::Ready(Err(canceled)))
+            }
+        };
+        out.extend(outcome.map(|outcome| Completion { id, more: false, outcome }));
+    }
+
+    /// Closes a resource.
+    pub(crate) fn close(&mut self, n: usize, out: &mut Completions) {
+        let mut entry = self.table.remove(n);
+        abandon(&mut entry, &mut self.flight, libc::ECANCELED, out);
+        if entry.registered {
+            // A duplicate of the descriptor would keep the registration alive.
+            self.epoll.delete(entry.fd.raw());
+        }
+    }
+
+    /// Closes everything. The epoll set is left alone: another process may share it.
+    pub(crate) fn close_all(&mut self, out: &mut Completions) {
+        for mut entry in self.table.drain() {
+            abandon(&mut entry, &mut self.flight, libc::ECANCELED, out);
+        }
+    }
+
+    /// Works off an event of the last wait.
+    pub(crate) fn react(&mut self, event: usize, out: &mut Completions) {
+        let (token, flags) = self.epoll.event(event);
+        // The token may be that of an entry which is gone, while its file lives on in a duplicate.
+        let Some(n) = self.table.find(Resource(token)) else { return };
+        let broken = flags & (ERR | HUP) != 0;
+        let found = Interest { readable: broken || flags & (IN | RDHUP) != 0, writable: broken || flags & OUT != 0 };
+        self.settle(n, found, out);
+        if self.table[n].is_watched() {
+            if !self.table[n].polls.is_empty() {
+                // On an error the polls were told.
+                let _ = self.watch(n, None, out);
+            }
+            return;
+        }
+        self.table[n].note(flags);
+        self.advance(n, Direction::Read, out);
+        self.advance(n, Direction::Write, out);
+    }
+
+    /// Completes the polls that found what they wait for.
+    fn settle(&mut self, n: usize, found: Interest, out: &mut Completions) {
+        let flight = &mut self.flight;
+        self.table[n].polls.retain(|&Polling { id, interest }| {
+            let found = Interest {
+                readable: found.readable && interest.readable,
+                writable: found.writable && interest.writable,
+            };
+            let waits = found == Interest::default();
+            if !waits {
+                flight.remove(id);
+                out.push_back(Completion { id, more: false, outcome: Outcome::Ready(Ok(found)) });
+            }
+            waits
+        });
+    }
+
+    /// Tries the ops in a line until one would block.
+    fn advance(&mut self, n: usize, direction: Direction, out: &mut Completions) {
+        while let Some((id, attempt)) = self.table[n].advance(direction) {
+            let (more, outcome) = match attempt {
+                Attempt::Blocked => break,
+                Attempt::Done(outcome) => (false, outcome),
+                Attempt::Accepted { socket, address, last } => {
+                    (!last, Outcome::Accepted(Ok((self.accepted(n, socket, out), address))))
+                }
+            };
+            if !more {
+                self.flight.remove(id);
+            }
+            out.push_back(Completion { id, more, outcome });
+        }
+    }
+
+    /// Makes a resource of what a listener accepted.
+    fn accepted(&mut self, listener: usize, socket: OwnedFd, out: &mut Completions) -> Resource {
+        let kind = self.table[listener].kind;
+        // The first receive on a new connection mostly comes too early to find data, and the registration, which is due anyway,
+        // reports data that is there. Elsewhere a receive may well be the only one.
+        self.open(socket, kind, !kind.tcp, out)
+    }
+
+    /// Registers a resource, once.
+    fn register(&mut self, n: usize) -> io::Result<()> {
+        let token = self.table.id(n).0;
+        let entry = &mut self.table[n];
+        if !entry.registered {
+            self.epoll.set(entry.fd.raw(), token, EDGES, false)?;
+            entry.registered = true;
+        }
+        Ok(())
+    }
+
+    /// Arms the registration of a watched descriptor for its polls and one `more`. If the file of the polls is gone, they end.
+    fn watch(&mut self, n: usize, more: Option<Interest>, out: &mut Completions) -> io::Result<()> {
+        let entry = &mut self.table[n];
+        let mut flags = ONE_SHOT;
+        for interest in entry.polls.iter().map(|polling| polling.interest).chain(more) {
+            flags |= if interest.readable { IN | RDHUP } else { 0 };
+            flags |= if interest.writable { OUT } else { 0 };
+        }
+        let (fd, registered) = (entry.fd.raw(), entry.registered);
+        let known = self.epoll.set(fd, self.table.id(n).0, flags, registered);
+        let entry = &mut self.table[n];
+        entry.registered = known.is_ok();
+        if let Ok(Known::Same) = known {
+            return Ok(());
+        }
+        abandon(entry, &mut self.flight, libc::EBADF, out);
+        known?;
+        // Another file has the number now. The one before may live on in a duplicate, and must not be heard any more.
+        self.table.renew(n);
+        self.epoll.set(fd, self.table.id(n).0, flags, true).map(|_| ())
+    }
+}
+
+/// Ends every op on an entry.
+fn abandon(entry: &mut Entry, flight: &mut Flight, errno: i32, out: &mut Completions) {
+    let mut end = |id, outcome| {
+        flight.remove(id);
+        out.push_back(Completion { id, more: false, outcome });
+    };
+    let error = || io::Error::from_raw_os_error(errno);
+    for direction in [Direction::Read, Direction::Write] {
+        while let Some(Armed { id, work }) = entry.line(direction).pop() {
+            end(id, work.fail(error()));
+        }
+    }
+    for Polling { id, .. } in entry.polls.drain(..) {
+        end(id, Outcome::Ready(Err(error())));
+    }
+}
+
+/// What a descriptor is ready for now, of what is asked; `None` if nothing.
+fn test(fd: RawFd, interest: Interest) -> Option<io::Result<Interest>> {
+    if interest == Interest::default() {
+        return Some(Err(io::Error::new(io::ErrorKind::InvalidInput, "a poll must wait for reading or writing")));
+    }
+    syscall::ready(fd, interest).map(|found| (found != Interest::default()).then_some(found)).transpose()
+}

@@ -1,0 +1,59 @@
+//! The operations on sockets that complete at once.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use aioli_core::op::{Domain, ShutdownHow, SocketKind, SocketOption};
+use socket2::{SockAddr, SockRef, Socket, Type};
+
+use crate::resource::Kind;
+
+pub(crate) fn open(domain: Domain, kind: SocketKind) -> io::Result<(OwnedFd, Kind)> {
+    let domain = match domain {
+        Domain::Ipv4 => socket2::Domain::IPV4,
+        Domain::Ipv6 => socket2::Domain::IPV6,
+    };
+    let (r#type, kind) = match kind {
+        SocketKind::Stream => (Type::STREAM, Kind::TCP),
+        SocketKind::Datagram => (Type::DGRAM, Kind::UDP),
+    };
+    let socket = Socket::new_raw(domain, r#type.nonblocking().cloexec(), None)?;
+    Ok((socket.into(), kind))
+}
+
+pub(crate) fn listen(socket: &SockRef<'_>, backlog: u32) -> io::Result<()> {
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+}
+
+pub(crate) fn shutdown(socket: &SockRef<'_>, how: ShutdownHow) -> io::Result<()> {
+    socket.shutdown(match how {
+        ShutdownHow::Read => Shutdown::Read,
+        ShutdownHow::Write => Shutdown::Write,
+        ShutdownHow::Both => Shutdown::Both,
+    })
+}
+
+pub(crate) fn set(socket: &SockRef<'_>, option: SocketOption) -> io::Result<()> {
+    // The kernel takes a size as an int, and no more than its own limit.
+    let size = |bytes: usize| bytes.min(i32::MAX as usize);
+    match option {
+        SocketOption::ReuseAddress(on) => socket.set_reuse_address(on),
+        SocketOption::ReusePort(on) => socket.set_reuse_port(on),
+        SocketOption::OnlyV6(on) => socket.set_only_v6(on),
+        SocketOption::NoDelay(on) => socket.set_tcp_nodelay(on),
+        SocketOption::KeepAlive(on) => socket.set_keepalive(on),
+        SocketOption::ReceiveBuffer(bytes) => socket.set_recv_buffer_size(size(bytes)),
+        SocketOption::SendBuffer(bytes) => socket.set_send_buffer_size(size(bytes)),
+        SocketOption::Linger(seconds) => {
+            socket.set_linger(seconds.map(|seconds| Duration::from_secs(seconds.min(i32::MAX as u32).into())))
+        }
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// An address as the standard library has it; a socket of another family has none.
+pub(crate) fn internet(address: io::Result<SockAddr>) -> io::Result<SocketAddr> {
+    address?.as_socket().ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+}

@@ -1,0 +1,48 @@
+//! Two tasks that wake each other.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::Workload;
+use super::slot::Slot;
+use crate::Runtime;
+
+/// A token goes to the other task and back.
+#[derive(Debug)]
+pub struct PingPong;
+
+impl Workload for PingPong {
+    const NAME: &'static str = "pingpong";
+    const ROUND: u64 = 1_000;
+
+    fn run<R: Runtime>(rounds: u64) -> Duration {
+        let trips = rounds * Self::ROUND;
+        R::run(async move |runtime| {
+            let there = Rc::new(Slot::default());
+            let back = Rc::new(Slot::default());
+            let start = Instant::now();
+            let echo = runtime.spawn({
+                let (there, back) = (there.clone(), back.clone());
+                async move {
+                    for _ in 0..trips {
+                        back.put(there.take().await);
+                    }
+                    R::ok(())
+                }
+            });
+            let serve = runtime.spawn(async move {
+                let mut sum = 0;
+                for trip in 0..trips {
+                    there.put(trip);
+                    sum += back.take().await;
+                }
+                R::ok(sum)
+            });
+            R::value(echo.await);
+            let sum = R::value(serve.await);
+            let took = start.elapsed();
+            assert_eq!(sum, (0..trips).sum::<u64>(), "each token came back");
+            took
+        })
+    }
+}

@@ -1,0 +1,33 @@
+//! A channel for one value between two tasks of one thread: the same code for every runtime.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
+
+/// Holds at most one value and at most one waiting task, without any synchronisation.
+#[derive(Default)]
+pub(super) struct Slot<T> {
+    value: Cell<Option<T>>,
+    waiting: Cell<Option<Waker>>,
+}
+
+impl<T> Slot<T> {
+    /// Puts a value in and wakes the task that waits for it.
+    pub(super) fn put(&self, value: T) {
+        self.value.set(Some(value));
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits for a value and takes it.
+    pub(super) fn take(&self) -> impl Future<Output = T> {
+        poll_fn(|cx| {
+            if let Some(value) = self.value.take() {
+                return Poll::Ready(value);
+            }
+            self.waiting.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+    }
+}

@@ -12,6 +12,8 @@ use std::task::{Context, Waker};
 
 use crate::cancel;
 use crate::error::{Error, ErrorKind, Message, Result};
+use crate::event_loop::LoopCore;
+use crate::report::discard;
 use crate::scope::ScopeNode;
 use crate::task::header::flag;
 use crate::task::{RawFuture, RawTask, home, waker};
@@ -137,6 +139,12 @@ impl Token {
         Token { task, serial }
     }
 
+    /// The loop whose task waits.
+    #[inline]
+    pub(crate) fn core(&self) -> &LoopCore {
+        self.task.core()
+    }
+
     /// What the await point waited for has happened. Returns whether it was still waiting.
     pub fn fire(&self) -> bool {
         let head = self.task.head();
@@ -183,7 +191,8 @@ impl Token {
         }
         wait.state.phase = phase;
         wait.message = message;
-        let waker = wait.waker.clone();
+        // It is woken once.
+        let waker = wait.waker.take();
         drop(spilled);
         match waker {
             // The waker is not ours: it may do anything, so nothing is borrowed here.
@@ -266,6 +275,7 @@ impl Wait {
         let state = token.state();
         match state.phase {
             Phase::Pending => {
+                token.keep_scope();
                 token.keep_waker(cx);
                 WaitPoll::Pending
             }
@@ -363,6 +373,23 @@ impl Token {
             }
         }
         gone
+    }
+
+    /// It may be polled inside another scope than before: the last one counts.
+    fn keep_scope(&self) {
+        let head = self.task.head();
+        let scope = self.core().current.scope();
+        if head.wait_serial.get() == self.serial {
+            let old = head.wait_scope.replace(scope);
+            drop(old);
+        } else if let Some(extra) = head.extra.get() {
+            let mut spilled = extra.spilled.borrow_mut();
+            if let Some(wait) = spilled.iter_mut().find(|wait| wait.serial == self.serial) {
+                let old = std::mem::replace(&mut wait.scope, scope);
+                drop(spilled);
+                drop(old);
+            }
+        }
     }
 
     /// A combinator may poll with another waker than before: the last one counts.
@@ -484,11 +511,15 @@ pub(crate) fn withdraw_all(task: &RawTask) {
         }
     }
     if let Some(extra) = head.extra.get() {
+        // A scope holds its task: one that was leaked is not to be held in turn.
+        let scopes = std::mem::take(&mut *extra.open_scopes.borrow_mut());
+        drop(scopes);
         let left = std::mem::take(&mut *extra.spilled.borrow_mut());
         for wait in left {
             if let Some(target) = &wait.target {
                 target.remove_wake(&Token { task: task.clone(), serial: wait.serial });
             }
+            discard(wait.waker);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::rc::{Rc, Weak};
 use crate::await_point::Token;
 use crate::context::ContextMap;
 use crate::event_loop::{LoopCore, Ready};
+use crate::report::discard;
 use crate::task::{RawFuture, RawTask};
 use crate::time::Instant;
 use crate::timer::TimerTarget;
@@ -275,6 +276,14 @@ impl Call {
                 core.report_callback_panic(self.location, panic);
             }
         });
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(function) = self.function.take() {
+            discard(function);
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! A request is *open* from then until an await point or a scope has returned for it, or the task ended. A step that ends pending
 //! with a request open and no await point asked has it applied afresh ([`settle`]).
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use smallvec::SmallVec;
 
@@ -37,6 +37,8 @@ pub(crate) fn cancel(root: &RawFuture, message: Message) -> bool {
 /// Requests the cancellation of what runs inside a scope.
 pub(crate) fn cancel_scope(scope: &Rc<ScopeNode>, message: Message) {
     scope.count(1);
+    scope.probe.set(false);
+    scope.chance.set(false);
     scope.open.set(true);
     scope.message.set(message.clone());
     let task = scope.task();
@@ -52,11 +54,30 @@ pub(crate) fn cancel_scope(scope: &Rc<ScopeNode>, message: Message) {
 
 fn apply_to_scope(task: &RawTask, scope: &Rc<ScopeNode>, message: &Message) {
     let mut stack = Stack::new();
-    if hand_over(task, Some(scope), message, &mut stack) {
-        travel(stack, message);
-    } else if !task.core().is_current(task) {
+    let handed = hand_over(task, Some(scope), message, &mut stack);
+    travel(stack, message);
+    if task.core().is_current(task) {
+        return;
+    }
+    scope.chance.set(true);
+    if !handed {
         scope.probe.set(true);
         scope.wake();
+    }
+    ask_foreign(task, Some(scope));
+}
+
+/// Passes a request on to the scopes of a task, or those inside a scope, that other crates' combinators poll: a combinator polls
+/// only what was woken.
+fn ask_foreign(task: &RawTask, within: Option<&Rc<ScopeNode>>) {
+    let Some(extra) = task.head().extra.get() else { return };
+    let known: Vec<_> = extra.foreign_scopes.borrow().iter().filter_map(Weak::upgrade).collect();
+    for node in known {
+        let inside = within.is_none_or(|scope| ScopeNode::is_inside(Some(&node), scope));
+        if inside && node.task() == *task && node.is_empty() {
+            node.asked.set(true);
+            node.wake();
+        }
     }
 }
 
@@ -86,12 +107,13 @@ fn visit(raw: &RawFuture, message: &Message, stack: &mut Stack) -> bool {
         let Some(requests) = head.requests.get().checked_add(1) else { std::process::abort() };
         head.requests.set(requests);
         header.set(flag::REQUESTED | flag::OPEN | flag::VISITED);
+        set_open_message(task, message);
         stack.push(Work::Leave(task.clone()));
         apply_to_task(task, message, stack);
         return true;
     }
     if header.has(flag::GATHER) {
-        let accepted = accepts(raw);
+        let accepted = reach(raw) == Reach::Pending;
         if let Some(delegate) = raw.delegate() {
             if accepted {
                 delegate.cancel_requested();
@@ -106,17 +128,22 @@ fn visit(raw: &RawFuture, message: &Message, stack: &mut Stack) -> bool {
 }
 
 fn apply_to_task(task: &RawTask, message: &Message, stack: &mut Stack) {
-    if hand_over(task, None, message, stack) {
+    let handed = hand_over(task, None, message, stack);
+    if !handed {
+        // The message is kept for whoever returns for the request; the last one counts.
+        set_cancel_message(task, message);
+    }
+    let header = task.raw().header();
+    if header.flags.get() & (flag::STARTED | flag::RUNNING) != flag::STARTED {
         return;
     }
-    // The message is kept for whoever returns for the request; the last one counts.
-    set_cancel_message(task, message);
-    let header = task.raw().header();
-    if header.has(flag::STARTED) && !header.has(flag::RUNNING) {
+    header.set(flag::CHANCE);
+    if !handed {
         // Queued by a yield, or suspended on foreign futures: its next step is the one chance that those get.
         header.set(flag::PROBE);
         task.wake();
     }
+    ask_foreign(task, None);
 }
 
 fn set_cancel_message(task: &RawTask, message: &Message) {
@@ -126,17 +153,47 @@ fn set_cancel_message(task: &RawTask, message: &Message) {
     }
 }
 
+/// Keeps the message of the task's last request, in case that has to be applied afresh.
+fn set_open_message(task: &RawTask, message: &Message) {
+    if message.is_some() || task.head().extra.get().is_some() {
+        let old = task.head().extra().open_message.replace(message.clone());
+        drop(old);
+    }
+}
+
+fn open_message(task: &RawTask) -> Message {
+    let kept = &task.head().extra.get()?.open_message;
+    let message = kept.take();
+    kept.set(message.clone());
+    message
+}
+
+/// The message of the request that something in `scope` returns for: the task's, or that of the innermost scope that has one.
+pub(crate) fn message_at(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Message {
+    if task.raw().header().has(flag::OPEN | flag::CHANCE) {
+        return open_message(task);
+    }
+    let node = around(scope.cloned()).find(|node| node.open.get() || node.chance.get())?;
+    let message = node.message.take();
+    node.message.set(message.clone());
+    message
+}
+
 /// Hands a request to every await point inside a scope, or of the whole task. Returns whether there is one.
 fn hand_over(task: &RawTask, scope: Option<&Rc<ScopeNode>>, message: &Message, stack: &mut Stack) -> bool {
     let covered = await_point::covered(task, scope);
     // In reverse, since the stack is worked off from its end.
     for wait in covered.iter().rev() {
+        let reach = wait.target.as_ref().map_or(Reach::Nothing, reach);
         match &wait.target {
-            Some(target) if accepts(target) => {
+            Some(target) if reach == Reach::Pending => {
                 wait.update(|state| state.asked = true);
                 stack.push(Work::Visit(target.clone()));
             }
-            None if wait.state.phase == Phase::Pending => wait.cancel(message.clone()),
+            // There is nobody to pass it on to, or only those it came from: the circle of tasks is cut here.
+            target if wait.state.phase == Phase::Pending && (target.is_none() || reach == Reach::Circle) => {
+                wait.cancel(message.clone());
+            }
             _ => {
                 set_cancel_message(task, message);
                 wait.update(|state| (state.asked, state.must_cancel) = (true, true));
@@ -146,22 +203,33 @@ fn hand_over(task: &RawTask, scope: Option<&Rc<ScopeNode>>, message: &Message, s
     !covered.is_empty()
 }
 
-/// Whether a request would reach something that is pending.
-fn accepts(raw: &RawFuture) -> bool {
+/// What a request would reach that is passed on to a future.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Something that is pending.
+    Pending,
+    /// Nothing but tasks that it is on its way through already.
+    Circle,
+    Nothing,
+}
+
+fn reach(raw: &RawFuture) -> Reach {
+    let mut found = Reach::Nothing;
     let mut stack: SmallVec<[RawFuture; 8]> = SmallVec::new();
     stack.push(raw.clone());
     while let Some(raw) = stack.pop() {
         if raw.is_done() {
             continue;
         }
-        if !raw.header().has(flag::GATHER) {
-            return true;
-        }
-        if let Some(delegate) = raw.delegate() {
+        if raw.header().has(flag::VISITED) {
+            found = Reach::Circle;
+        } else if !raw.header().has(flag::GATHER) {
+            return Reach::Pending;
+        } else if let Some(delegate) = raw.delegate() {
             stack.extend(delegate.children().iter().cloned());
         }
     }
-    false
+    found
 }
 
 /// An await point in `scope` has returned for the requests around it: they are no longer open.
@@ -169,19 +237,35 @@ pub(crate) fn consume(task: &RawTask, scope: Option<&Rc<ScopeNode>>) {
     task.raw().header().clear(flag::OPEN);
     for node in around(scope.cloned()) {
         node.open.set(false);
-        node.probe.set(false);
     }
 }
 
-/// Takes the open request around the current point, for an await point that was not registered: a bare yield.
+/// The requests around a point are taken back before anything has returned for them.
+fn withdraw(task: &RawTask, scope: Option<&Rc<ScopeNode>>) {
+    consume(task, scope);
+    task.raw().header().clear(flag::PROBE | flag::CHANCE);
+    for node in around(scope.cloned()) {
+        node.probe.set(false);
+        node.chance.set(false);
+    }
+    if let Some(extra) = task.head().extra.get() {
+        let known: Vec<_> = extra.foreign_scopes.borrow().iter().filter_map(Weak::upgrade).collect();
+        known.iter().for_each(|node| node.asked.set(false));
+    }
+}
+
+/// Takes the open request around the current point, for an await point that was not registered: a bare yield. Also one that another
+/// branch of the same combinator has returned for in this step.
 #[cold]
 pub(crate) fn take_open(task: &RawTask) -> Option<Error> {
     let scope = task.core().current.scope();
-    if !task.raw().header().has(flag::OPEN) && !around(scope.clone()).any(|node| node.open.get()) {
+    let by_task = task.raw().header().has(flag::OPEN | flag::CHANCE);
+    if !by_task && !around(scope.clone()).any(|node| node.open.get() || node.chance.get()) {
         return None;
     }
+    let message = message_at(task, scope.as_ref());
     consume(task, scope.as_ref());
-    Some(Error::cancelled_with(task.head().cancel_message()))
+    Some(Error::cancelled_with(message))
 }
 
 /// How many requests count at a point: the task's, and those of the scopes around it.
@@ -194,8 +278,12 @@ pub(crate) fn cancelling(task: &RawTask) -> u32 {
     if task.core().is_current(task) {
         return cancelling_at(task, task.core().current.scope());
     }
-    let scopes = task.head().extra.get().map_or(0, |extra| extra.scope_requests.get());
-    task.head().requests.get().saturating_add(scopes)
+    task.head().requests.get().saturating_add(scope_requests(task))
+}
+
+/// The requests of all scopes of a task.
+fn scope_requests(task: &RawTask) -> u32 {
+    task.head().extra.get().map_or(0, |extra| extra.scope_requests.get())
 }
 
 /// Takes one request back at a point: the task's own first, then those of the scopes around it, innermost first. When none is left
@@ -209,7 +297,12 @@ pub(crate) fn uncancel_at(task: &RawTask, scope: Option<Rc<ScopeNode>>) -> u32 {
     }
     let left = cancelling_at(task, scope.clone());
     if left == 0 {
-        consume(task, scope.as_ref());
+        withdraw(task, scope.as_ref());
+        if head.requests.get() + scope_requests(task) == 0 {
+            for wait in await_point::covered(task, None) {
+                wait.update(|state| state.must_cancel = false);
+            }
+        }
     }
     left
 }
@@ -229,12 +322,25 @@ pub(crate) fn reopen_at(task: &RawTask, scope: Option<Rc<ScopeNode>>) {
     }
 }
 
+/// Whether a scope that is to be polled now is asked to end, as an await point would be: it holds foreign awaits alone, and another
+/// branch of the same combinator has returned for the request already.
+#[inline]
+pub(crate) fn is_asked(task: &RawTask, node: &Rc<ScopeNode>) -> bool {
+    (node.asked.take() || task.head().is_requested() && had_chance(task, node, false)) && node.is_empty()
+}
+
 /// Whether a scope whose body was just polled drops it: a request around it is open, this was the chance that foreign awaits get, and
-/// the scope holds no await point of aioli's and no other scope.
+/// it holds no await point of aioli's and no other scope.
+#[inline]
 pub(crate) fn abandons(task: &RawTask, node: &Rc<ScopeNode>) -> bool {
-    let by_task = task.raw().header().flags.get() & (flag::PROBE | flag::OPEN) == flag::PROBE | flag::OPEN;
-    let by_scope = around(Some(Rc::clone(node))).any(|node| node.open.get() && node.probe.get());
-    (by_task || by_scope) && !node.has_children() && !node.has_waits()
+    task.head().is_requested() && had_chance(task, node, true) && node.is_empty()
+}
+
+/// Whether this is the step in which foreign awaits answer a request around a scope that is still open, or not any more.
+fn had_chance(task: &RawTask, node: &Rc<ScopeNode>, open: bool) -> bool {
+    let header = task.raw().header();
+    let by_task = header.has(flag::CHANCE) && header.has(flag::OPEN) == open;
+    by_task || around(Some(Rc::clone(node))).any(|node| node.chance.get() && node.open.get() == open)
 }
 
 /// What is to become of a task whose step ended pending with requests open.
@@ -257,7 +363,7 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
             return Settled::Abandoned;
         }
         if !waits.iter().any(|wait| wait.state.asked) {
-            let message = task.head().cancel_message();
+            let message = open_message(task);
             let mut stack = Stack::new();
             apply_to_task(task, &message, &mut stack);
             travel(stack, &message);
@@ -266,7 +372,12 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
     let open = match task.head().extra.get() {
         Some(extra) => {
             let mut open = extra.open_scopes.borrow_mut();
-            open.retain(|node| node.open.get());
+            open.retain(|node| {
+                let stays = node.open.get();
+                node.probe.set(stays && node.probe.get());
+                node.chance.set(false);
+                stays
+            });
             open.clone()
         }
         None => Vec::new(),
@@ -296,8 +407,9 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
 #[inline]
 pub(crate) fn ending(task: &RawTask, result: Result<()>) -> Result<()> {
     if result.is_ok() && task.raw().header().has(flag::OPEN) {
+        let message = open_message(task);
         task.discard_value();
-        return Err(Error::cancelled_with(task.head().cancel_message()));
+        return Err(Error::cancelled_with(message));
     }
     result
 }

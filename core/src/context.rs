@@ -8,23 +8,34 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::report::discard;
 use crate::task::home;
 
 /// An immutable set of values, shared until somebody changes it. No map at all is the empty one.
 #[derive(Clone)]
-pub(crate) struct ContextMap(Arc<Vec<(u64, Value)>>);
+pub(crate) struct ContextMap(Arc<Entries>);
+
+#[derive(Clone, Default)]
+struct Entries(Vec<(u64, Value)>);
 
 type Value = Arc<dyn Any + Send + Sync>;
 
+/// Contexts end in the middle of steps, which must not unwind.
+impl Drop for Entries {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(discard);
+    }
+}
+
 impl ContextMap {
     fn get(&self, key: u64) -> Option<&Value> {
-        self.0.iter().find(|(known, _)| *known == key).map(|(_, value)| value)
+        self.0.0.iter().find(|(known, _)| *known == key).map(|(_, value)| value)
     }
 
     /// The map with one value changed, and what has to be dropped.
     fn with(map: Option<ContextMap>, key: u64, value: Option<Value>) -> (Option<ContextMap>, Option<Value>) {
         let mut entries = map.map(|map| map.0).unwrap_or_default();
-        let changed = Arc::make_mut(&mut entries);
+        let changed = &mut Arc::make_mut(&mut entries).0;
         let at = changed.iter().position(|(known, _)| *known == key);
         let old = match (at, value) {
             (Some(at), Some(value)) => Some(std::mem::replace(&mut changed[at].1, value)),
@@ -35,7 +46,7 @@ impl ContextMap {
             }
             (None, None) => None,
         };
-        ((!entries.is_empty()).then_some(ContextMap(entries)), old)
+        ((!entries.0.is_empty()).then_some(ContextMap(entries)), old)
     }
 }
 
@@ -209,7 +220,7 @@ impl Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = self.load().map_or(0, |map| map.0.len());
+        let len = self.load().map_or(0, |map| map.0.0.len());
         f.debug_struct("Context").field("variables", &len).finish()
     }
 }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::report::discard;
+
 /// A result whose error is aioli's [`Error`]. Every coroutine returns one.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -32,16 +34,39 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone)]
 pub struct Error(Repr);
 
+/// Each variant holds one pointer: results of this size travel in registers.
 #[derive(Clone)]
 enum Repr {
     Cancelled(Message),
-    Static(ErrorKind, &'static &'static str),
+    Timeout(Text),
+    InvalidState(Text),
+    QueueEmpty(Text),
+    QueueFull(Text),
+    QueueShutDown(Text),
+    BrokenBarrier(Text),
+    Runtime(Text),
+    Value(Text),
+    Interrupted(Text),
     Boxed(Arc<Inner>),
 }
+
+/// A text that is known at compile time.
+type Text = &'static &'static str;
+
+const _: () = assert!(size_of::<std::task::Poll<Result<()>>>() == 16);
 
 struct Inner {
     kind: ErrorKind,
     detail: Detail,
+}
+
+/// Errors are dropped in all places, some of which must not unwind.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Detail::Std(_) | Detail::Io(_) | Detail::Panic(..) = self.detail {
+            discard(std::mem::replace(&mut self.detail, Detail::Text(String::new())));
+        }
+    }
 }
 
 enum Detail {
@@ -99,13 +124,6 @@ pub enum ErrorKind {
     Other,
 }
 
-macro_rules! text {
-    ($text:expr) => {{
-        const TEXT: &str = $text;
-        &TEXT
-    }};
-}
-
 impl Error {
     /// An error of the caller's own type.
     pub fn new(error: impl StdError + Send + Sync + 'static) -> Self {
@@ -139,7 +157,7 @@ impl Error {
 
     /// A deadline that passed.
     pub fn timeout() -> Self {
-        Error(Repr::Static(ErrorKind::Timeout, text!("the deadline has passed")))
+        Error(Repr::Timeout(&"the deadline has passed"))
     }
 
     /// Misuse of the library, in words of the caller's.
@@ -152,8 +170,20 @@ impl Error {
         Self::boxed(ErrorKind::Value, Detail::Text(text.into()))
     }
 
-    pub(crate) fn fixed(kind: ErrorKind, text: &'static &'static str) -> Self {
-        Error(Repr::Static(kind, text))
+    /// An error that allocates nothing, if its kind is one of the loop's own.
+    pub(crate) fn fixed(kind: ErrorKind, text: Text) -> Self {
+        Error(match kind {
+            ErrorKind::Timeout => Repr::Timeout(text),
+            ErrorKind::InvalidState => Repr::InvalidState(text),
+            ErrorKind::QueueEmpty => Repr::QueueEmpty(text),
+            ErrorKind::QueueFull => Repr::QueueFull(text),
+            ErrorKind::QueueShutDown => Repr::QueueShutDown(text),
+            ErrorKind::BrokenBarrier => Repr::BrokenBarrier(text),
+            ErrorKind::Runtime => Repr::Runtime(text),
+            ErrorKind::Value => Repr::Value(text),
+            ErrorKind::Interrupted => Repr::Interrupted(text),
+            kind => return Self::boxed(kind, Detail::Text((*text).to_owned())),
+        })
     }
 
     /// Several errors at once, as a task group raises them.
@@ -173,7 +203,7 @@ impl Error {
 
     /// The program was interrupted by Ctrl-C.
     pub fn interrupted() -> Self {
-        Error(Repr::Static(ErrorKind::Interrupted, text!("interrupted (SIGINT)")))
+        Error(Repr::Interrupted(&"interrupted (SIGINT)"))
     }
 
     pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Self {
@@ -192,7 +222,15 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match &self.0 {
             Repr::Cancelled(_) => ErrorKind::Cancelled,
-            Repr::Static(kind, _) => *kind,
+            Repr::Timeout(_) => ErrorKind::Timeout,
+            Repr::InvalidState(_) => ErrorKind::InvalidState,
+            Repr::QueueEmpty(_) => ErrorKind::QueueEmpty,
+            Repr::QueueFull(_) => ErrorKind::QueueFull,
+            Repr::QueueShutDown(_) => ErrorKind::QueueShutDown,
+            Repr::BrokenBarrier(_) => ErrorKind::BrokenBarrier,
+            Repr::Runtime(_) => ErrorKind::Runtime,
+            Repr::Value(_) => ErrorKind::Value,
+            Repr::Interrupted(_) => ErrorKind::Interrupted,
             Repr::Boxed(inner) => inner.kind,
         }
     }
@@ -274,8 +312,24 @@ impl Error {
         match (&self.0, &other.0) {
             (Repr::Boxed(a), Repr::Boxed(b)) => Arc::ptr_eq(a, b),
             (Repr::Cancelled(a), Repr::Cancelled(b)) => a == b,
-            (Repr::Static(kind, text), Repr::Static(kind2, text2)) => kind == kind2 && text == text2,
-            _ => false,
+            (Repr::Boxed(_) | Repr::Cancelled(_), _) | (_, Repr::Boxed(_) | Repr::Cancelled(_)) => false,
+            _ => self.kind() == other.kind() && self.text() == other.text(),
+        }
+    }
+
+    /// The text of an error that allocates nothing.
+    fn text(&self) -> Option<&'static str> {
+        match self.0 {
+            Repr::Timeout(text)
+            | Repr::InvalidState(text)
+            | Repr::QueueEmpty(text)
+            | Repr::QueueFull(text)
+            | Repr::QueueShutDown(text)
+            | Repr::BrokenBarrier(text)
+            | Repr::Runtime(text)
+            | Repr::Value(text)
+            | Repr::Interrupted(text) => Some(text),
+            Repr::Cancelled(_) | Repr::Boxed(_) => None,
         }
     }
 
@@ -292,7 +346,6 @@ impl fmt::Display for Error {
         match &self.0 {
             Repr::Cancelled(None) => f.write_str("cancelled"),
             Repr::Cancelled(Some(message)) => write!(f, "cancelled: {message}"),
-            Repr::Static(_, text) => f.write_str(text),
             Repr::Boxed(inner) => match &inner.detail {
                 Detail::Text(text) => f.write_str(text),
                 Detail::Io(error) => error.fmt(f),
@@ -311,6 +364,7 @@ impl fmt::Display for Error {
                 }
                 Detail::LimitOverrun { message, .. } => f.write_str(message),
             },
+            _ => f.write_str(self.text().unwrap_or_default()),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::driver::{Driver, Wait};
 use crate::error::{Error, Result};
 use crate::inbox::{LoopShared, Message};
 use crate::ops::Operations;
-use crate::report::Handler;
+use crate::report::{Handler, discard};
 use crate::task::current::CurrentTask;
 use crate::task::header::flag;
 use crate::task::list::TaskList;
@@ -152,7 +152,7 @@ impl LoopCore {
 
     pub(crate) fn set_handler(&self, handler: Option<Handler>) {
         let old = self.handler.replace(handler);
-        drop(old);
+        discard(old);
     }
 
     /// The driver's clock; the last reading once the driver is gone.
@@ -252,7 +252,7 @@ impl LoopCore {
     /// A step has ended pending, with requests about.
     #[cold]
     fn settle(&self, task: &RawTask, probed: bool) -> Option<Result<()>> {
-        task.raw().header().clear(flag::PROBE);
+        task.raw().header().clear(flag::PROBE | flag::CHANCE);
         match cancel::settle(task, probed) {
             Settled::Suspended => None,
             Settled::Abandoned => Some(self.abandon(task)),
@@ -440,7 +440,6 @@ impl LoopCore {
         for task in self.all_tasks() {
             self.destroy_pending(&task);
         }
-        self.part_remembered();
         let timers = self.timers.drain();
         drop(timers);
         let driver = self.driver.borrow_mut().take();
@@ -450,6 +449,8 @@ impl LoopCore {
             self.operations.abandon(self);
             drop(driver);
         }
+        // Last: destructors may have made some more.
+        self.part_remembered();
         self.set_main(None);
         self.set_handler(None);
         drop(entered);

@@ -237,6 +237,10 @@ impl Group {
         let index = self.created.get();
         self.created.set(index.wrapping_add(1));
         self.tasks.borrow_mut().insert(index, task.clone());
+        if self.aborting.get() {
+            // Its first step, taken eagerly, ended the group.
+            cancel::cancel(task.raw(), None);
+        }
         let hook = self.hook.borrow_mut().get_or_insert_with(|| Rc::new(Box::new(OnDone(Rc::clone(self))))).clone();
         task.raw().add_callback(Callback::Hook(hook, index));
     }

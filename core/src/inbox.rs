@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use crossbeam_deque::{Injector, Steal};
 
@@ -56,6 +56,13 @@ impl LoopShared {
             return false;
         }
         self.inbox.push(message);
+        // Pairs with the fence of `close`: either that finds the message, or this finds the loop closed. A message that stayed here
+        // would keep the inbox, and the inbox it.
+        fence(Ordering::SeqCst);
+        if self.closed.load(Ordering::Acquire) {
+            self.drain(drop);
+            return false;
+        }
         self.announce();
         true
     }
@@ -97,6 +104,7 @@ impl LoopShared {
     /// The loop is closed: nothing is received any more.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
         let mut late = Vec::new();
         self.drain(|message| late.push(message));
         drop(late);

@@ -10,6 +10,7 @@ use crate::context::{self, ContextMap};
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
 use crate::inbox::{LoopShared, Message};
+use crate::report::discard;
 
 /// A function that another thread wants the loop to call.
 pub(crate) struct RemoteCall {
@@ -42,6 +43,12 @@ impl RemoteCall {
                 function();
             }
         })
+    }
+}
+
+impl Drop for RemoteCall {
+    fn drop(&mut self) {
+        discard(self.take(State::Taken));
     }
 }
 

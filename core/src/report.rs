@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::error::Error;
 use crate::event_loop::LoopCore;
 use crate::task::header::{TaskHead, flag};
-use crate::task::{RawFuture, RawTask};
+use crate::task::{RawFuture, RawTask, home};
 
 /// Something that went wrong where nobody was there to take the error; the context dict of asyncio's exception handlers.
 #[derive(Clone)]
@@ -124,6 +124,22 @@ impl LoopCore {
         if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
             self.report_panic(message, panic);
         }
+    }
+}
+
+/// Drops what is not ours. A panic of its destructor is reported to the loop that runs, or printed.
+pub(crate) fn discard<T>(value: T) {
+    if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(value))) {
+        destructor_panicked(panic);
+    }
+}
+
+#[cold]
+fn destructor_panicked(panic: Box<dyn Any + Send>) {
+    const MESSAGE: &str = "a destructor panicked";
+    match home::current() {
+        Some(core) => core.report_panic(MESSAGE, panic),
+        None => print(&Report::new(MESSAGE).with_error(Error::panicked(panic))),
     }
 }
 

@@ -1,17 +1,21 @@
 //! [`Runner`]: a loop from its beginning to its end.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::rc::Rc;
 
 use crate::callback::{Callback, Hook, HookRef};
 use crate::cancel;
+use crate::context::Context;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
 use crate::loop_handle::Loop;
 use crate::report::Report;
 use crate::task::{RawFuture, RawTask, home};
+use crate::tasks::TaskBuilder;
 
 /// A loop on a driver, which runs main coroutines one after the other and leaves in good order: asyncio's `Runner`.
 ///
@@ -31,12 +35,14 @@ use crate::task::{RawFuture, RawTask, home};
 /// ```
 pub struct Runner {
     core: Rc<LoopCore>,
+    /// What all main coroutines run in: a copy of what held at the first run.
+    context: OnceCell<Context>,
 }
 
 impl Runner {
     /// A loop on a driver. It does not run yet.
     pub fn new(driver: impl Driver) -> Self {
-        Runner { core: LoopCore::new(Box::new(driver)) }
+        Runner { core: LoopCore::new(Box::new(driver)), context: OnceCell::new() }
     }
 
     /// The loop, to schedule something before it runs.
@@ -44,7 +50,8 @@ impl Runner {
         Loop::from_core(Rc::clone(&self.core))
     }
 
-    /// Runs `main` as a task, and returns its result one turn after it is done. Other tasks stay and go on in the next run.
+    /// Runs `main` as a task, and returns its result one turn after it is done. Other tasks stay and go on in the next run. All runs
+    /// share one context.
     ///
     /// # Errors
     /// What `main` returns; `Panicked` if it panicked; `Interrupted` if Ctrl-C cancelled it. `Runtime` if a loop runs on this thread
@@ -61,7 +68,8 @@ impl Runner {
         if self.core.is_closed() {
             return Err(Error::runtime("the runner is closed"));
         }
-        let task = self.get_loop().create_task(main);
+        let context = self.context.get_or_init(Context::copy_current).clone();
+        let task = TaskBuilder::new().context(context).create_on(&self.core, Location::caller(), main);
         self.core.set_main(Some(task.raw_task().clone()));
         let ran = self.run_until_done(task.raw());
         self.core.set_main(None);

@@ -28,6 +28,16 @@ pub(crate) struct ScopeNode {
     pub(crate) message: Cell<Message>,
     /// The next poll of the body is its one chance, if it holds foreign awaits alone.
     pub(crate) probe: Cell<bool>,
+    /// The next poll of the body is the one in which scopes inside that hold foreign awaits alone answer the request.
+    pub(crate) chance: Cell<bool>,
+    /// A request reached it as it reaches an await point: its body holds foreign awaits alone, and the next poll is their chance.
+    pub(crate) asked: Cell<bool>,
+    /// The body was polled before.
+    polled: Cell<bool>,
+    /// Its task knows that a combinator of another crate polls it.
+    listed: Cell<bool>,
+    /// What counted around the scope when it was entered.
+    pub(crate) around: Cell<u32>,
     /// Live scopes directly inside.
     children: Cell<u32>,
     /// What polled the body last, if not the task itself.
@@ -75,6 +85,15 @@ impl ScopeNode {
     }
 }
 
+/// Whether two points lie in the same scope.
+pub(crate) fn is_same(one: Option<&Rc<ScopeNode>>, other: Option<&Rc<ScopeNode>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Rc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
 /// The scopes around a point, innermost first.
 pub(crate) fn around(at: Option<Rc<ScopeNode>>) -> impl Iterator<Item = Rc<ScopeNode>> {
     std::iter::successors(at, |node| node.parent())
@@ -115,7 +134,8 @@ impl Scope {
         let foreign = (!waker::is_own(cx.waker(), &task)).then(|| cx.waker().clone());
         let node = match &self.node {
             Some(node) => {
-                if *node.task.borrow() != task {
+                let stays = *node.task.borrow() == task && is_same(node.parent.borrow().as_ref(), around.as_ref());
+                if !stays {
                     node.move_to(task, around);
                 }
                 Rc::clone(node)
@@ -124,13 +144,19 @@ impl Scope {
                 if let Some(around) = &around {
                     around.children.set(around.children.get() + 1);
                 }
+                let counted = cancel::cancelling_at(&task, around.clone());
                 let node = Rc::new(ScopeNode {
                     task: RefCell::new(task),
                     parent: RefCell::new(around),
+                    around: Cell::new(counted),
                     requests: Cell::new(0),
                     open: Cell::new(false),
                     message: Cell::new(None),
                     probe: Cell::new(false),
+                    chance: Cell::new(false),
+                    asked: Cell::new(false),
+                    polled: Cell::new(false),
+                    listed: Cell::new(false),
                     children: Cell::new(0),
                     waker: RefCell::new(None),
                 });
@@ -138,6 +164,9 @@ impl Scope {
                 node
             }
         };
+        if foreign.is_some() && !node.listed.replace(true) {
+            node.list();
+        }
         let old = node.waker.replace(foreign);
         drop(old);
         Ok(node)
@@ -147,12 +176,14 @@ impl Scope {
     pub(crate) fn poll_body<F: Future + ?Sized>(&self, cx: &mut Context<'_>, body: Pin<&mut F>) -> BodyPoll<F::Output> {
         let node = self.node.as_ref().expect("a scope is entered before its body is polled");
         let task = node.task();
+        let seasoned = node.polled.replace(true);
+        let asked = seasoned && cancel::is_asked(&task, node);
         let inside = Inside::enter(&task, Rc::clone(node));
         let polled = body.poll(cx);
         drop(inside);
         match polled {
             Poll::Ready(output) => BodyPoll::Ready(output),
-            Poll::Pending if task.head().is_requested() && cancel::abandons(&task, node) => BodyPoll::Abandon,
+            Poll::Pending if asked && node.is_empty() || cancel::abandons(&task, node) => BodyPoll::Abandon,
             Poll::Pending => BodyPoll::Pending,
         }
     }
@@ -161,8 +192,9 @@ impl Scope {
     pub(crate) fn abandon(&self) -> Error {
         let Some(node) = &self.node else { return Error::cancelled(None) };
         let task = node.task();
+        let message = cancel::message_at(&task, Some(node));
         cancel::consume(&task, Some(node));
-        Error::cancelled_with(task.head().cancel_message())
+        Error::cancelled_with(message)
     }
 
     /// Leaves the scope after its body has ended. `requested`: a request was made of it, and one is to be taken back: its own, or
@@ -184,8 +216,11 @@ impl Scope {
     pub(crate) fn exit(&mut self) -> u32 {
         let Some(node) = self.node.take() else { return 0 };
         let requests = node.requests.get();
-        node.count(-requests.cast_signed());
+        if requests > 0 {
+            node.count(-requests.cast_signed());
+        }
         node.open.set(false);
+        node.strike();
         let parent = node.parent.take();
         if let Some(parent) = &parent {
             parent.children.set(parent.children.get() - 1);
@@ -203,10 +238,19 @@ impl Drop for Scope {
 }
 
 impl ScopeNode {
-    /// Another task polls the scope: it takes its count along.
-    fn move_to(&self, task: RawTask, around: Option<Rc<ScopeNode>>) {
+    /// Takes the scope off its task's list of those whose request may be open.
+    fn strike(self: &Rc<Self>) {
+        if let Some(extra) = self.task.borrow().head().extra.get() {
+            extra.open_scopes.borrow_mut().retain(|known| !Rc::ptr_eq(known, self));
+        }
+    }
+
+    /// Another task polls the scope, or the same one does so elsewhere: it takes its count along.
+    fn move_to(self: &Rc<Self>, task: RawTask, around: Option<Rc<ScopeNode>>) {
         let requests = self.requests.get();
         self.count(-requests.cast_signed());
+        self.strike();
+        self.around.set(cancel::cancelling_at(&task, around.clone()));
         if let Some(around) = &around {
             around.children.set(around.children.get() + 1);
         }
@@ -216,19 +260,27 @@ impl ScopeNode {
         }
         if self.open.get() {
             task.head().header.set(flag::REQUESTED);
+            task.head().extra().open_scopes.borrow_mut().push(Rc::clone(self));
         }
         let old = self.task.replace(task);
+        self.listed.set(false);
         self.count(requests.cast_signed());
         drop((old, parent));
     }
 
-    pub(crate) fn has_children(&self) -> bool {
-        self.children.get() > 0
+    /// Has its task know it as one that a combinator of another crate polls.
+    fn list(self: &Rc<Self>) {
+        let task = self.task();
+        let mut known = task.head().extra().foreign_scopes.borrow_mut();
+        if known.len() == known.capacity() {
+            known.retain(|scope| scope.strong_count() > 0);
+        }
+        known.push(Rc::downgrade(self));
     }
 
-    /// Whether an await point of aioli's lies inside.
-    pub(crate) fn has_waits(self: &Rc<Self>) -> bool {
-        await_point::any_covered(&self.task(), Some(self))
+    /// Whether neither an await point of aioli's nor another scope lies inside.
+    pub(crate) fn is_empty(self: &Rc<Self>) -> bool {
+        self.children.get() == 0 && !await_point::any_covered(&self.task(), Some(self))
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`shield`]: protection from the cancellation of whoever waits.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use crate::awaitable::{Awaitable, Child};
 use crate::callback::{Callback, Hook, HookRef};
@@ -53,7 +53,7 @@ pub fn shield<A: Awaitable>(awaitable: A) -> Future<A::Value> {
     let on_inner: HookRef = Rc::new(Box::new(InnerDone { inner: inner.clone(), outer: outer.cell().clone() }));
     core.remember(&on_inner);
     inner.raw().add_callback(Callback::Hook(Rc::clone(&on_inner), 0));
-    let on_outer: HookRef = Rc::new(Box::new(OuterDone { inner, on_inner }));
+    let on_outer: HookRef = Rc::new(Box::new(OuterDone { inner, on_inner: Rc::downgrade(&on_inner) }));
     outer.raw().add_callback(Callback::Hook(on_outer, 0));
     outer
 }
@@ -92,14 +92,17 @@ impl<T: 'static> Hook for InnerDone<T> {
 /// The shield has ended; if it was cancelled, nobody takes the error of what it protected.
 struct OuterDone<T> {
     inner: Child<T>,
-    on_inner: HookRef,
+    /// Held by the inner one; it holds the shield, so that a counted reference here would be a circle.
+    on_inner: Weak<Box<dyn Hook>>,
 }
 
 impl<T: 'static> Hook for OuterDone<T> {
     fn run(&self, core: &LoopCore, _: u32) {
         let inner = self.inner.raw();
         if !inner.is_done() {
-            inner.remove_hook(&self.on_inner);
+            if let Some(on_inner) = self.on_inner.upgrade() {
+                inner.remove_hook(&on_inner);
+            }
             if !inner.header().has(flag::SHIELDED) {
                 inner.header().set(flag::SHIELDED);
                 let log: HookRef = Rc::new(Box::new(Lost { inner: inner.clone() }));

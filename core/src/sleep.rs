@@ -5,10 +5,10 @@ use std::task::{Context, Poll};
 
 use aioli_timers::TimerKey;
 
-use crate::await_point::{Wait, WaitPoll};
+use crate::await_point::{Token, Wait, WaitPoll};
 use crate::cancel;
 use crate::delay::{Delay, IntoDelay, saturating_nanos};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::task::{home, waker};
 use crate::timer::TimerTarget;
 
@@ -34,29 +34,33 @@ use crate::timer::TimerTarget;
 /// ```
 #[inline]
 pub fn sleep(delay: impl IntoDelay) -> Sleep {
-    let state = match delay.into_delay() {
-        Delay::For(delay) => State::New(saturating_nanos(delay)),
-        Delay::Past => State::New(0),
-        Delay::Invalid => State::Invalid,
+    let (phase, value) = match delay.into_delay() {
+        Delay::For(delay) => (Phase::New, saturating_nanos(delay)),
+        Delay::Past => (Phase::New, 0),
+        Delay::Invalid => (Phase::Invalid, 0),
     };
-    Sleep { state, wait: Wait::new() }
+    Sleep { phase, value, wait: Wait::new() }
 }
 
 /// The future of [`sleep`].
 #[derive(Debug)]
 #[must_use = "a sleep does nothing unless it is awaited"]
 pub struct Sleep {
-    state: State,
+    phase: Phase,
+    /// What the phase says.
+    value: u64,
     wait: Wait,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum State {
+/// Beside its value and not around it: a sleep is moved into its task field by field, without a detour over memory.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Phase {
     /// Not polled yet; the delay in nanoseconds.
-    New(u64),
+    New,
     /// A yield, begun in this turn.
-    Yielded(u64),
-    Armed(TimerKey),
+    Yielded,
+    /// The key of its timer.
+    Armed,
     Invalid,
     Done,
 }
@@ -64,73 +68,84 @@ enum State {
 impl std::future::Future for Sleep {
     type Output = Result<()>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
-        match this.state {
-            State::New(0) => this.begin_yield(cx),
-            State::Yielded(turn) => this.end_yield(turn, cx),
-            State::New(delay) => this.arm(delay, cx),
-            State::Armed(key) => this.check(key, cx),
-            State::Invalid => Poll::Ready(Err(Delay::error())),
-            State::Done => Poll::Ready(Ok(())),
+        match this.phase {
+            Phase::New if this.value == 0 => this.begin_yield(cx),
+            Phase::Yielded => this.end_yield(cx),
+            Phase::New => this.arm(cx),
+            Phase::Armed => this.check(cx),
+            Phase::Invalid => Poll::Ready(Err(Delay::error())),
+            Phase::Done => Poll::Ready(Ok(())),
         }
     }
 }
 
 impl Sleep {
-    #[inline]
-    fn arm(&mut self, delay: u64, cx: &Context<'_>) -> Poll<Result<()>> {
+    fn set(&mut self, phase: Phase, value: u64) {
+        (self.phase, self.value) = (phase, value);
+    }
+
+    fn arm(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
         let token = match self.wait.register(cx) {
             Ok(token) => token,
             Err(error) => return Poll::Ready(Err(error)),
         };
-        let key = home::with(|core| core.timers.start(delay, TimerTarget::wake(token), || core.now()));
-        self.state = key.map_or(State::Done, State::Armed);
+        let key = home::with(|core| core.timers.start(self.value, TimerTarget::wake(token), || core.now()));
+        self.set(Phase::Armed, key.map_or(0, TimerKey::to_bits));
         Poll::Pending
     }
 
-    fn check(&mut self, key: TimerKey, cx: &Context<'_>) -> Poll<Result<()>> {
+    fn check(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
         match self.wait.poll(cx) {
             WaitPoll::Pending => Poll::Pending,
             WaitPoll::Fired => {
-                self.state = State::Done;
+                self.phase = Phase::Done;
                 Poll::Ready(Ok(()))
             }
             WaitPoll::Cancelled(error) => {
-                self.disarm();
+                self.phase = Phase::Done;
+                drop(home::with(|core| TimerKey::from_bits(self.value).and_then(|key| core.disarm(key))));
                 Poll::Ready(Err(error))
             }
-            WaitPoll::Moved(_) => self.move_to(key, cx),
+            WaitPoll::Moved(before) => self.move_here(&before, cx),
         }
     }
 
     /// Another task polls the sleep: its timer wakes that one from now on.
     #[cold]
-    fn move_to(&mut self, key: TimerKey, cx: &Context<'_>) -> Poll<Result<()>> {
+    fn move_here(&mut self, before: &Token, cx: &Context<'_>) -> Poll<Result<()>> {
+        if before.core().id() != home::home() {
+            self.phase = Phase::Done;
+            drop(TimerKey::from_bits(self.value).and_then(|key| before.core().disarm(key)));
+            return Poll::Ready(Err(Error::fixed(ErrorKind::Runtime, &"the sleep belongs to a different event loop")));
+        }
         let token = match self.wait.register(cx) {
             Ok(token) => token,
             Err(error) => return Poll::Ready(Err(error)),
         };
         let target = TimerTarget::wake(token.clone());
-        if home::with(|core| core.timers.retarget(key, target)).flatten().is_none() {
+        let key = TimerKey::from_bits(self.value);
+        if home::with(|core| key.and_then(|key| core.timers.retarget(key, target))).flatten().is_none() {
             // The timer has fired already, for the task before.
             token.fire();
         }
         Poll::Pending
     }
 
+    /// Disarms the timer in the loop that has it, which need not be the one that runs.
     #[inline]
     fn disarm(&mut self) {
-        if let State::Armed(key) = self.state {
-            self.state = State::Done;
-            drop(home::with(|core| core.disarm(key)));
+        if let (Phase::Armed, Some(token)) = (self.phase, self.wait.token()) {
+            self.phase = Phase::Done;
+            drop(TimerKey::from_bits(self.value).and_then(|key| token.core().disarm(key)));
         }
     }
 
     /// A yield leaves no trace but its task's place in the queue, and ends by itself when a later turn polls it. Only where a request
     /// is open does it register, to be found; and under a combinator, where it is a timer that is due at once.
-    #[inline]
+    #[inline(always)]
     fn begin_yield(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
         let plain = home::with_task(|core, task| {
             if task.head().is_requested() || !waker::is_own(cx.waker(), task) {
@@ -141,7 +156,7 @@ impl Sleep {
         });
         match plain.flatten() {
             Some(turn) => {
-                self.state = State::Yielded(turn);
+                self.set(Phase::Yielded, turn);
                 Poll::Pending
             }
             None => self.begin_registered(cx),
@@ -157,20 +172,22 @@ impl Sleep {
         let state = home::with_task(|core, task| {
             if waker::is_own(cx.waker(), task) {
                 task.wake();
-                State::Yielded(core.turn())
+                (Phase::Yielded, core.turn())
             } else {
-                State::Armed(core.start_now(TimerTarget::wake(token)))
+                (Phase::Armed, core.start_now(TimerTarget::wake(token)).to_bits())
             }
         });
-        self.state = state.unwrap_or(State::Done);
+        let (phase, value) = state.unwrap_or((Phase::Done, 0));
+        self.set(phase, value);
         Poll::Pending
     }
 
-    #[inline]
-    fn end_yield(&mut self, turn: u64, cx: &Context<'_>) -> Poll<Result<()>> {
+    #[inline(always)]
+    fn end_yield(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
+        let turn = self.value;
         let plain = home::with_task(|core, task| core.turn() != turn && !task.head().is_requested()).unwrap_or(false);
         if plain && !self.wait.is_registered() {
-            self.state = State::Done;
+            self.phase = Phase::Done;
             return Poll::Ready(Ok(()));
         }
         self.end_requested(turn, cx)
@@ -195,7 +212,7 @@ impl Sleep {
             return Poll::Pending;
         }
         self.wait.release();
-        self.state = State::Done;
+        self.phase = Phase::Done;
         Poll::Ready(cancelled.map_or(Ok(()), Err))
     }
 }

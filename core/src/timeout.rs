@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use aioli_timers::TimerKey;
 use pin_project::pin_project;
 
 use crate::cancel;
@@ -16,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::scope::{BodyPoll, Scope, ScopeNode};
 use crate::task::home;
 use crate::time::Instant;
-use crate::timer::TimerTarget;
+use crate::timer::{Armed, TimerTarget};
 
 /// Runs `body` with a deadline, `delay` from now: asyncio's `timeout`.
 ///
@@ -90,7 +89,7 @@ pub(crate) struct TimeoutState {
     phase: Cell<Phase>,
     when: Cell<Option<Instant>>,
     invalid: Cell<bool>,
-    timer: Cell<Option<TimerKey>>,
+    timer: Cell<Option<Armed>>,
     scope: RefCell<Option<Rc<ScopeNode>>>,
 }
 
@@ -179,18 +178,23 @@ impl fmt::Debug for Timeout {
 
 impl TimeoutState {
     fn disarm(&self) {
-        if let Some(key) = self.timer.take() {
-            drop(home::with(|core| core.disarm(key)));
+        if let Some(timer) = self.timer.take() {
+            timer.disarm();
         }
     }
 
     fn arm(self: &Rc<Self>) {
         let Some(when) = self.when.get() else { return };
-        let key = home::with(|core| {
+        let timer = home::with(|core| {
             let target = TimerTarget::Timeout(Rc::clone(self));
-            if when <= core.now() { core.start_now(target) } else { core.timers.start_at(when, target, || core.now()) }
+            let key = if when <= core.now() {
+                core.start_now(target)
+            } else {
+                core.timers.start_at(when, target, || core.now())
+            };
+            Armed::new(core, key)
         });
-        self.timer.set(key);
+        self.timer.set(timer);
     }
 
     /// The deadline has passed: what the body awaits is cancelled.
@@ -218,8 +222,6 @@ pub struct Timed<F> {
 #[derive(Default)]
 struct Run {
     scope: Scope,
-    /// What counted around the scope when it was entered.
-    around: u32,
 }
 
 impl<F, T> std::future::Future for Timed<F>
@@ -255,7 +257,6 @@ impl Run {
         }
         let node = self.scope.enter(cx, &"a timeout is used inside of a task")?;
         if first {
-            self.around = cancel::cancelling_at(&node.task(), node.parent());
             state.scope.replace(Some(node));
             state.phase.set(Phase::Active);
             state.arm();
@@ -268,10 +269,11 @@ impl Run {
         state.disarm();
         let expiring = state.phase.get() == Phase::Expiring;
         state.phase.set(if expiring { Phase::Expired } else { Phase::Exited });
+        let around = self.scope.node().map_or(0, |node| node.around.get());
         let left = self.scope.leave(expiring);
         drop(state.scope.take());
         match result {
-            Err(error) if expiring && error.is_cancelled() && left <= self.around => Err(Error::timeout()),
+            Err(error) if expiring && error.is_cancelled() && left <= around => Err(Error::timeout()),
             result => result,
         }
     }

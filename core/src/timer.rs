@@ -9,7 +9,7 @@ use aioli_timers::{TimerKey, TimerQueue};
 use crate::await_point::Token;
 use crate::callback::{Call, HookRef};
 use crate::event_loop::{LoopCore, Ready};
-use crate::task::RawTask;
+use crate::task::{RawTask, home};
 use crate::time::Instant;
 use crate::timeout::TimeoutState;
 
@@ -33,6 +33,24 @@ impl TimerTarget {
 
 // A timer's node is 24 bytes and this.
 const _: () = assert!(size_of::<Option<TimerTarget>>() == 16);
+
+/// A timer of the loop that ran when it was started. Other loops give out the same keys.
+#[derive(Clone, Copy)]
+pub(crate) struct Armed {
+    key: TimerKey,
+    owner: u64,
+}
+
+impl Armed {
+    pub(crate) fn new(core: &LoopCore, key: TimerKey) -> Self {
+        Armed { key, owner: core.id() }
+    }
+
+    /// Disarms it, if its loop runs.
+    pub(crate) fn disarm(self) {
+        drop(home::with(|core| if core.id() == self.owner { core.disarm(self.key) } else { None }));
+    }
+}
 
 /// How many timers may wait for their clock reading within one step.
 const UNSETTLED: usize = 64;

@@ -7,8 +7,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use aioli_timers::TimerKey;
-
 use crate::await_point::{Token, Wait, WaitPoll};
 use crate::awaitable;
 use crate::callback::{Callback, Hook, HookRef};
@@ -18,7 +16,7 @@ use crate::event_loop::LoopCore;
 use crate::future::Future;
 use crate::task::{RawFuture, home};
 use crate::tasks::{AnyTask, Task};
-use crate::timer::TimerTarget;
+use crate::timer::{Armed, TimerTarget};
 use crate::wait_for::IntoTimeout;
 
 /// Waits until some of the given tasks and futures are done, and gives those done and those pending, each in the order given:
@@ -110,7 +108,7 @@ pub struct WaitAll<W: Waitable> {
 
 enum State {
     New,
-    Waiting { counter: HookRef, release: Rc<Counter>, timer: Option<TimerKey> },
+    Waiting { counter: HookRef, release: Rc<Counter>, timer: Option<Armed> },
     Done,
 }
 
@@ -173,11 +171,12 @@ impl<W: Waitable> WaitAll<W> {
         let timer = timeout.and_then(|delay| {
             home::with(|core| {
                 let target = TimerTarget::wake(token.clone());
-                if delay.is_zero() {
+                let key = if delay.is_zero() {
                     core.start_now(target)
                 } else {
                     core.timers.start(saturating_nanos(delay), target, || core.now())
-                }
+                };
+                Armed::new(core, key)
             })
         });
         let raws = awaitable::distinct(self.handles.iter().map(|handle| handle.waited().0.clone()).collect());
@@ -198,8 +197,8 @@ impl<W: Waitable> WaitAll<W> {
 
     fn stop(&mut self) {
         if let State::Waiting { counter, release, timer } = std::mem::replace(&mut self.state, State::Done) {
-            if let Some(key) = timer {
-                drop(home::with(|core| core.disarm(key)));
+            if let Some(timer) = timer {
+                timer.disarm();
             }
             for raw in &release.raws {
                 raw.remove_hook(&counter);

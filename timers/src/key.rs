@@ -23,3 +23,26 @@ pub struct TimerKey {
     pub(crate) index: u32,
     pub(crate) generation: NonZeroU32,
 }
+
+impl TimerKey {
+    /// The key as one number, never zero.
+    #[inline]
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.generation.get()) << 32 | u64::from(self.index)
+    }
+
+    /// The key that a number stands for; `None` if it stands for none.
+    ///
+    /// ```
+    /// use aioli_timers::{TimerKey, TimerQueue};
+    ///
+    /// let key = TimerQueue::new(0).insert('a');
+    /// assert_eq!(TimerKey::from_bits(key.to_bits()), Some(key));
+    /// assert_eq!(TimerKey::from_bits(7), None);
+    /// ```
+    #[inline]
+    pub fn from_bits(bits: u64) -> Option<Self> {
+        let generation = NonZeroU32::new((bits >> 32) as u32)?;
+        Some(TimerKey { index: bits as u32, generation })
+    }
+}

@@ -61,6 +61,8 @@ pub(crate) mod flag {
     pub(crate) const OPEN: u32 = 1 << 12;
     /// The next step is the one chance that a foreign await gets before its coroutine is dropped.
     pub(crate) const PROBE: u32 = 1 << 13;
+    /// The next step is the one in which scopes that hold foreign awaits alone answer the request, beside await points.
+    pub(crate) const CHANCE: u32 = 1 << 20;
     /// The value is being cloned by user code and must stay.
     pub(crate) const CLONING: u32 = 1 << 14;
     /// No "destroyed pending" report for this task: its owner accounts for it.
@@ -158,6 +160,8 @@ pub(crate) struct Extra {
     pub(crate) name: RefCell<Option<Rc<str>>>,
     /// The message of the last request that was not passed on to what the task waits for.
     pub(crate) cancel_message: Cell<Message>,
+    /// The message of the last request.
+    pub(crate) open_message: Cell<Message>,
     /// The message of the request that ended the inline wait.
     pub(crate) wait_message: Cell<Message>,
     /// Further await points: under combinators of other crates a task has several.
@@ -166,6 +170,8 @@ pub(crate) struct Extra {
     pub(crate) scope_requests: Cell<u32>,
     /// Scopes whose request may be open.
     pub(crate) open_scopes: RefCell<Vec<Rc<ScopeNode>>>,
+    /// Scopes that combinators of other crates poll, which a request has to wake itself.
+    pub(crate) foreign_scopes: RefCell<Vec<Weak<ScopeNode>>>,
     /// A context that the task shares with others instead of having its own.
     pub(crate) shared_context: RefCell<Option<crate::context::Context>>,
 }

@@ -38,8 +38,9 @@ pub(crate) struct RawTask {
 /// A counted reference to a future or a task whose result is a `T`.
 pub(crate) struct FutureRef<T> {
     raw: RawFuture,
-    /// A cell's value is never borrowed across a poll, so it does not matter to pinning.
-    result: PhantomData<fn() -> T>,
+    /// A cell's value is never borrowed across a poll, so it does not matter to pinning. Values are put in and taken out through it,
+    /// so it is invariant: a shorter lifetime must not be smuggled in.
+    result: PhantomData<fn(T) -> T>,
 }
 
 impl Clone for RawFuture {

@@ -171,6 +171,11 @@ impl Token {
         matches!(self.state().phase, Phase::Cancelled | Phase::Vacant)
     }
 
+    /// Whether it is gone: dropped or left by its task, or its task ended before.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.state().phase == Phase::Vacant
+    }
+
     fn state(&self) -> WaitState {
         let head = self.task.head();
         if head.wait_serial.get() == self.serial {

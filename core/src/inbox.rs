@@ -92,9 +92,14 @@ impl LoopShared {
         if self.interrupted.swap(false, Ordering::AcqRel) {
             receive(Message::Interrupt);
         }
-        loop {
+        // What comes from now on has announced itself again. It is left: threads that send without end are not to hold the loop here.
+        let mut left = self.inbox.len();
+        while left > 0 {
             match self.inbox.steal() {
-                Steal::Success(message) => receive(message),
+                Steal::Success(message) => {
+                    left -= 1;
+                    receive(message);
+                }
                 Steal::Retry => continue,
                 Steal::Empty => break,
             }

@@ -1,0 +1,249 @@
+//! Rules of locks, events, semaphores and barriers that are no traces.
+
+use super::*;
+use std::cell::Cell;
+
+#[test]
+fn lk2_a_lock_is_released_by_anyone_but_only_once() {
+    sim(async {
+        let lock = Rc::new(Lock::new());
+        assert_eq!(kind(lock.release()), ErrorKind::Runtime);
+        lock.acquire().await?;
+        let other = Rc::clone(&lock);
+        create_task(async move { other.release() }).await?;
+        assert!(!lock.locked());
+        assert_eq!(kind(lock.release()), ErrorKind::Runtime);
+        Ok(())
+    });
+}
+
+#[test]
+fn lk2_a_lock_is_not_reentrant() {
+    sim(async {
+        let lock = Lock::new();
+        lock.acquire().await?;
+        assert!(timeout(1.0, lock.acquire()).await.unwrap_err().is_timeout());
+        assert!(lock.locked());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_guard_does_not_release_what_another_holds() {
+    sim(async {
+        let lock = Lock::new();
+        let stale = lock.lock().await?;
+        lock.release()?;
+        let held = lock.lock().await?;
+        drop(stale);
+        assert!(lock.locked());
+        drop(held);
+        assert!(!lock.locked());
+        let stale = lock.lock().await?;
+        lock.release()?;
+        assert_eq!(kind(stale.release()), ErrorKind::Runtime);
+        Ok(())
+    });
+}
+
+#[test]
+fn lk5_a_bounded_semaphore_has_its_bound() {
+    sim(async {
+        let semaphore = BoundedSemaphore::new(2);
+        assert_eq!(kind(semaphore.release()), ErrorKind::Value);
+        let (first, second) = (semaphore.permit().await?, semaphore.permit().await?);
+        assert!(semaphore.locked());
+        semaphore.release()?;
+        drop(first);
+        // One was released by other means, so the second has nothing to give back.
+        drop(second);
+        assert_eq!(kind(semaphore.release()), ErrorKind::Value);
+        semaphore.permit().await?.forget();
+        semaphore.release()?;
+        assert_eq!(kind(semaphore.release()), ErrorKind::Value);
+        Ok(())
+    });
+}
+
+#[test]
+fn lk5_a_semaphore_grows_by_what_is_released() {
+    sim(async {
+        let semaphore = Semaphore::new(0);
+        assert!(semaphore.locked());
+        semaphore.release();
+        semaphore.release();
+        semaphore.acquire().await?;
+        semaphore.acquire().await?;
+        assert!(semaphore.locked());
+        let most = Semaphore::new(usize::MAX);
+        most.release();
+        most.acquire().await?;
+        assert!(!most.locked());
+        Ok(())
+    });
+}
+
+#[test]
+fn lk6_a_barrier_has_parties() {
+    assert_eq!(kind(Barrier::new(0).map(drop)), ErrorKind::Value);
+    let barrier = Barrier::new(4).unwrap();
+    assert_eq!((barrier.parties(), barrier.n_waiting(), barrier.broken()), (4, 0, false));
+}
+
+#[test]
+fn lk6_a_broken_barrier_refuses_until_it_is_reset() {
+    sim(async {
+        let barrier = Barrier::new(1)?;
+        barrier.abort().await?;
+        assert!(barrier.broken());
+        assert_eq!(kind(barrier.wait().await), ErrorKind::BrokenBarrier);
+        barrier.reset().await?;
+        assert_eq!(barrier.wait().await?, 0);
+        Ok(())
+    });
+}
+
+/// Starts a wait in a loop that is then left alone, and waits once more in another loop.
+fn in_two_loops(wait: impl AsyncFn() -> Result<()> + 'static) -> Result<()> {
+    let wait = Rc::new(wait);
+    let first = Runner::new(aioli_exec_sim::SimDriver::new());
+    let waiting = Rc::clone(&wait);
+    first.run(async move {
+        create_task(async move { waiting().await });
+        sleep(0.0).await
+    })?;
+    aioli_exec_sim::run(async move { wait().await })
+}
+
+#[test]
+fn lk7_a_primitive_belongs_to_the_first_loop_that_waited_at_it() {
+    let lock = Lock::new();
+    take_outside(&lock);
+    let event = Event::new();
+    let semaphore = Semaphore::new(0);
+    let bounded = BoundedSemaphore::new(0);
+    let condition = Condition::new();
+    let barrier = Barrier::new(3).unwrap();
+    let getting = Queue::<u32>::new(0);
+    let putting = Queue::new(1);
+    putting.put_nowait(1).unwrap();
+    let joining = Queue::new(0);
+    joining.put_nowait(1).unwrap();
+    let refused = [
+        in_two_loops(async move || lock.acquire().await),
+        in_two_loops(async move || event.wait().await),
+        in_two_loops(async move || semaphore.acquire().await),
+        in_two_loops(async move || bounded.acquire().await),
+        in_two_loops(async move || condition.lock().await?.wait().await),
+        in_two_loops(async move || barrier.wait().await.map(drop)),
+        in_two_loops(async move || getting.get().await.map(drop)),
+        in_two_loops(async move || putting.put(2).await),
+        in_two_loops(async move || joining.join().await),
+    ];
+    for result in refused {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Runtime);
+        assert!(error.to_string().ends_with("is bound to a different event loop"), "{error}");
+    }
+}
+
+/// Takes a lock that is free, which needs no loop.
+fn take_outside(lock: &Lock) {
+    futures::executor::block_on(lock.acquire()).unwrap();
+}
+
+#[test]
+fn lk7_what_does_not_wait_needs_no_loop() {
+    let lock = Lock::new();
+    take_outside(&lock);
+    assert_eq!(kind(futures::executor::block_on(lock.acquire())), ErrorKind::Runtime);
+    lock.release().unwrap();
+    let queue = Rc::new(Queue::new(1));
+    futures::executor::block_on(queue.put(1)).unwrap();
+    // The queue was in use outside of a loop; a loop may have it now.
+    sim(async move {
+        queue.get().await?;
+        assert!(timeout(1.0, queue.get()).await.unwrap_err().is_timeout());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_refused_wait_of_a_condition_keeps_the_lock() {
+    let condition = Rc::new(Condition::new());
+    let first = Rc::clone(&condition);
+    sim(async move { Ok(timeout(1.0, first.lock().await?.wait()).await.is_err()) });
+    sim(async move {
+        let mut guard = condition.lock().await?;
+        assert_eq!(kind(guard.wait().await), ErrorKind::Runtime);
+        assert!(guard.is_held());
+        Ok(())
+    });
+}
+
+#[test]
+fn l9_a_loop_that_ends_leaves_no_waiters() {
+    let lock = Rc::new(Lock::new());
+    let left = Rc::clone(&lock);
+    sim(async move {
+        left.acquire().await?;
+        let waiter = Rc::clone(&left);
+        create_task(async move { waiter.acquire().await });
+        sleep(0.0).await?;
+        assert_eq!(format!("{left:?}"), "Lock { locked: true, waiters: 1 }");
+        Ok(())
+    });
+    assert_eq!(format!("{lock:?}"), "Lock { locked: true, waiters: 0 }");
+    lock.release().unwrap();
+    take_outside(&lock);
+}
+
+#[test]
+fn debug_output_tells_the_state() {
+    sim(async {
+        let lock = Rc::new(Lock::new());
+        lock.acquire().await?;
+        let waiter = Rc::clone(&lock);
+        let task = create_task(async move { waiter.acquire().await });
+        sleep(0.0).await?;
+        assert_eq!(format!("{lock:?}"), "Lock { locked: true, waiters: 1 }");
+        assert_eq!(format!("{:?}", Event::default()), "Event { set: false, waiters: 0 }");
+        assert_eq!(format!("{:?}", Condition::default()), "Condition { locked: false, waiters: 0 }");
+        assert_eq!(format!("{:?}", Semaphore::new(2)), "Semaphore { value: 2, waiters: 0 }");
+        let bounded = format!("{:?}", BoundedSemaphore::new(2));
+        assert_eq!(bounded, "BoundedSemaphore { value: 2, bound: 2, waiters: 0 }");
+        let barrier = format!("{:?}", Barrier::new(3)?);
+        assert_eq!(barrier, "Barrier { state: Filling, waiting: 0, parties: 3 }");
+        lock.release()?;
+        task.await?;
+        assert_eq!(format!("{lock:?}"), "Lock { locked: true, waiters: 0 }");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_event_may_be_set_by_those_it_wakes() {
+    sim(async {
+        let event = Rc::new(Event::new());
+        let count = Rc::new(Cell::new(0));
+        for _ in 0..3 {
+            let (event, count) = (Rc::clone(&event), Rc::clone(&count));
+            create_task(async move {
+                for _ in 0..2 {
+                    event.wait().await?;
+                    event.clear();
+                    count.set(count.get() + 1);
+                }
+                Ok(())
+            });
+        }
+        pump(1).await?;
+        event.set();
+        pump(1).await?;
+        assert_eq!(count.get(), 3);
+        event.set();
+        pump(1).await?;
+        assert_eq!(count.get(), 6);
+        Ok(())
+    });
+}

@@ -128,7 +128,7 @@ impl Drop for Turn<'_> {
             value.set(value.get().saturating_add(1));
         }
         // Some may have joined only because this one was before them.
-        let _ = Semaphore::call_waiters;
+        self.semaphore.call_waiters();
     }
 }
 

@@ -36,6 +36,14 @@ pub(crate) struct RawTask {
 }
 
 /// A counted reference to a future or a task whose result is a `T`.
+///
+/// Handles are invariant in `T`:
+///
+/// ```compile_fail
+/// fn shorten<'a>(handle: aioli_core::Future<&'static str>) -> aioli_core::Future<&'a str> {
+///     handle
+/// }
+/// ```
 pub(crate) struct FutureRef<T> {
     raw: RawFuture,
     /// A cell's value is never borrowed across a poll, so it does not matter to pinning. Values are put in and taken out through it,

@@ -56,6 +56,9 @@ fn apply_to_scope(task: &RawTask, scope: &Rc<ScopeNode>, message: &Message) {
     let mut stack = Stack::new();
     let handed = hand_over(task, Some(scope), message, &mut stack);
     travel(stack, message);
+    if !handed {
+        set_cancel_message(task, message);
+    }
     if task.core().is_current(task) {
         return;
     }
@@ -392,6 +395,7 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
         node.message.set(message.clone());
         if waits.is_empty() {
             node.probe.set(true);
+            node.chance.set(true);
             node.wake();
         } else {
             apply_to_scope(task, &node, &message);

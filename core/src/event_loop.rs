@@ -16,8 +16,10 @@ use crate::cancel::{self, Settled};
 use crate::context::ContextMap;
 use crate::driver::{Driver, Wait};
 use crate::error::{Error, Result};
+use crate::executor::DefaultExecutor;
 use crate::inbox::{LoopShared, Message};
 use crate::ops::Operations;
+use crate::registry::Registry;
 use crate::report::{Handler, discard};
 use crate::task::current::CurrentTask;
 use crate::task::header::flag;
@@ -55,6 +57,8 @@ pub(crate) struct LoopCore {
     pub(crate) timers: Timers,
     pub(crate) operations: Operations,
     pub(crate) remembered: Remembered,
+    pub(crate) registry: Registry,
+    pub(crate) executor: DefaultExecutor,
     ready: RefCell<VecDeque<Ready>>,
     tasks: TaskList,
     pub(crate) current: CurrentTask,
@@ -87,6 +91,8 @@ impl LoopCore {
             timers: Timers::new(now),
             operations: Operations::default(),
             remembered: Remembered::default(),
+            registry: Registry::default(),
+            executor: DefaultExecutor::default(),
             ready: RefCell::new(VecDeque::new()),
             tasks: TaskList::default(),
             current: CurrentTask::default(),
@@ -374,6 +380,14 @@ impl LoopCore {
         Ok(())
     }
 
+    /// Receives what was sent on the loop's own thread, after what other threads sent before.
+    pub(crate) fn receive_at_home(&self, message: Message) {
+        if self.shared.is_pending() {
+            self.shared.drain(|message| self.receive(message));
+        }
+        self.receive(message);
+    }
+
     fn receive(&self, message: Message) {
         match message {
             Message::Wake(backing) => backing.arrive(),
@@ -451,6 +465,7 @@ impl LoopCore {
         }
         // Last: destructors may have made some more.
         self.part_remembered();
+        self.forget_registered();
         self.set_main(None);
         self.set_handler(None);
         drop(entered);

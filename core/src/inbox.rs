@@ -86,7 +86,7 @@ impl LoopShared {
         self.pending.load(Ordering::Acquire)
     }
 
-    /// Hands over everything that was sent before this call, in order.
+    /// Hands over everything that was sent before this call, in order. What comes meanwhile waits, however fast it comes.
     pub(crate) fn drain(&self, mut receive: impl FnMut(Message)) {
         self.pending.swap(false, Ordering::AcqRel);
         if self.interrupted.swap(false, Ordering::AcqRel) {

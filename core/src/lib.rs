@@ -25,15 +25,19 @@
 //! - **L12 fork.** In a forked child the loop refuses to run.
 #![deny(unsafe_code)]
 
+mod as_completed;
 mod await_point;
 mod awaitable;
 mod callback;
 mod cancel;
+mod cancellable;
+mod concurrent;
 mod context;
 mod delay;
 pub mod driver;
 mod error;
 mod event_loop;
+mod executor;
 mod future;
 mod gather;
 mod gather_set;
@@ -43,6 +47,7 @@ mod loop_handle;
 pub mod op;
 pub mod ops;
 pub mod queue;
+mod registry;
 mod remote;
 mod report;
 mod runner;
@@ -55,15 +60,20 @@ mod tasks;
 mod time;
 mod timeout;
 mod timer;
+mod token;
 mod wait;
 mod wait_for;
 
+pub use as_completed::{AsCompleted, CompletedHandles, NextCompleted, as_completed};
 pub use await_point::{Token, Wait, WaitPoll};
 pub use awaitable::{Awaitable, ensure_future};
 pub use callback::{CallbackId, Handle, TimerHandle};
+pub use cancellable::{Cancellable, CancellableFuture};
+pub use concurrent::ConcurrentFuture;
 pub use context::{Context, ContextToken, ContextVar};
 pub use delay::{Delay, IntoDelay};
 pub use error::{Error, ErrorKind, Result};
+pub use executor::{ThreadPool, ThreadPoolBuilder, to_thread};
 pub use future::{AwaitRef, Future};
 pub use gather::{gather, gather_results};
 pub use gather_set::GatherSet;
@@ -81,5 +91,6 @@ pub use sync::{
 pub use tasks::{AnyTask, Task, TaskBuilder, all_tasks, create_task, current_task};
 pub use time::Instant;
 pub use timeout::{Timed, Timeout, timeout, timeout_at};
+pub use token::{CancelToken, RemoteCancelToken, TokenCancelled, TokenRun};
 pub use wait::{ReturnWhen, WaitAll, Waitable, wait};
 pub use wait_for::{IntoTimeout, WaitFor, wait_for};

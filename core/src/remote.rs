@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
 use crate::inbox::{LoopShared, Message};
 use crate::report::discard;
+use crate::task::home;
 
 /// A function that another thread wants the loop to call.
 pub(crate) struct RemoteCall {
@@ -63,6 +64,11 @@ impl RemoteLoop {
         RemoteLoop { shared }
     }
 
+    /// The loop's number.
+    pub(crate) fn id(&self) -> u64 {
+        self.shared.id()
+    }
+
     /// Has the loop call a function, from any thread: asyncio's `call_soon_threadsafe`. It is called in the context that holds here.
     ///
     /// # Errors
@@ -74,10 +80,18 @@ impl RemoteLoop {
             context: context::current(),
             location: Location::caller(),
         });
-        if !self.shared.send(Message::Call(Arc::clone(&call))) {
+        if !self.send(Message::Call(Arc::clone(&call))) {
             return Err(Error::runtime("the event loop is closed"));
         }
         Ok(RemoteHandle { call })
+    }
+
+    /// Sends something to the loop; at home it keeps its place among what `call_soon` schedules. Returns whether the loop was open.
+    fn send(&self, message: Message) -> bool {
+        if home::home() != self.shared.id() || self.shared.is_closed() {
+            return self.shared.send(message);
+        }
+        home::with(|core| core.receive_at_home(message)).is_some()
     }
 
     /// Whether the loop is closed.

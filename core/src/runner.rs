@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::callback::{Callback, Hook, HookRef};
 use crate::cancel;
@@ -12,6 +13,7 @@ use crate::context::Context;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
+use crate::executor;
 use crate::loop_handle::Loop;
 use crate::report::Report;
 use crate::task::{RawFuture, RawTask, home};
@@ -35,14 +37,27 @@ use crate::tasks::TaskBuilder;
 /// ```
 pub struct Runner {
     core: Rc<LoopCore>,
+    executor_timeout: Option<Duration>,
     /// What all main coroutines run in: a copy of what held at the first run.
     context: OnceCell<Context>,
 }
 
+/// How long a runner waits for the threads of the default executor, as asyncio does.
+const EXECUTOR_TIMEOUT: Duration = Duration::from_secs(300);
+
 impl Runner {
     /// A loop on a driver. It does not run yet.
     pub fn new(driver: impl Driver) -> Self {
-        Runner { core: LoopCore::new(Box::new(driver)), context: OnceCell::new() }
+        let core = LoopCore::new(Box::new(driver));
+        Runner { core, executor_timeout: Some(EXECUTOR_TIMEOUT), context: OnceCell::new() }
+    }
+
+    /// How long [`close`](Self::close) waits for the threads of the default executor: 300 seconds unless told otherwise, `None` for
+    /// no limit. See [`Loop::shutdown_default_executor`].
+    #[must_use]
+    pub fn executor_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.executor_timeout = timeout;
+        self
     }
 
     /// The loop, to schedule something before it runs.
@@ -116,8 +131,17 @@ impl Runner {
             return Ok(());
         }
         let cancelled = self.cancel_all();
+        let shut_down = self.shut_executor_down();
         self.core.close()?;
-        cancelled
+        cancelled.and(shut_down)
+    }
+
+    fn shut_executor_down(&self) -> Result<()> {
+        let Some(mut shutdown) = executor::begin_shutdown(&self.core, self.executor_timeout)? else { return Ok(()) };
+        self.run_until_done(shutdown.ended.raw())?;
+        let in_time = shutdown.ended.take_result()?;
+        shutdown.conclude(&self.core, in_time);
+        Ok(())
     }
 
     fn cancel_all(&self) -> Result<()> {

@@ -310,7 +310,9 @@ impl Wait {
             return WaitPoll::Cancelled(Error::cancelled_with(gone.message));
         }
         if state.must_cancel {
-            let own = gone.target.filter(RawFuture::is_cancelled).and_then(|target| target.retrieve_error());
+            // An error that is lost to the request counts as retrieved.
+            let lost = gone.target.as_ref().and_then(RawFuture::retrieve_error);
+            let own = lost.filter(|_| gone.target.as_ref().is_some_and(RawFuture::is_cancelled));
             return WaitPoll::Cancelled(
                 own.unwrap_or_else(|| Error::cancelled_with(token.task.head().cancel_message())),
             );

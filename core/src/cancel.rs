@@ -15,7 +15,7 @@ use crate::await_point::{self, Phase};
 use crate::error::{Error, Message, Result};
 use crate::scope::{ScopeNode, around};
 use crate::task::header::flag;
-use crate::task::{RawFuture, RawTask};
+use crate::task::{RawFuture, RawTask, home};
 
 /// What is left to do of one request on its way along tasks.
 enum Work {
@@ -271,6 +271,15 @@ pub(crate) fn take_open(task: &RawTask) -> Option<Error> {
     Some(Error::cancelled_with(message))
 }
 
+/// Takes the request that is open at this point of the running task, as an await there would.
+///
+/// For interfaces made of bare polls, such as `futures`' `AsyncRead`: they have no object that lives exactly as long as the await, so
+/// they cannot hold an await point ([`Wait`](crate::Wait)), only a waker. Where a task that is to be cancelled is suspended on wakers
+/// alone, it is polled once with the request open, and finds it here.
+pub fn take_request() -> Option<Error> {
+    home::with_task(|_, task| if task.head().is_requested() { take_open(task) } else { None }).flatten()
+}
+
 /// How many requests count at a point: the task's, and those of the scopes around it.
 pub(crate) fn cancelling_at(task: &RawTask, scope: Option<Rc<ScopeNode>>) -> u32 {
     around(scope).fold(task.head().requests.get(), |sum, node| sum.saturating_add(node.requests.get()))
@@ -314,6 +323,7 @@ pub(crate) fn uncancel_at(task: &RawTask, scope: Option<Rc<ScopeNode>>) -> u32 {
 pub(crate) fn reopen_at(task: &RawTask, scope: Option<Rc<ScopeNode>>) {
     let head = task.head();
     set_cancel_message(task, &None);
+    set_open_message(task, &None);
     if head.requests.get() > 0 {
         head.header.set(flag::REQUESTED | flag::OPEN);
     }

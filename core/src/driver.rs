@@ -80,6 +80,15 @@ pub struct DriverReport {
     pub capabilities: Vec<(String, String)>,
 }
 
+/// What [`Driver::try_recv`] received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TryReceived {
+    /// How many bytes came; 0 is the end of the stream.
+    pub count: usize,
+    /// Whether there may be more at once. If not, an [`Op::Watch`] tells when there is.
+    pub more: bool,
+}
+
 /// A backend: executes operations, waits for them, and owns the clock.
 ///
 /// The loop calls a driver from one thread only. See the [module's laws](self).
@@ -105,6 +114,17 @@ pub trait Driver: 'static {
     /// a send of this resource is in flight, and the caller submits [`Op::Send`] instead. `WouldBlock` means nothing was sent.
     fn try_send(&mut self, resource: crate::op::Resource, data: &[u8]) -> Option<io::Result<usize>> {
         let _ = (resource, data);
+        None
+    }
+
+    /// Tries to receive on a stream socket into the spare capacity of a buffer, without waiting: `None` where this driver has no such
+    /// path, or where a receive of this resource is in flight. `WouldBlock` means that there is nothing now. See [`Op::Watch`].
+    fn try_recv(
+        &mut self,
+        resource: crate::op::Resource,
+        buffer: &mut bytes::BytesMut,
+    ) -> Option<io::Result<TryReceived>> {
+        let _ = (resource, buffer);
         None
     }
 

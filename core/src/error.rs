@@ -138,11 +138,19 @@ impl Error {
     /// An error from a boxed one, as other libraries hand them out.
     pub fn from_boxed(error: Box<dyn StdError + Send + Sync>) -> Self {
         match error.downcast::<io::Error>() {
-            Ok(error) => Self::boxed(ErrorKind::Io, Detail::Io(*error)),
+            Ok(error) => Self::from_io(*error),
             Err(error) => match error.downcast::<AsStd>() {
                 Ok(error) => error.0,
                 Err(error) => Self::boxed(ErrorKind::Other, Detail::Std(error)),
             },
+        }
+    }
+
+    /// An error that was made an `io::Error` of for an interface that has no other comes back as what it was.
+    fn from_io(error: io::Error) -> Self {
+        match error.downcast::<AsStd>() {
+            Ok(error) => error.0,
+            Err(error) => Self::boxed(ErrorKind::Io, Detail::Io(error)),
         }
     }
 
@@ -383,12 +391,26 @@ impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     fn from(error: E) -> Self {
         let mut error = Some(error);
         if let Some(error) = (&mut error as &mut dyn Any).downcast_mut::<Option<io::Error>>() {
-            return Self::boxed(ErrorKind::Io, Detail::Io(error.take().expect("the error was just put here")));
+            return Self::from_io(error.take().expect("the error was just put here"));
         }
         if let Some(error) = (&mut error as &mut dyn Any).downcast_mut::<Option<AsStd>>() {
             return error.take().expect("the error was just put here").0;
         }
         Self::boxed(ErrorKind::Other, Detail::Std(Box::new(error.expect("the error was just put here"))))
+    }
+}
+
+/// For interfaces that return `io::Error`. `?` turns it back into the same [`Error`].
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::Io => error.as_io().map_or(io::ErrorKind::Other, io::Error::kind),
+            ErrorKind::Timeout => io::ErrorKind::TimedOut,
+            ErrorKind::IncompleteRead => io::ErrorKind::UnexpectedEof,
+            ErrorKind::Value => io::ErrorKind::InvalidInput,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, AsStd(error))
     }
 }
 

@@ -68,6 +68,7 @@ pub use as_completed::{AsCompleted, CompletedHandles, NextCompleted, as_complete
 pub use await_point::{Token, Wait, WaitPoll};
 pub use awaitable::{Awaitable, ensure_future};
 pub use callback::{CallbackId, Handle, TimerHandle};
+pub use cancel::take_request;
 pub use cancellable::{Cancellable, CancellableFuture};
 pub use concurrent::ConcurrentFuture;
 pub use context::{Context, ContextToken, ContextVar};

@@ -178,6 +178,13 @@ pub enum Op {
         /// What to wait for.
         interest: Interest,
     },
+    /// Tells, with [`Outcome::Ready`], whenever a stream socket may have become readable: a multishot op without a credit, for those
+    /// who receive with [`Driver::try_recv`](crate::driver::Driver::try_recv). After it has told, it is silent until such a receive
+    /// has found that there is no more for now. A capability: a driver without such receives answers `Unsupported`.
+    Watch {
+        /// The socket.
+        socket: Resource,
+    },
     /// Waits until a descriptor of the caller's is ready, with [`Outcome::Ready`]. One-shot; tests the level at submit. The caller
     /// keeps the descriptor open meanwhile. A capability: a driver without descriptors answers `Unsupported`.
     PollFd {

@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use slab::Slab;
 
-use crate::driver::{Completion, Completions, OpId, Submit};
+use crate::driver::{Completion, Completions, OpId, Submit, TryReceived};
 use crate::error::{Error, Result};
-use crate::event_loop::LoopCore;
+use crate::event_loop::{LoopCore, Ready};
 use crate::op::{Op, Outcome};
 use crate::task::home;
 
@@ -78,11 +78,24 @@ impl Operations {
         drop(left);
     }
 
-    fn submit(&self, core: &LoopCore, op: Op, owner: &Rc<dyn Owner>, tag: u32) -> Result<Submitted> {
+    fn enter(&self, owner: &Rc<dyn Owner>, tag: u32) -> (usize, OpId) {
         let generation = self.generation.get().wrapping_add(1);
         self.generation.set(generation);
         let index = self.entries.borrow_mut().insert(Entry { owner: Rc::clone(owner), tag, generation });
-        let id = OpId(u64::from(generation) << 32 | u64::try_from(index).unwrap_or(u64::MAX));
+        (index, OpId(u64::from(generation) << 32 | u64::try_from(index).unwrap_or(u64::MAX)))
+    }
+
+    fn post(&self, core: &LoopCore, owner: &Rc<dyn Owner>, tag: u32, outcome: Outcome) {
+        if core.is_closed() {
+            return;
+        }
+        let (_, id) = self.enter(owner, tag);
+        self.arrived.borrow_mut().push_back(Completion { id, more: false, outcome });
+        core.push(Ready::Completion);
+    }
+
+    fn submit(&self, core: &LoopCore, op: Op, owner: &Rc<dyn Owner>, tag: u32) -> Result<Submitted> {
+        let (index, id) = self.enter(owner, tag);
         let submitted = core.with_driver(|driver| driver.submit(id, op));
         if let Some(Submit::Pending) = submitted {
             return Ok(Submitted::InFlight(id));
@@ -127,6 +140,14 @@ impl crate::Loop {
         }
     }
 
+    /// Hands an outcome to `owner` as a handle of the next turn, as if its operation had been in flight until then.
+    ///
+    /// This is for operations that finished at once although those who wait for them expect a turn in between. A closed loop drops
+    /// the outcome.
+    pub fn post(&self, owner: &Rc<dyn Owner>, tag: u32, outcome: Outcome) {
+        self.core().operations.post(self.core(), owner, tag, outcome);
+    }
+
     /// Asks that an operation in flight ends soon. Its owner is called with what came of it.
     pub fn cancel_op(&self, id: OpId) {
         self.core().with_driver(|driver| driver.cancel(id));
@@ -135,6 +156,16 @@ impl crate::Loop {
     /// Tries to send on a stream socket without waiting, see [`Driver::try_send`](crate::driver::Driver::try_send).
     pub fn try_send(&self, socket: crate::op::Resource, data: &[u8]) -> Option<std::io::Result<usize>> {
         self.core().with_driver(|driver| driver.try_send(socket, data)).flatten()
+    }
+
+    /// Tries to receive on a stream socket without waiting, see [`Driver::try_recv`](crate::driver::Driver::try_recv).
+    #[inline]
+    pub fn try_recv(
+        &self,
+        socket: crate::op::Resource,
+        buffer: &mut bytes::BytesMut,
+    ) -> Option<std::io::Result<TryReceived>> {
+        self.core().with_driver(|driver| driver.try_recv(socket, buffer)).flatten()
     }
 
     /// Whether this loop is the one that runs on the current thread.

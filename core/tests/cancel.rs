@@ -536,7 +536,7 @@ fn two_branches_that_lead_to_one_task_request_twice() {
         let shared = create_task(hang());
         let view = shared.view();
         let future = ensure_future(shared)?;
-        let waiters = [future.clone(), future].map(|future| create_task(async move { future.await }));
+        let waiters = [future.clone(), future].map(create_task);
         let [one, other] = waiters;
         let all = gather((one, other));
         pump(1).await?;
@@ -557,7 +557,7 @@ fn cancelling_a_wait_leaves_what_it_waits_for() {
         let two = create_task(async move { wait([task]).timeout(50.0).await.map(drop) });
         pump(2).await?;
         let trace = Trace::new();
-        (one.cancel(Some("m")), two.cancel(None));
+        assert!(one.cancel(Some("m")) && two.cancel(None));
         assert_eq!(until_done(&one, &trace).await?, 1);
         assert_eq!((state(&one), state(&two)), ("CANCELLED cancelling=1".into(), "CANCELLED cancelling=1".into()));
         assert_eq!(message(&one.await).as_deref(), Some("m"));
@@ -570,7 +570,7 @@ fn cancelling_a_wait_leaves_what_it_waits_for() {
 fn one_of_two_awaiters_cancels_the_future_for_both() {
     sim(async {
         let future = pending::<()>();
-        let [one, other] = [future.clone(), future].map(|future| create_task(async move { future.await }));
+        let [one, other] = [future.clone(), future].map(create_task);
         pump(1).await?;
         one.cancel(Some("m"));
         pump(2).await?;

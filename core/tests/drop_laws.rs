@@ -223,7 +223,8 @@ mod timeouts {
                 keep.borrow_mut().push(wait);
             }
             let waited = async { wait([pending::<()>()]).timeout(50.0).await.map(drop) };
-            keep.borrow_mut().push(begun(waited).await);
+            let waiting = begun(waited).await;
+            keep.borrow_mut().push(waiting);
             Ok(())
         });
         let again = Rc::clone(&left);

@@ -537,7 +537,8 @@ mod wakers {
                 pump(2).await?;
                 waiting.cancel(None);
                 send.send(waiting.await?)?;
-                keep.borrow_mut().extend([dead, own().await]);
+                let alive = own().await;
+                keep.borrow_mut().extend([dead, alive]);
                 Ok(())
             });
         }

@@ -279,10 +279,15 @@ mod destructors {
             let own = Rc::clone(&var);
             soon(move || drop(own.set(value())));
             let shared = Context::new();
-            let own = Rc::clone(&var);
-            TaskBuilder::new().context(shared.clone()).create_task(async move { Ok(drop(own.set(value()))) }).await?;
-            let own = Rc::clone(&var);
-            TaskBuilder::new().context(shared).create_task(async move { Ok(drop(own.set(value()))) }).await?;
+            for _ in 0..2 {
+                let own = Rc::clone(&var);
+                let setting = async move {
+                    own.set(value());
+                    Ok(())
+                };
+                TaskBuilder::new().context(shared.clone()).create_task(setting).await?;
+            }
+            drop(shared);
             assert_eq!(meddled(), 3);
             Ok(())
         });
@@ -292,7 +297,7 @@ mod destructors {
     fn may_stop_the_loop() {
         let runner = Runner::new(aioli_exec_sim::SimDriver::new());
         let stop = OnDrop(|| event_loop().stop());
-        assert_eq!(runner.run(async move { Ok(drop(stop)) }).unwrap(), ());
+        runner.run(keep(stop, ready(()))).unwrap();
         let stop = OnDrop(|| event_loop().stop());
         let stopped = runner.run(async move {
             drop(create_task(async move { Ok(stop) }));
@@ -306,11 +311,11 @@ mod destructors {
     fn of_the_handler_may_use_the_loop() {
         sim(async {
             let held = meddler();
-            event_loop().set_exception_handler(Some(Box::new(move |_| drop(&held))));
+            event_loop().set_exception_handler(Some(Box::new(move |_| _ = &held)));
             event_loop().set_exception_handler(None);
             assert_eq!(meddled(), 1);
             let held = meddler();
-            event_loop().set_exception_handler(Some(Box::new(move |_| drop(&held))));
+            event_loop().set_exception_handler(Some(Box::new(move |_| _ = &held)));
             Ok(())
         });
         assert_eq!(meddled(), 1);
@@ -403,7 +408,7 @@ mod clones {
             let later = pending();
             let all = gather([&later]);
             slot.replace(Some(all.clone()));
-            later.set_result(OnClone(Rc::new(move || drop(own.take().unwrap().cancel(Some("meanwhile"))))))?;
+            later.set_result(OnClone(Rc::new(move || _ = own.take().unwrap().cancel(Some("meanwhile")))))?;
             pump(3).await?;
             assert!(all.done() && all.await.is_ok(), "the child was done already: there was nothing to cancel");
 
@@ -412,7 +417,7 @@ mod clones {
             let later = pending();
             let shielded = shield(&later);
             slot.replace(Some(shielded.clone()));
-            later.set_result(OnClone(Rc::new(move || drop(own.take().unwrap().cancel(Some("meanwhile"))))))?;
+            later.set_result(OnClone(Rc::new(move || _ = own.take().unwrap().cancel(Some("meanwhile")))))?;
             pump(3).await?;
             assert_eq!(message(&shielded.await.map(drop)).as_deref(), Some("meanwhile"));
             Ok(())
@@ -688,7 +693,11 @@ mod panics {
             future.add_done_callback(move |_| callback());
             drop(future);
             let var = ContextVar::<Value>::new();
-            create_task(async move { Ok(drop(var.set(Value(Arc::new(bomb()))))) }).await?;
+            create_task(async move {
+                var.set(Value(Arc::new(bomb())));
+                Ok(())
+            })
+            .await?;
             let held = Rc::new(());
             drop(done(Rc::clone(&held)));
             assert_eq!(Rc::strong_count(&held), 1);

@@ -88,6 +88,21 @@ mod errors {
     }
 
     #[test]
+    fn that_are_lost_to_a_request_are_not_reported() {
+        let seen = reports(async {
+            let future = pending::<()>();
+            let task = create_task(future.clone());
+            pump(1).await?;
+            future.set_exception(Error::msg("x"))?;
+            task.cancel(Some("late"));
+            drop(future);
+            assert_eq!(message(&task.await).as_deref(), Some("late"));
+            Ok(())
+        });
+        assert!(seen.is_empty(), "{seen:?}");
+    }
+
+    #[test]
     fn only_looked_at_are_reported() {
         let seen = reports(async {
             let future = pending::<()>();
@@ -279,12 +294,26 @@ mod runner {
                 Ok(())
             });
             pump(1).await?;
-            Ok(inside.log("main returns"))
+            inside.log("main returns");
+            Ok(())
         });
         assert_eq!(trace.take(), ["main returns", "1 true", "2 true", "1 done 1", "2 done 1"]);
         assert_eq!(messages(&seen), ["unhandled exception during shutdown", "task was destroyed but it is pending"]);
         assert_eq!((text(&seen[0]).as_str(), seen[0].task.as_deref()), ("in shutdown", Some("two")));
         assert_eq!(seen[1].task.as_deref(), Some("late"));
+    }
+
+    #[test]
+    fn says_nothing_of_the_tasks_that_a_gather_made() {
+        let seen = reports(async {
+            create_task(async {
+                assert!(hang().await.is_err());
+                drop(gather([hang(), hang()]));
+                Ok(())
+            });
+            pump(1).await
+        });
+        assert!(seen.is_empty(), "{seen:?}");
     }
 
     #[test]

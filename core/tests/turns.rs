@@ -1,15 +1,14 @@
 //! How many turns each operation takes, as measured on CPython.
 
+mod common;
+
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
 use aioli_core::*;
-
-fn turn() -> u64 {
-    get_running_loop().unwrap().turn()
-}
+use common::*;
 
 /// The turns that awaiting `operation` takes, and its result.
 async fn span<T>(operation: impl Future<Output = Result<T>>) -> (u64, Result<T>) {
@@ -20,32 +19,6 @@ async fn span<T>(operation: impl Future<Output = Result<T>>) -> (u64, Result<T>)
 
 async fn turns<T>(operation: impl Future<Output = Result<T>>) -> u64 {
     span(operation).await.0
-}
-
-fn sim<T: 'static>(main: impl Future<Output = Result<T>> + 'static) -> T {
-    aioli_exec_sim::run(main).unwrap()
-}
-
-fn done<T: 'static>(value: T) -> aioli_core::Future<T> {
-    let future = pending();
-    future.set_result(value).unwrap();
-    future
-}
-
-fn pending<T: 'static>() -> aioli_core::Future<T> {
-    get_running_loop().unwrap().create_future()
-}
-
-async fn ready(value: u32) -> Result<u32> {
-    Ok(value)
-}
-
-async fn fails() -> Result<u32> {
-    Err(Error::msg("v"))
-}
-
-fn soon(callback: impl FnOnce() + 'static) {
-    get_running_loop().unwrap().call_soon(callback).unwrap();
 }
 
 #[test]
@@ -110,7 +83,7 @@ fn gather_takes_three_or_none() {
         assert_eq!(turns(async { gather((ready(1), ready(2), ready(3))).await }).await, 3);
         assert_eq!(turns(async { gather([ready(1)]).await }).await, 3);
         assert_eq!(turns(async { gather((done(1), ready(2))).await }).await, 3);
-        let failing = async { gather((fails(), sleep(10.0))).await };
+        let failing = async { gather((fail::<u32>("v"), sleep(10.0))).await };
         assert!(matches!(span(failing).await, (3, Err(_))));
         Ok(())
     });
@@ -148,7 +121,7 @@ fn wait_for_too_late_takes_two_or_three() {
     sim(async {
         let ran = Rc::new(Cell::new(false));
         let flag = Rc::clone(&ran);
-        let late = span(wait_for(async move { Ok(flag.set(true)) }, 0.0)).await;
+        let late = span(wait_for(async move { ready(flag.set(true)).await }, 0.0)).await;
         assert!(late.0 == 3 && late.1.unwrap_err().is_timeout() && !ran.get());
         let late = span(wait_for(pending::<u32>(), 0.0)).await;
         assert!(late.0 == 2 && late.1.unwrap_err().is_timeout());
@@ -209,10 +182,10 @@ fn task_groups_take_none_or_three() {
         };
         assert_eq!(turns(body(1)).await, 3);
         assert_eq!(turns(body(2)).await, 2);
-        let in_exit = span(task_group(async |group| group.create_task(fails()).map(drop))).await;
+        let in_exit = span(task_group(async |group| group.create_task(fail::<u32>("v")).map(drop))).await;
         assert!(in_exit.0 == 3 && in_exit.1.unwrap_err().kind() == ErrorKind::Group);
         let in_body = span(task_group(async |group| {
-            group.create_task(fails())?;
+            group.create_task(fail::<u32>("v"))?;
             pending::<u32>().await
         }))
         .await;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aioli_core::Instant;
-use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, Wait};
+use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
 use aioli_core::op::{Op, Outcome, Resource};
+use bytes::BytesMut;
 use socket2::SockRef;
 
 use crate::epoll::{Epoll, IN, Timeout};
@@ -190,6 +191,10 @@ impl Driver for EpollDriver {
                 Ok(n) => return self.reactor.poll(id, n, interest, &mut self.owed),
                 Err(error) => Outcome::Ready(Err(error)),
             },
+            Op::Watch { socket } => match self.find(socket) {
+                Ok(n) => return self.reactor.watch_reads(id, n, &mut self.owed),
+                Err(error) => Outcome::Ready(Err(error)),
+            },
             Op::PollFd { fd, interest } => return self.reactor.poll_fd(id, fd, interest, &mut self.owed),
             Op::Socket { domain, kind } => Outcome::Opened(
                 socket::open(domain, kind).map(|(fd, kind)| self.reactor.open(fd, kind, true, &mut self.owed)),
@@ -216,6 +221,14 @@ impl Driver for EpollDriver {
             Err(error) => return Some(Err(error)),
         };
         self.reactor.try_send(n, data)
+    }
+
+    fn try_recv(&mut self, resource: Resource, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
+        let n = match self.usable().and_then(|()| self.find(resource)) {
+            Ok(n) => n,
+            Err(error) => return Some(Err(error)),
+        };
+        self.reactor.try_recv(n, buffer)
     }
 
     fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {

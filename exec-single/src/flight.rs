@@ -14,6 +14,7 @@ pub(crate) enum Direction {
 pub(crate) enum Side {
     Line(Direction),
     Polls,
+    Watch,
 }
 
 #[derive(Clone, Copy, Debug)]

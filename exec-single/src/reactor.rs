@@ -3,14 +3,18 @@
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
-use aioli_core::driver::{Completion, Completions, OpId, Submit};
+use aioli_core::driver::{Completion, Completions, OpId, Submit, TryReceived};
 use aioli_core::op::{Interest, Outcome, Resource};
+use bytes::BytesMut;
 
 use crate::epoll::{EDGES, ERR, Epoll, HUP, IN, Known, ONE_SHOT, OUT, RDHUP};
 use crate::flight::{Direction, Flight, Side};
 use crate::resource::{Armed, Attempt, Descriptor, Entry, Kind, Polling, Work};
 use crate::syscall;
 use crate::table::Table;
+
+/// What a watch tells.
+const READABLE: Interest = Interest { readable: true, writable: false };
 
 /// The epoll set, the entries in it, and the operations in flight.
 ///
@@ -81,7 +85,10 @@ impl Reactor {
     pub(crate) fn poll(&mut self, id: OpId, n: usize, interest: Interest, out: &mut Completions) -> Submit {
         match test(self.table[n].fd.raw(), interest) {
             None => self.await_ready(id, n, interest, out),
-            Some(found) => Submit::Done(Outcome::Ready(found)),
+            Some(found) => {
+                found.iter().for_each(|found| self.table[n].note_found(*found));
+                Submit::Done(Outcome::Ready(found))
+            }
         }
     }
 
@@ -119,6 +126,29 @@ impl Reactor {
         entry.line(Direction::Write).is_empty().then(|| entry.send(data))
     }
 
+    /// Receives at once into borrowed memory, unless an op is before it.
+    pub(crate) fn try_recv(&mut self, n: usize, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
+        let entry = &mut self.table[n];
+        entry.line(Direction::Read).is_empty().then(|| entry.receive(buffer))
+    }
+
+    /// Starts an op that tells whenever a resource may have become readable.
+    pub(crate) fn watch_reads(&mut self, id: OpId, n: usize, out: &mut Completions) -> Submit {
+        if self.table[n].watch.is_some() {
+            let error = io::Error::new(io::ErrorKind::AlreadyExists, "the resource is watched already");
+            return Submit::Done(Outcome::Ready(Err(error)));
+        }
+        if let Err(error) = self.register(n) {
+            return Submit::Done(Outcome::Ready(Err(error)));
+        }
+        self.table[n].watch = Some(id);
+        self.flight.insert(id, n, Side::Watch);
+        if self.table[n].is_readable() {
+            out.push_back(Completion { id, more: true, outcome: Outcome::Ready(Ok(READABLE)) });
+        }
+        Submit::Pending
+    }
+
     /// Ends an op; nothing happens if it is not in flight.
     pub(crate) fn cancel(&mut self, id: OpId, out: &mut Completions) {
         let Some((n, side)) = self.flight.remove(id) else { return };
@@ -126,6 +156,10 @@ impl Reactor {
         let canceled = io::Error::from_raw_os_error(libc::ECANCELED);
         let outcome = match side {
             Side::Line(direction) => entry.line(direction).remove(id).map(|armed| armed.work.fail(canceled)),
+            Side::Watch => {
+                entry.watch = None;
+                Some(Outcome::Ready(Err(canceled)))
+            }
             Side::Polls => {
                 entry.polls.retain(|polling| polling.id != id);
                 Some(Outcome::Ready(Err(canceled)))
@@ -158,7 +192,9 @@ impl Reactor {
         let Some(n) = self.table.find(Resource(token)) else { return };
         let broken = flags & (ERR | HUP) != 0;
         let found = Interest { readable: broken || flags & (IN | RDHUP) != 0, writable: broken || flags & OUT != 0 };
-        self.settle(n, found, out);
+        if !self.table[n].polls.is_empty() {
+            self.settle(n, found, out);
+        }
         if self.table[n].is_watched() {
             if !self.table[n].polls.is_empty() {
                 // On an error the polls were told.
@@ -166,9 +202,19 @@ impl Reactor {
             }
             return;
         }
-        self.table[n].note(flags);
-        self.advance(n, Direction::Read, out);
-        self.advance(n, Direction::Write, out);
+        let entry = &mut self.table[n];
+        let silent = entry.is_readable();
+        entry.note(flags);
+        if let Some(id) = entry.watch.filter(|_| !silent && entry.is_readable()) {
+            out.push_back(Completion { id, more: true, outcome: Outcome::Ready(Ok(READABLE)) });
+        }
+        let (reads, writes) = (!entry.line(Direction::Read).is_empty(), !entry.line(Direction::Write).is_empty());
+        if reads {
+            self.advance(n, Direction::Read, out);
+        }
+        if writes {
+            self.advance(n, Direction::Write, out);
+        }
     }
 
     /// Completes the polls that found what they wait for.
@@ -258,6 +304,9 @@ fn abandon(entry: &mut Entry, flight: &mut Flight, errno: i32, out: &mut Complet
         while let Some(Armed { id, work }) = entry.line(direction).pop() {
             end(id, work.fail(error()));
         }
+    }
+    if let Some(id) = entry.watch.take() {
+        end(id, Outcome::Ready(Err(error())));
     }
     for Polling { id, .. } in entry.polls.drain(..) {
         end(id, Outcome::Ready(Err(error())));

@@ -12,7 +12,7 @@ pub(crate) fn refuse(op: Op, error: io::Error) -> Outcome {
         Op::Accept { .. } => Outcome::Accepted(Err(error)),
         Op::Recv { buffer, .. } => Outcome::Received { result: Err(error), buffer },
         Op::Send { data, .. } => Outcome::Sent { result: Err(error), data },
-        Op::Poll { .. } | Op::PollFd { .. } => Outcome::Ready(Err(error)),
+        Op::Poll { .. } | Op::PollFd { .. } | Op::Watch { .. } => Outcome::Ready(Err(error)),
         _ => Outcome::Done(Err(error)),
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::{io, mem};
 
-use aioli_core::driver::OpId;
+use aioli_core::driver::{OpId, TryReceived};
 use aioli_core::op::{Interest, Outcome};
 use bytes::{Bytes, BytesMut};
 use socket2::{Protocol, SockRef, Type};
@@ -168,6 +168,8 @@ pub(crate) struct Entry {
     read: Line,
     write: Line,
     pub(crate) polls: Vec<Polling>,
+    /// The op that is told when a read may go on.
+    pub(crate) watch: Option<OpId>,
 }
 
 impl Entry {
@@ -181,6 +183,7 @@ impl Entry {
             read: Line::new(readable),
             write: Line::new(true),
             polls: Vec::new(),
+            watch: None,
         }
     }
 
@@ -253,6 +256,27 @@ impl Entry {
             }
         }
         Some((id, attempt))
+    }
+
+    /// Takes note of what a poll found: an event that says so may not have been seen yet. Of a watched one it must be seen.
+    pub(crate) fn note_found(&mut self, found: Interest) {
+        self.read.ready |= found.readable && self.read.is_empty() && self.watch.is_none();
+        self.write.ready |= found.writable && self.write.is_empty();
+    }
+
+    /// Whether a read is not known to block.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.read.ready
+    }
+
+    /// Receives into borrowed memory, past the line.
+    pub(crate) fn receive(&mut self, buffer: &mut BytesMut) -> io::Result<TryReceived> {
+        if !self.read.ready {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let Descriptor::Owned(fd) = &self.fd else { return Err(io::Error::from_raw_os_error(libc::EBADF)) };
+        let count = receive(fd.as_fd(), self.kind, self.marked, &mut self.read.ready, buffer)?;
+        Ok(TryReceived { count, more: self.read.ready })
     }
 
     /// Sends from borrowed memory, past the line.

@@ -1,1 +1,63 @@
-//! Streams and sockets of aioli, written once over the core's operations.
+//! Streams and sockets of aioli, written once over the operations of [`aioli_core`]: they work on every backend.
+//!
+//! [`open_connection`] gives a [`StreamReader`] and a [`StreamWriter`]; [`start_server`] has a task run for each connection that comes
+//! in. [`Socket`] is the layer below, without buffers of its own.
+//!
+//! ```
+//! # aioli_exec_single::run(async {
+//! use aioli_io::{StreamReader, StreamWriter, open_connection, start_server};
+//!
+//! async fn echo(reader: StreamReader, writer: StreamWriter) -> aioli_core::Result<()> {
+//!     loop {
+//!         let line = reader.readline().await?;
+//!         if line.is_empty() {
+//!             return Ok(());
+//!         }
+//!         writer.write(&line)?;
+//!         writer.drain().await?;
+//!     }
+//! }
+//!
+//! let server = start_server(echo, "127.0.0.1", 0).await?;
+//! let (reader, writer) = open_connection("127.0.0.1", server.local_addrs()[0].port()).await?;
+//! writer.write(b"ciao\n")?;
+//! assert_eq!(reader.readline().await?, "ciao\n");
+//! writer.close();
+//! writer.wait_closed().await?;
+//! server.close();
+//! server.wait_closed().await
+//! # })?;
+//! # Ok::<(), aioli_core::Error>(())
+//! ```
+//!
+//! Names are looked up on a thread; everything else happens on the loop's own.
+#![forbid(unsafe_code)]
+
+mod address;
+mod connect;
+mod connection;
+mod dns;
+mod fairness;
+mod handle;
+mod input;
+mod interop;
+mod landing;
+mod lane;
+mod output;
+mod perform;
+mod reader;
+mod serve;
+mod server;
+mod socket;
+mod transport;
+mod waiters;
+mod writer;
+
+pub use address::{Address, Hosts};
+pub use connect::{OpenConnection, open_connection, open_connection_to};
+pub use reader::{DEFAULT_LIMIT, StreamReader};
+pub use serve::{StartServer, start_server, start_server_on};
+pub use server::Server;
+pub use socket::Socket;
+pub use transport::Transport;
+pub use writer::StreamWriter;

@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+mod aioli;
 #[cfg(feature = "glommio")]
 mod glommio;
 mod load;
@@ -41,6 +42,7 @@ pub struct Server {
 pub fn servers() -> Vec<Server> {
     let servers: &[(&'static str, Serve)] = &[
         ("raw-epoll", raw::serve),
+        ("aioli-epoll", aioli::serve),
         #[cfg(feature = "tokio")]
         ("tokio", tokio::serve),
         #[cfg(feature = "monoio")]

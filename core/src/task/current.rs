@@ -31,7 +31,7 @@ impl CurrentTask {
     /// Makes `task` the current one; the one before becomes it again afterwards. The guard is not to be leaked.
     #[inline]
     pub(crate) fn enter<'a>(&'a self, task: &'a RawTask) -> Running<'a> {
-        let outer = self.task.replace(Some(NonNull::from(task.head())));
+        let outer = self.task.replace(Some(task.as_ptr()));
         Running { slot: self, outer, outer_scope: self.scope.take(), task: PhantomData }
     }
 
@@ -61,7 +61,7 @@ impl CurrentTask {
 
     #[inline]
     pub(crate) fn is(&self, task: &RawTask) -> bool {
-        self.task.get() == Some(NonNull::from(task.head()))
+        self.task.get() == Some(task.as_ptr())
     }
 }
 

@@ -22,7 +22,7 @@ impl TaskList {
         let head = task.head();
         debug_assert!(!head.header.has(flag::LINKED));
         head.header.set(flag::LINKED);
-        let node = NonNull::from(head);
+        let node = task.as_ptr();
         head.previous.set(self.last.get());
         match self.last.get() {
             // SAFETY: a task in the list lives, since the list holds a reference.
@@ -64,9 +64,9 @@ impl TaskList {
         let mut at = self.first.get();
         while let Some(node) = at {
             // SAFETY: a task in the list lives; nothing changes the list during this loop, which runs no user code.
-            let head = unsafe { node.as_ref() };
-            tasks.push(RawTask::from_head(head));
-            at = head.next.get();
+            let task = unsafe { RawTask::borrowed(node) };
+            tasks.push(RawTask::clone(&task));
+            at = task.head().next.get();
         }
         tasks
     }

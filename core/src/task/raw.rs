@@ -229,11 +229,10 @@ impl RawTask {
         unsafe { self.raw.cell.cast::<TaskHead>().as_ref() }
     }
 
-    /// A counted reference to a task that is there.
+    /// Where the task is. The pointer may be used for the whole cell.
     #[inline]
-    pub(crate) fn from_head(head: &TaskHead) -> Self {
-        let borrowed = ManuallyDrop::new(RawFuture { cell: NonNull::from(head).cast() });
-        RawTask { raw: RawFuture::clone(&borrowed) }
+    pub(super) fn as_ptr(&self) -> NonNull<TaskHead> {
+        self.raw.cell.cast()
     }
 
     #[inline]

@@ -135,9 +135,9 @@ impl Backing {
     }
 
     fn wake_at_home(&self) {
-        // SAFETY: this is the loop's thread. The pointer is null or the task lives, since its end clears the pointer.
-        if let Some(task) = unsafe { self.task.get().as_ref() } {
-            RawTask::from_head(task).wake();
+        if let Some(task) = NonNull::new(self.task.get().cast_mut()) {
+            // SAFETY: this is the loop's thread. The task lives, since its end clears the pointer.
+            unsafe { RawTask::borrowed(task) }.wake();
         }
     }
 
@@ -161,8 +161,8 @@ unsafe fn wake_borrowed(task: *const ()) {
     // SAFETY: the waker borrows a task that is being polled, so it lives.
     let shared = unsafe { shared_of(task) };
     if home::home() == shared.id() {
-        // SAFETY: as above, and this is its home thread.
-        RawTask::from_head(unsafe { &*task }).wake();
+        // SAFETY: as above, and this is its home thread; the address of a task is not null.
+        unsafe { RawTask::borrowed(NonNull::new_unchecked(task.cast_mut())) }.wake();
     } else {
         // SAFETY: as above. The count taken keeps the backing alive during the call.
         let backing = unsafe {

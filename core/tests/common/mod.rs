@@ -183,3 +183,41 @@ pub async fn until_done<T>(task: &Task<T>, trace: &Trace) -> Result<u64> {
     }
     panic!("{task:?} does not end");
 }
+
+/// Waits for ever; when cancelled it takes `turns` for its cleanup, and then returns `error` or the cancellation.
+pub fn slow(
+    name: &'static str,
+    trace: &Trace,
+    turns: u32,
+    error: Option<&'static str>,
+) -> impl StdFuture<Output = Result<()>> + use<> {
+    let trace = trace.clone();
+    async move {
+        let interrupted = hang().await;
+        trace.mark(format_args!("{name}:{}", message(&interrupted).unwrap_or_default()));
+        pump(turns).await?;
+        trace.mark(format_args!("{name}:done"));
+        error.map_or(interrupted, |error| Err(Error::msg(error)))
+    }
+}
+
+/// Starts a coroutine, calls `after` on its task some turns later, and tells how it ended and how many turns after that.
+pub async fn ends<T: Debug + Clone + 'static>(
+    coroutine: impl StdFuture<Output = Result<T>> + 'static,
+    before: u32,
+    after: impl FnOnce(&Task<T>),
+) -> Result<(String, u64)> {
+    let task = create_task(coroutine);
+    pump(before).await?;
+    after(&task);
+    let trace = Trace::new();
+    let turns = until_done(&task, &trace).await?;
+    Ok((state(&task), turns))
+}
+
+pub fn cancel_with<T>(text: &'static str) -> impl FnOnce(&Task<T>) {
+    move |task| assert!(task.cancel(Some(text)))
+}
+
+/// What `state` says of a task that was cancelled once.
+pub const CANCELLED: &str = "CANCELLED cancelling=1";

@@ -1,0 +1,25 @@
+//! The echo server of an aioli user.
+use super::BUFFER;
+use std::io;
+use std::net::SocketAddr;
+
+pub(super) fn serve(bound: fn(SocketAddr)) -> io::Result<()> {
+    let driver = aioli_exec_single::EpollDriver::new()?;
+    aioli_core::run(driver, async move {
+        let server = aioli_io::start_server(echo, "127.0.0.1", 0).backlog(1024).await?;
+        bound(server.local_addrs()[0]);
+        server.serve_forever().await
+    })
+    .map_err(|e: aioli_core::Error| io::Error::from(e))
+}
+
+async fn echo(reader: aioli_io::StreamReader, writer: aioli_io::StreamWriter) -> aioli_core::Result<()> {
+    loop {
+        let data = reader.read(BUFFER).await?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        writer.write(&data)?;
+        writer.drain().await?;
+    }
+}

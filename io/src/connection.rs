@@ -1,0 +1,591 @@
+//! [`Connection`]: what a reader, a writer and the driver share of a stream; asyncio's transport and protocol in one.
+
+use std::cell::{Cell, OnceCell};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+
+use aioli_core::driver::{OpId, TryReceived};
+use aioli_core::op::{Interest, Op, Outcome, Resource, ShutdownHow, SocketOption};
+use aioli_core::ops::{Owner, Submitted};
+use aioli_core::{Error, Loop, Report, Result};
+use bytes::{Bytes, BytesMut};
+
+use crate::handle::Handle;
+use crate::input::Input;
+use crate::landing::{self, Landing};
+use crate::output::Output;
+use crate::server::Membership;
+use crate::waiters::Waiters;
+
+/// From the so-many-eth write on a lost connection on, each is reported.
+const PATIENCE_WITH_WRITES: u32 = 5;
+
+/// A stream's connection.
+///
+/// Its life: it starts [receiving](Self::start_reading), which goes on until the end of the stream, except while the reader has too
+/// much. It is *closing* from [`close`](Self::close), [`abort`](Self::abort) or an error on. When everything is sent, or at once if
+/// that is pointless, it is *lost*: whoever waits is told, and the socket is closed.
+pub(crate) struct Connection {
+    this: Weak<Connection>,
+    event_loop: Loop,
+    pub(crate) input: Input,
+    pub(crate) output: Output,
+    /// `None` when the connection is lost, and where a reader is fed by hand.
+    socket: Cell<Option<Handle>>,
+    /// The id of that socket.
+    resource: Cell<Option<Resource>>,
+    addresses: Addresses,
+    landing: Landing,
+    receiving: Cell<Receiving>,
+    sending: Cell<Option<OpId>>,
+    reading_paused: Cell<bool>,
+    /// While watching: there is more to receive, of which the driver tells no more.
+    unread: Cell<bool>,
+    closing: Cell<Closing>,
+    /// Not 0: the loss of the connection is certain. Counts the writes since then.
+    doomed: Cell<u32>,
+    /// It was lost, and by which error.
+    end: OnceCell<Option<Error>>,
+    closed: Waiters,
+    membership: Cell<Option<Membership>>,
+}
+
+/// The addresses of a connection's ends.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) peer: Option<SocketAddr>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Receiving {
+    /// Not begun.
+    No,
+    /// The driver tells when there is something to receive.
+    Watching,
+    /// A receive is in flight.
+    InFlight(OpId),
+    /// The outcome of a receive is on its way.
+    Posted,
+    /// The last receive is finished, and the next was not submitted.
+    Finished,
+}
+
+fn readable() -> Outcome {
+    Outcome::Ready(Ok(Interest { readable: true, writable: false }))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Closing {
+    No,
+    ByUser,
+    ByError,
+}
+
+impl Connection {
+    /// A stream over a connected socket. It does not receive before [`start_reading`](Self::start_reading).
+    pub(crate) fn new(socket: Handle, peer: Option<SocketAddr>, limit: usize) -> Rc<Self> {
+        // Small writes are to be sent without waiting for the peer's acknowledgement of the last one. A socket that has no such
+        // option does without.
+        let _ = socket.set_option(SocketOption::NoDelay(true));
+        let local = socket.local_addr().ok();
+        let peer = peer.or_else(|| socket.peer_addr().ok());
+        let event_loop = socket.event_loop().clone();
+        Self::build(event_loop, Some(socket), Addresses { local, peer }, limit)
+    }
+
+    /// Something to read from that is fed by hand.
+    pub(crate) fn detached(event_loop: Loop, limit: usize) -> Rc<Self> {
+        Self::build(event_loop, None, Addresses::default(), limit)
+    }
+
+    fn build(event_loop: Loop, socket: Option<Handle>, addresses: Addresses, limit: usize) -> Rc<Self> {
+        Rc::new_cyclic(|this| Connection {
+            this: this.clone(),
+            event_loop,
+            input: Input::new(limit),
+            output: Output::new(),
+            resource: Cell::new(socket.as_ref().map(Handle::resource)),
+            socket: Cell::new(socket),
+            addresses,
+            landing: Landing::new(),
+            receiving: Cell::new(Receiving::No),
+            sending: Cell::new(None),
+            reading_paused: Cell::new(false),
+            unread: Cell::new(false),
+            closing: Cell::new(Closing::No),
+            doomed: Cell::new(0),
+            end: OnceCell::new(),
+            closed: Waiters::default(),
+            membership: Cell::new(None),
+        })
+    }
+
+    pub(crate) fn join(&self, membership: Membership) {
+        self.membership.set(Some(membership));
+    }
+
+    #[inline]
+    pub(crate) fn event_loop(&self) -> &Loop {
+        &self.event_loop
+    }
+
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Who the driver reports to; `None` while the connection is dropped.
+    #[inline]
+    fn owner(&self) -> Option<Rc<dyn Owner>> {
+        Some(self.this.upgrade()?)
+    }
+
+    // --- receiving -----------------------------------------------------------------------------------------------------------
+
+    /// Starts receiving, and goes on until the end, except while paused.
+    pub(crate) fn start_reading(&self) {
+        if !self.is_reading() || self.input.is_eof() {
+            return;
+        }
+        match self.receiving.get() {
+            Receiving::No => self.watch(),
+            Receiving::Watching if self.unread.get() => self.post(readable()),
+            Receiving::Finished => self.receive(),
+            Receiving::Watching | Receiving::InFlight(_) | Receiving::Posted => (),
+        }
+    }
+
+    pub(crate) fn is_reading(&self) -> bool {
+        self.closing.get() == Closing::No && !self.reading_paused.get()
+    }
+
+    /// The reader has read so much that a paused connection may go on.
+    #[inline]
+    pub(crate) fn maybe_resume_reading(&self) {
+        if self.input.may_resume() {
+            self.resume_reading();
+        }
+    }
+
+    #[cold]
+    pub(crate) fn resume_reading(&self) {
+        self.reading_paused.set(false);
+        self.start_reading();
+    }
+
+    /// Takes bytes in as if they were received.
+    pub(crate) fn feed(&self, data: &mut BytesMut) {
+        self.input.feed(data);
+        self.maybe_pause_reading();
+    }
+
+    #[inline]
+    fn maybe_pause_reading(&self) {
+        if self.input.has_to_pause() && self.resource.get().is_some() {
+            self.reading_paused.set(true);
+        }
+    }
+
+    /// Has an outcome handed to this connection by the next turn, as asyncio's selector would.
+    fn post(&self, outcome: Outcome) {
+        if let Some(owner) = self.owner() {
+            self.event_loop.post(&owner, 0, outcome);
+        }
+    }
+
+    // Where the driver can, it tells when there is something to receive, and this receives it right into the reader's buffer.
+
+    fn watch(&self) {
+        let (Some(socket), Some(owner)) = (self.resource.get(), self.owner()) else { return };
+        match self.event_loop.submit(Op::Watch { socket }, &owner, 0) {
+            Ok(Submitted::InFlight(_)) => self.receiving.set(Receiving::Watching),
+            // It cannot.
+            Ok(Submitted::Done(_)) => self.receive(),
+            // The loop is closed.
+            Err(_) => (),
+        }
+    }
+
+    /// There is something to receive: takes in all that is there, up to what asyncio receives at once.
+    #[inline]
+    fn receive_now(&self) {
+        let Some(socket) = self.resource.get() else { return };
+        if self.is_closing() || self.input.is_eof() {
+            return;
+        }
+        if self.reading_paused.get() {
+            self.unread.set(true);
+            return;
+        }
+        let mut more = false;
+        let mut total = 0;
+        loop {
+            let receive = |buffer: &mut BytesMut| self.event_loop.try_recv(socket, buffer);
+            let (room, received) = self.input.receive(self.landing.size(), receive);
+            match received {
+                Some(Ok(TryReceived { count: 0, .. })) => {
+                    self.input.feed_eof();
+                    break;
+                }
+                Some(Ok(received)) => {
+                    total += received.count;
+                    more = received.more;
+                    self.landing.note(received.count, received.count == room);
+                    self.maybe_pause_reading();
+                    if !more || received.count < room || total >= landing::MOST || self.reading_paused.get() {
+                        break;
+                    }
+                }
+                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    more = false;
+                    break;
+                }
+                Some(Err(error)) => {
+                    if total > 0 {
+                        self.input.wake();
+                    }
+                    return self.fail(error.into());
+                }
+                None => break,
+            }
+        }
+        self.unread.set(more);
+        self.input.wake();
+        if more && !self.reading_paused.get() {
+            self.post(readable());
+        }
+    }
+
+    // Elsewhere a receive is in flight all the time, into memory of its own.
+
+    fn receive(&self) {
+        if let Some(outcome) = self.submit_receive() {
+            self.receiving.set(Receiving::Posted);
+            self.post(outcome);
+        }
+    }
+
+    fn submit_receive(&self) -> Option<Outcome> {
+        let (socket, owner) = (self.resource.get()?, self.owner()?);
+        let buffer = self.landing.lend();
+        match self.event_loop.submit(Op::Recv { socket, buffer }, &owner, 0) {
+            Ok(Submitted::InFlight(id)) => {
+                self.receiving.set(Receiving::InFlight(id));
+                None
+            }
+            Ok(Submitted::Done(outcome)) => Some(outcome),
+            Err(_) => None,
+        }
+    }
+
+    /// A receive came to this. As above, all that is there is taken in.
+    fn received(&self, mut result: io::Result<usize>, mut buffer: BytesMut) {
+        self.receiving.set(Receiving::Finished);
+        let mut total = 0;
+        let mut next = None;
+        loop {
+            let filled = buffer.len() == buffer.capacity();
+            let count = match result {
+                // Nobody is interested any more.
+                _ if self.is_closing() => return,
+                Ok(0) => {
+                    self.input.feed_eof();
+                    break;
+                }
+                Ok(count) => count,
+                Err(error) => return self.fail(error.into()),
+            };
+            total += count;
+            self.landing.note(count, filled);
+            self.feed(&mut buffer);
+            self.landing.put_back(buffer);
+            if self.reading_paused.get() {
+                break;
+            }
+            match self.submit_receive() {
+                Some(Outcome::Received { result: Ok(count), buffer: more })
+                    if filled && count > 0 && total < landing::MOST =>
+                {
+                    (result, buffer) = (Ok(count), more);
+                }
+                outcome => {
+                    next = outcome;
+                    break;
+                }
+            }
+        }
+        self.input.wake();
+        if let Some(outcome) = next {
+            self.receiving.set(Receiving::Posted);
+            self.post(outcome);
+        }
+    }
+
+    // --- sending -------------------------------------------------------------------------------------------------------------
+
+    /// Sends what the kernel takes at once, and queues the rest. `whole` is the same data, shared.
+    #[inline]
+    pub(crate) fn write(&self, data: &[u8], whole: Option<&Bytes>) -> Result<()> {
+        if self.output.is_eof() {
+            return Err(Error::runtime("cannot write after write_eof()"));
+        }
+        if self.closing.get() == Closing::ByUser {
+            return Err(Error::runtime("cannot write to a stream that is closed"));
+        }
+        if data.is_empty() {
+            return Ok(());
+        }
+        if self.doomed.get() > 0 {
+            self.ignore_write();
+            return Ok(());
+        }
+        let mut sent = 0;
+        if self.output.size() == 0 {
+            let Some(socket) = self.resource.get() else { return Ok(()) };
+            match self.event_loop.try_send(socket, data) {
+                Some(Ok(count)) if count == data.len() => return Ok(()),
+                Some(Ok(count)) => sent = count,
+                Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                    self.fail(error.into());
+                    return Ok(());
+                }
+                Some(Err(_)) | None => (),
+            }
+        }
+        match whole {
+            Some(whole) => self.output.push(whole.slice(sent..)),
+            None => self.output.push_slice(&data[sent..]),
+        }
+        self.flush();
+        Ok(())
+    }
+
+    #[cold]
+    fn ignore_write(&self) {
+        let writes = self.doomed.get();
+        if writes >= PATIENCE_WITH_WRITES {
+            self.event_loop
+                .call_exception_handler(Report::new("write to a connection that is lost; drain tells of it"));
+        }
+        self.doomed.set(writes.saturating_add(1));
+    }
+
+    /// Submits sends until one has to wait or there is nothing left.
+    fn flush(&self) {
+        if self.sending.get().is_some() {
+            return;
+        }
+        let (Some(socket), Some(owner)) = (self.resource.get(), self.owner()) else { return };
+        while let Some(data) = self.output.next() {
+            match self.event_loop.submit(Op::Send { socket, data }, &owner, 0) {
+                Ok(Submitted::InFlight(id)) => {
+                    self.sending.set(Some(id));
+                    break;
+                }
+                Ok(Submitted::Done(Outcome::Sent { result, data })) => {
+                    if !self.take_sent(result, data) {
+                        return;
+                    }
+                }
+                _ => break,
+            }
+        }
+        self.output.maybe_resume();
+        if self.output.size() == 0 {
+            self.flushed();
+        }
+    }
+
+    /// A send came to this. Returns whether the connection goes on.
+    fn take_sent(&self, result: io::Result<usize>, data: Bytes) -> bool {
+        match result {
+            Ok(count) => {
+                self.output.taken(data, count);
+                true
+            }
+            Err(error) => {
+                self.fail(error.into());
+                false
+            }
+        }
+    }
+
+    fn sent(&self, result: io::Result<usize>, data: Bytes) {
+        self.sending.set(None);
+        if self.doomed.get() == 0 && self.take_sent(result, data) {
+            self.flush();
+        }
+    }
+
+    /// Everything was sent.
+    fn flushed(&self) {
+        if self.closing.get() != Closing::No {
+            self.lose(None);
+        } else if self.output.is_eof() {
+            self.shut_down();
+        }
+    }
+
+    /// Tells the peer that nothing more comes, once everything is sent.
+    pub(crate) fn write_eof(&self) {
+        if self.closing.get() != Closing::No || self.output.is_eof() {
+            return;
+        }
+        self.output.set_eof();
+        if self.output.size() == 0 {
+            self.shut_down();
+        }
+    }
+
+    fn shut_down(&self) {
+        if let Some(socket) = self.resource.get() {
+            // It fails if the peer has reset the connection, which whoever reads or writes will learn.
+            let _ = self.event_loop.submit_now(Op::Shutdown { socket, how: ShutdownHow::Write });
+        }
+    }
+
+    pub(crate) fn set_option(&self, option: SocketOption) -> Result<()> {
+        let Some(socket) = self.resource.get() else {
+            return Err(lost_error());
+        };
+        match self.event_loop.submit_now(Op::SetOption { socket, option })? {
+            Outcome::Done(result) => Ok(result?),
+            other => Err(crate::handle::unexpected(&other)),
+        }
+    }
+
+    // --- the end -------------------------------------------------------------------------------------------------------------
+
+    #[inline]
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.get() != Closing::No
+    }
+
+    /// Whether it broke, and nobody was told yet.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.closing.get() == Closing::ByError && self.end.get().is_none()
+    }
+
+    /// Stops receiving, sends what is queued, and then ends the connection.
+    pub(crate) fn close(&self) {
+        if self.is_closing() {
+            return;
+        }
+        self.closing.set(Closing::ByUser);
+        if self.output.size() == 0 {
+            self.doom(None);
+        } else if let Receiving::InFlight(id) = self.receiving.get() {
+            self.event_loop.cancel_op(id);
+        }
+    }
+
+    /// Ends the connection, without sending what is queued.
+    pub(crate) fn abort(&self) {
+        self.force_close(None, Closing::ByUser);
+    }
+
+    /// The connection broke.
+    #[cold]
+    fn fail(&self, error: Error) {
+        self.force_close(Some(error), Closing::ByError);
+    }
+
+    fn force_close(&self, error: Option<Error>, by: Closing) {
+        if self.doomed.get() > 0 {
+            return;
+        }
+        self.output.clear();
+        if let Some(id) = self.sending.get() {
+            self.event_loop.cancel_op(id);
+        }
+        if !self.is_closing() {
+            self.closing.set(by);
+        }
+        self.doom(error);
+    }
+
+    /// The connection is lost in the next turn.
+    fn doom(&self, error: Option<Error>) {
+        self.doomed.set(1);
+        let Some(this) = self.this.upgrade() else { return };
+        let on_lost = error.clone();
+        if self.event_loop.call_soon(move || this.lose(on_lost)).is_err() {
+            self.lose(error);
+        }
+    }
+
+    /// The connection is lost: tells everybody, and closes the socket.
+    fn lose(&self, error: Option<Error>) {
+        self.doomed.set(self.doomed.get().max(1));
+        if self.end.set(error.clone()).is_err() {
+            return;
+        }
+        match error {
+            None => {
+                self.input.feed_eof();
+                self.input.wake();
+            }
+            Some(error) => self.input.set_error(error),
+        }
+        self.closed.wake_all();
+        self.output.lose();
+        self.resource.set(None);
+        let (socket, membership) = (self.socket.take(), self.membership.take());
+        drop(socket);
+        drop(membership);
+    }
+
+    /// How the connection was lost, if it is.
+    pub(crate) fn end(&self) -> Option<Result<()>> {
+        self.end.get().map(|error| error.clone().map_or(Ok(()), Err))
+    }
+
+    pub(crate) async fn wait_closed(&self) -> Result<()> {
+        loop {
+            if let Some(end) = self.end() {
+                return end;
+            }
+            self.closed.wait().await?;
+        }
+    }
+}
+
+/// What a drain gets on a connection that ended without an error.
+#[cold]
+pub(crate) fn lost_error() -> Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "connection lost").into()
+}
+
+impl Owner for Connection {
+    #[inline]
+    fn complete(&self, _: u32, outcome: Outcome, _: bool) {
+        match outcome {
+            Outcome::Ready(Ok(_)) => self.receive_now(),
+            // The watch ends with the socket.
+            Outcome::Ready(Err(_)) => (),
+            Outcome::Received { result, buffer } => self.received(result, buffer),
+            Outcome::Sent { result, data } => self.sent(result, data),
+            _ => debug_assert!(false, "a stream was handed the outcome of {outcome:?}"),
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match (self.end.get(), self.closing.get()) {
+            (Some(_), _) => "closed",
+            (None, Closing::No) => "open",
+            (None, _) => "closing",
+        };
+        f.debug_struct("Connection")
+            .field("state", &state)
+            .field("local", &self.addresses.local)
+            .field("peer", &self.addresses.peer)
+            .field("reading", &self.is_reading())
+            .field("input", &self.input)
+            .field("output", &self.output)
+            .finish_non_exhaustive()
+    }
+}

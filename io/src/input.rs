@@ -1,0 +1,354 @@
+//! [`Input`]: what a stream has received and nobody has read yet.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::task::Waker;
+
+use aioli_core::{Error, Result, Token};
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+use smallvec::SmallVec;
+
+use crate::fairness::Fairness;
+use crate::waiters;
+
+/// The memory of a buffer that received little is allotted in pieces of this size.
+const PIECE: usize = 4096;
+
+/// The receiving half of a stream: its buffer, its end, and who waits for it.
+pub(crate) struct Input {
+    buffer: RefCell<BytesMut>,
+    /// Bytes of the buffer that are out on loan to a poll of `AsyncBufRead`.
+    lent: Cell<usize>,
+    limit: usize,
+    eof: Cell<bool>,
+    error: RefCell<Option<Error>>,
+    waiter: Cell<Waiter>,
+    /// The waiter is an await.
+    awaited: Cell<bool>,
+    /// The task that waits was woken by an error.
+    failed: Cell<bool>,
+    /// The transport was told to pause, since too much is buffered.
+    paused: Cell<bool>,
+    pub(crate) fairness: Fairness,
+}
+
+/// Who waits for data. There is one at most.
+#[derive(Default)]
+enum Waiter {
+    #[default]
+    Nobody,
+    /// An await of the reader's.
+    Await(Token),
+    /// A poll of `AsyncRead`. It may have been given up without notice.
+    Poll(Waker),
+}
+
+/// Where a separator lies in a buffer.
+struct Match {
+    start: usize,
+    end: usize,
+}
+
+/// What the search for a separator in a buffer came to.
+pub(crate) enum Search {
+    /// The data with the separator.
+    Found(Bytes),
+    /// It was searched up to here; more has to come.
+    Missing(usize),
+    /// This is the answer.
+    Failed(Error),
+}
+
+impl Input {
+    pub(crate) fn new(limit: usize) -> Self {
+        Input {
+            buffer: RefCell::new(BytesMut::new()),
+            lent: Cell::new(0),
+            limit,
+            eof: Cell::new(false),
+            error: RefCell::new(None),
+            waiter: Cell::new(Waiter::Nobody),
+            awaited: Cell::new(false),
+            failed: Cell::new(false),
+            paused: Cell::new(false),
+            fairness: Fairness::default(),
+        }
+    }
+
+    // --- for the transport ---------------------------------------------------------------------------------------------------
+
+    /// Has `receive` append to the buffer, which has room for at least half of `size`. Returns also how much room there was.
+    #[inline]
+    pub(crate) fn receive<R>(&self, size: usize, receive: impl FnOnce(&mut BytesMut) -> R) -> (usize, R) {
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.capacity() - buffer.len() < size / 2 {
+            buffer.reserve(size);
+        }
+        let room = buffer.capacity() - buffer.len();
+        (room, receive(&mut buffer))
+    }
+
+    /// Takes the bytes of a buffer in, and leaves it empty, with or without its memory.
+    pub(crate) fn feed(&self, data: &mut BytesMut) {
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.is_empty() && data.len() >= PIECE && data.len() >= data.capacity() / 2 {
+            std::mem::swap(&mut *buffer, data);
+        } else {
+            // What is cut from the buffer keeps all of its memory from being freed, so little goes where other little is.
+            if buffer.capacity() - buffer.len() < data.len() {
+                buffer.reserve(data.len().max(PIECE));
+            }
+            buffer.extend_from_slice(data);
+        }
+        data.clear();
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn feed_eof(&self) {
+        self.eof.set(true);
+    }
+
+    pub(crate) fn set_error(&self, error: Error) {
+        let old = self.error.replace(Some(error));
+        drop(old);
+        self.failed.set(self.awaited.get());
+        self.wake();
+    }
+
+    /// Wakes whoever waits.
+    #[inline]
+    pub(crate) fn wake(&self) {
+        self.awaited.set(false);
+        self.waiter.take().wake();
+    }
+
+    /// Whether so much is buffered that the transport has to pause; it is told once.
+    #[inline]
+    pub(crate) fn has_to_pause(&self) -> bool {
+        let full = !self.paused.get() && self.len() > self.limit.saturating_mul(2);
+        if full {
+            self.paused.set(true);
+        }
+        full
+    }
+
+    // --- for the reader ------------------------------------------------------------------------------------------------------
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.borrow().len() + self.lent.get()
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(crate) fn is_eof(&self) -> bool {
+        self.eof.get()
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.get()
+    }
+
+    pub(crate) fn error(&self) -> Option<Error> {
+        self.error.borrow().clone()
+    }
+
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        match &*self.error.borrow() {
+            None => Ok(()),
+            Some(error) => Err(error.clone()),
+        }
+    }
+
+    /// Whether a read need not wait: there is data, or there will be no more.
+    #[inline]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.eof.get() || self.len() > 0
+    }
+
+    /// Whether little enough is buffered now for a paused transport to go on; it is told once.
+    #[inline]
+    pub(crate) fn may_resume(&self) -> bool {
+        self.paused.get() && self.len() <= self.limit && self.paused.replace(false)
+    }
+
+    /// A read has to wait: a paused transport has to go on.
+    pub(crate) fn has_to_resume(&self) -> bool {
+        self.paused.replace(false)
+    }
+
+    /// Cuts off at most `count` bytes.
+    #[inline]
+    pub(crate) fn take(&self, count: usize) -> Bytes {
+        let mut buffer = self.buffer.borrow_mut();
+        let count = count.min(buffer.len());
+        if count == 0 {
+            return Bytes::new();
+        }
+        buffer.split_to(count).freeze()
+    }
+
+    /// Copies out as many bytes as there are and fit.
+    pub(crate) fn copy_to(&self, target: &mut [u8]) -> usize {
+        let mut buffer = self.buffer.borrow_mut();
+        let count = target.len().min(buffer.len());
+        target[..count].copy_from_slice(&buffer[..count]);
+        bytes::Buf::advance(&mut *buffer, count);
+        count
+    }
+
+    /// Takes the buffer out, as a loan.
+    pub(crate) fn lend(&self) -> BytesMut {
+        let buffer = self.buffer.borrow_mut().split();
+        self.lent.set(buffer.len());
+        buffer
+    }
+
+    /// A part of the loan was used up.
+    pub(crate) fn use_up(&self, count: usize) {
+        self.lent.set(self.lent.get() - count);
+    }
+
+    /// Takes a loan back, in front of what has come since.
+    pub(crate) fn restore(&self, mut loan: BytesMut) {
+        self.lent.set(0);
+        let mut buffer = self.buffer.borrow_mut();
+        loan.unsplit(std::mem::take(&mut *buffer));
+        *buffer = loan;
+    }
+
+    /// Looks for the first end of any separator, from `offset` on. The separators are sorted by length, and not empty.
+    pub(crate) fn search(&self, separators: &[&[u8]], offset: usize) -> Search {
+        let mut buffer = self.buffer.borrow_mut();
+        let (shortest, longest) = (separators[0].len(), separators[separators.len() - 1].len());
+        let mut offset = offset;
+        if buffer.len() >= offset + shortest {
+            if let Some(found) = find(&buffer, separators, offset) {
+                if found.start > self.limit {
+                    let text = "the separator is found, but the chunk is longer than the limit";
+                    return Search::Failed(Error::limit_overrun(text, found.start));
+                }
+                return Search::Found(buffer.split_to(found.end).freeze());
+            }
+            offset = (buffer.len() + 1).saturating_sub(longest);
+            if offset > self.limit {
+                let text = "the separator is not found, and the chunk exceeds the limit";
+                return Search::Failed(Error::limit_overrun(text, offset));
+            }
+        }
+        if self.eof.get() {
+            return Search::Failed(Error::incomplete_read(buffer.split().freeze(), None));
+        }
+        Search::Missing(offset)
+    }
+
+    /// A line was too long: drops it if it ends after `length` bytes, and everything if it does not end.
+    pub(crate) fn skip_line(&self, length: usize) {
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.get(length) == Some(&b'\n') {
+            bytes::Buf::advance(&mut *buffer, length + 1);
+        } else {
+            buffer.clear();
+        }
+    }
+
+    // --- waiting -------------------------------------------------------------------------------------------------------------
+
+    /// Whether an await waits for data already.
+    #[inline]
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited.get()
+    }
+
+    fn put(&self, waiter: Waiter) {
+        self.awaited.set(matches!(waiter, Waiter::Await(_)));
+        let old = self.waiter.replace(waiter);
+        drop(old);
+    }
+
+    /// Has an await told of the next event.
+    #[inline]
+    pub(crate) fn wait(&self, token: Token) {
+        self.put(Waiter::Await(token));
+    }
+
+    /// The error that woke the await, if it was one.
+    #[inline]
+    pub(crate) fn take_failure(&self) -> Result<()> {
+        if self.failed.replace(false) { self.check() } else { Ok(()) }
+    }
+
+    /// Has a waker woken by the next event.
+    pub(crate) fn wait_with(&self, waker: &Waker) {
+        match self.waiter.take() {
+            Waiter::Poll(old) if old.will_wake(waker) => self.put(Waiter::Poll(old)),
+            _ => self.put(Waiter::Poll(waker.clone())),
+        }
+    }
+
+    /// Forgets an await that is over.
+    #[cold]
+    pub(crate) fn forget(&self) {
+        match self.waiter.take() {
+            Waiter::Await(token) if !token.is_pending() => {
+                self.awaited.set(false);
+                drop(token);
+            }
+            other => self.put(other),
+        }
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Input").field("len", &self.len()).field("eof", &self.eof.get()).finish_non_exhaustive()
+    }
+}
+
+impl Waiter {
+    #[inline]
+    fn wake(self) {
+        match self {
+            Waiter::Nobody => (),
+            Waiter::Await(token) => {
+                token.fire();
+            }
+            Waiter::Poll(waker) => waiters::wake(waker),
+        }
+    }
+}
+
+/// The separator that ends first; of those that end at the same place the shortest.
+fn find(buffer: &[u8], separators: &[&[u8]], offset: usize) -> Option<Match> {
+    let mut first: Option<Match> = None;
+    for separator in separators {
+        let start = match *separator {
+            [byte] => memchr::memchr(*byte, &buffer[offset..]),
+            separator => memmem::find(&buffer[offset..], separator),
+        };
+        let Some(start) = start.map(|start| start + offset) else { continue };
+        let end = start + separator.len();
+        if first.as_ref().is_none_or(|first| end < first.end) {
+            first = Some(Match { start, end });
+        }
+    }
+    first
+}
+
+/// Sorts separators by length.
+///
+/// # Errors
+/// `Value` if there is none, or an empty one.
+pub(crate) fn sorted<'a, S: AsRef<[u8]>>(separators: &'a [S]) -> Result<SmallVec<[&'a [u8]; 4]>> {
+    let mut sorted: SmallVec<[&'a [u8]; 4]> = separators.iter().map(AsRef::as_ref).collect();
+    sorted.sort_by_key(|separator| separator.len());
+    match sorted.first() {
+        None => Err(Error::value("separators should contain at least one element")),
+        Some(&[]) => Err(Error::value("a separator should be at least one byte long")),
+        Some(_) => Ok(sorted),
+    }
+}

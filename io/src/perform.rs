@@ -1,0 +1,80 @@
+//! [`perform`]: the await of a single operation.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use aioli_core::driver::OpId;
+use aioli_core::op::{Op, Outcome};
+use aioli_core::ops::{Owner, Submitted};
+use aioli_core::{Loop, Result, Token, Wait, WaitPoll};
+
+/// Submits an operation and waits for what comes of it. If the await is cancelled or dropped, so is the operation, and its outcome is
+/// ignored: this is for operations whose outcome owns nothing.
+pub(crate) async fn perform(event_loop: &Loop, op: Op) -> Result<Outcome> {
+    let slot = Rc::new(Slot { outcome: Cell::new(None), token: Cell::new(None) });
+    let owner: Rc<dyn Owner> = Rc::<Slot>::clone(&slot);
+    match event_loop.submit(op, &owner, 0)? {
+        Submitted::Done(outcome) => Ok(outcome),
+        Submitted::InFlight(id) => Performing { event_loop, slot, id, wait: Wait::new() }.await,
+    }
+}
+
+/// Where the outcome arrives.
+struct Slot {
+    outcome: Cell<Option<Outcome>>,
+    token: Cell<Option<Token>>,
+}
+
+impl Owner for Slot {
+    fn complete(&self, _: u32, outcome: Outcome, _: bool) {
+        self.outcome.set(Some(outcome));
+        if let Some(token) = self.token.take() {
+            token.fire();
+        }
+    }
+}
+
+struct Performing<'a> {
+    event_loop: &'a Loop,
+    slot: Rc<Slot>,
+    id: OpId,
+    wait: Wait,
+}
+
+impl Future for Performing<'_> {
+    type Output = Result<Outcome>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Outcome>> {
+        if self.wait.is_registered() {
+            match self.wait.poll(cx) {
+                WaitPoll::Pending => return Poll::Pending,
+                WaitPoll::Cancelled(error) => return Poll::Ready(Err(error)),
+                WaitPoll::Fired | WaitPoll::Moved(_) => (),
+            }
+        }
+        if let Some(outcome) = self.slot.outcome.take() {
+            return Poll::Ready(Ok(outcome));
+        }
+        let token = self.wait.register(cx)?;
+        let old = self.slot.token.replace(Some(token));
+        drop(old);
+        Poll::Pending
+    }
+}
+
+impl Drop for Performing<'_> {
+    fn drop(&mut self) {
+        // One that is not in flight any more is ignored.
+        self.event_loop.cancel_op(self.id);
+    }
+}
+
+impl fmt::Debug for Performing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Performing").field(&self.id).finish()
+    }
+}

@@ -1,0 +1,310 @@
+//! [`StreamReader`]: the receiving half of a stream.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use aioli_core::{Error, ErrorKind, Result, Wait, WaitPoll, get_running_loop};
+use bytes::{Bytes, BytesMut};
+
+use crate::connection::Connection;
+use crate::input::{Input, Search, sorted};
+
+/// The limit of a reader, in bytes, if none is given: asyncio's 64 KiB.
+pub const DEFAULT_LIMIT: usize = 64 * 1024;
+
+/// Reads from a stream: asyncio's `StreamReader`.
+///
+/// The connection receives in the background and the reader buffers. When more than twice the *limit* is buffered, receiving pauses;
+/// it goes on when no more than the limit is left, or when a read needs more than is there. The limit also bounds what
+/// [`readuntil`](Self::readuntil) and [`readline`](Self::readline) accept.
+///
+/// One task may wait for data at a time. A read that is cancelled or dropped has taken nothing: its data stays in the buffer. After an
+/// error of the connection every read returns that error, even if there is data left in the buffer.
+///
+/// The data comes as [`Bytes`], which are parts of the buffer and not copied; each keeps the whole piece of memory that it is a part
+/// of, usually 4 KiB.
+///
+/// Reads that find their data in the buffer do not suspend the task; the 65th in one turn first lets everything else run that is
+/// ready.
+///
+/// Readers also implement `AsyncRead` and `AsyncBufRead` of the `futures` crates, which read from the same buffer.
+///
+/// ```
+/// # aioli_exec_single::run(async {
+/// use aioli_io::StreamReader;
+///
+/// // Fed by hand; those of `open_connection` are fed by a socket.
+/// let reader = StreamReader::new(1024)?;
+/// reader.feed_data(b"GET /\nrest");
+/// reader.feed_eof();
+/// assert_eq!(reader.readline().await?, "GET /\n");
+/// assert_eq!(reader.read(2).await?, "re");
+/// assert_eq!(reader.read_to_end().await?, "st");
+/// assert!(reader.at_eof());
+/// # Ok(())
+/// # })?;
+/// # Ok::<(), aioli_core::Error>(())
+/// ```
+pub struct StreamReader {
+    connection: Rc<Connection>,
+    /// What a poll of `AsyncBufRead` has borrowed from the buffer.
+    pub(crate) loan: Cell<BytesMut>,
+}
+
+impl StreamReader {
+    /// A reader that is fed by hand, with [`feed_data`](Self::feed_data) and [`feed_eof`](Self::feed_eof). It does not pause.
+    ///
+    /// # Errors
+    /// `Value` if the limit is 0; `Runtime` outside of a running loop.
+    pub fn new(limit: usize) -> Result<Self> {
+        check_limit(limit)?;
+        Ok(Self::over(&Connection::detached(get_running_loop()?, limit)))
+    }
+
+    pub(crate) fn over(connection: &Rc<Connection>) -> Self {
+        StreamReader { connection: Rc::clone(connection), loan: Cell::default() }
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    #[inline]
+    fn input(&self) -> &Input {
+        &self.connection.input
+    }
+
+    /// Reads at most `count` bytes: what is there, or what comes first. Nothing means that the stream has ended, or `count` is 0.
+    ///
+    /// asyncio's `read(n)`.
+    ///
+    /// # Errors
+    /// Cancelled; the error of the connection; `Runtime` if another task waits for data.
+    #[inline]
+    pub fn read(&self, count: usize) -> impl Future<Output = Result<Bytes>> + use<'_> {
+        Read::new(self, "read", move |input: &Input| (count == 0 || input.is_ready()).then(|| Ok(input.take(count))))
+    }
+
+    /// Reads everything until the stream ends: asyncio's `read(-1)`. The limit does not bound it. What has come when it is cancelled
+    /// stays unread.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_to_end(&self) -> impl Future<Output = Result<Bytes>> + use<'_> {
+        Read::new(self, "read_to_end", |input: &Input| input.is_eof().then(|| Ok(input.take(usize::MAX))))
+    }
+
+    /// Reads exactly `count` bytes, which may be more than the limit.
+    ///
+    /// # Errors
+    /// `IncompleteRead`, with what there was, if the stream ends before; and as [`read`](Self::read).
+    pub fn readexactly(&self, count: usize) -> impl Future<Output = Result<Bytes>> + use<'_> {
+        Read::new(self, "readexactly", move |input: &Input| {
+            if input.len() >= count {
+                return Some(Ok(input.take(count)));
+            }
+            input.is_eof().then(|| Err(Error::incomplete_read(input.take(usize::MAX), Some(count))))
+        })
+    }
+
+    /// Reads until `separator`, and returns the data with the separator.
+    ///
+    /// # Errors
+    /// - `LimitOverrun` if the data, without the separator, is longer than the limit. It stays in the buffer, and
+    ///   [`consumed`](Error::consumed) bytes can be read off to go on.
+    /// - `IncompleteRead`, with what there was, if the stream ends before.
+    /// - `Value` if the separator is empty; and as [`read`](Self::read).
+    pub async fn readuntil(&self, separator: impl AsRef<[u8]>) -> Result<Bytes> {
+        self.read_separated(&[separator.as_ref()], "readuntil").await
+    }
+
+    /// Reads until the first of several separators ends, and returns the data with that separator: asyncio's `readuntil` with a tuple.
+    ///
+    /// # Errors
+    /// As [`readuntil`](Self::readuntil); `Value` also if there is no separator.
+    pub async fn readuntil_any<S: AsRef<[u8]>>(&self, separators: &[S]) -> Result<Bytes> {
+        self.read_separated(separators, "readuntil_any").await
+    }
+
+    /// Reads a line, with its `\n`. At the end of the stream that is the rest, which may be nothing.
+    ///
+    /// # Errors
+    /// `Value` if the line is longer than the limit. Such a line is dropped if its end has come already, otherwise everything in the
+    /// buffer is. And as [`read`](Self::read).
+    pub async fn readline(&self) -> Result<Bytes> {
+        let error = match self.read_separated(&[b"\n"], "readline").await {
+            Ok(line) => return Ok(line),
+            Err(error) => error,
+        };
+        match (error.kind(), error.partial(), error.consumed()) {
+            (ErrorKind::IncompleteRead, Some(partial), _) => Ok(partial.clone()),
+            (ErrorKind::LimitOverrun, _, Some(consumed)) => {
+                self.input().skip_line(consumed);
+                self.connection.maybe_resume_reading();
+                Err(Error::value(error.to_string()))
+            }
+            _ => Err(error),
+        }
+    }
+
+    async fn read_separated<S: AsRef<[u8]>>(&self, separators: &[S], name: &'static str) -> Result<Bytes> {
+        let separators = sorted(separators)?;
+        let mut offset = 0;
+        Read::new(self, name, |input: &Input| match input.search(&separators, offset) {
+            Search::Found(data) => Some(Ok(data)),
+            Search::Failed(error) => Some(Err(error)),
+            Search::Missing(searched) => {
+                offset = searched;
+                None
+            }
+        })
+        .await
+    }
+
+    /// Puts back what a poll of `AsyncBufRead` borrowed.
+    #[inline]
+    pub(crate) fn restore(&self) {
+        let loan = self.loan.take();
+        if !loan.is_empty() {
+            self.input().restore(loan);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn must_give_way(&self) -> bool {
+        self.input().fairness.is_spent(self.connection.event_loop())
+    }
+
+    /// Whether the stream has ended and everything was read.
+    pub fn at_eof(&self) -> bool {
+        self.input().is_eof() && self.input().len() == 0
+    }
+
+    /// The error that every read returns now, if there is one.
+    pub fn exception(&self) -> Option<Error> {
+        self.input().error()
+    }
+
+    /// Has every read return this error, also one that waits now.
+    pub fn set_exception(&self, error: Error) {
+        self.input().set_error(error);
+    }
+
+    /// Adds data as if it had been received. At the end of the stream there is no more, and it is ignored.
+    pub fn feed_data(&self, data: &[u8]) {
+        if data.is_empty() || self.input().is_eof() {
+            return;
+        }
+        self.connection.feed(&mut BytesMut::from(data));
+        self.input().wake();
+    }
+
+    /// Ends the stream as if the peer had.
+    pub fn feed_eof(&self) {
+        self.input().feed_eof();
+        self.input().wake();
+    }
+
+    /// The limit, in bytes.
+    pub fn limit(&self) -> usize {
+        self.input().limit()
+    }
+}
+
+/// The future of every read: attempts it, and waits for more, until that succeeds.
+struct Read<'a, F> {
+    reader: &'a StreamReader,
+    name: &'static str,
+    attempt: F,
+    wait: Wait,
+}
+
+impl<'a, F> Read<'a, F> {
+    #[inline]
+    fn new(reader: &'a StreamReader, name: &'static str, attempt: F) -> Self
+    where
+        F: FnMut(&Input) -> Option<Result<Bytes>>,
+    {
+        Read { reader, name, attempt, wait: Wait::new() }
+    }
+}
+
+impl<F> Unpin for Read<'_, F> {}
+
+impl<F: FnMut(&Input) -> Option<Result<Bytes>>> Future for Read<'_, F> {
+    type Output = Result<Bytes>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
+        let this = &mut *self;
+        let (reader, input) = (this.reader, this.reader.input());
+        if this.wait.is_registered() {
+            match this.wait.poll(cx) {
+                WaitPoll::Pending => return Poll::Pending,
+                WaitPoll::Fired => input.take_failure()?,
+                WaitPoll::Cancelled(error) => {
+                    input.forget();
+                    return Poll::Ready(Err(error));
+                }
+                WaitPoll::Moved(_) => input.forget(),
+            }
+        } else {
+            reader.restore();
+            input.check()?;
+            if reader.must_give_way() && input.is_ready() {
+                this.wait.register(cx)?.fire();
+                return Poll::Pending;
+            }
+        }
+        if let Some(result) = (this.attempt)(input) {
+            reader.connection.maybe_resume_reading();
+            return Poll::Ready(result);
+        }
+        if input.is_awaited() {
+            return Poll::Ready(Err(awaited(this.name)));
+        }
+        if input.has_to_resume() {
+            reader.connection.resume_reading();
+        }
+        let token = this.wait.register(cx)?;
+        input.wait(token);
+        Poll::Pending
+    }
+}
+
+impl<F> Drop for Read<'_, F> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.wait.is_registered() {
+            self.wait.release();
+            self.reader.input().forget();
+        }
+    }
+}
+
+#[cold]
+pub(crate) fn awaited(name: &str) -> Error {
+    Error::runtime(format!("{name}() called while another task is already waiting for incoming data"))
+}
+
+/// # Errors
+/// `Value` if the limit is 0.
+pub(crate) fn check_limit(limit: usize) -> Result<()> {
+    if limit == 0 { Err(Error::value("the limit must not be 0")) } else { Ok(()) }
+}
+
+impl fmt::Debug for StreamReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamReader")
+            .field("bytes", &self.input().len())
+            .field("eof", &self.input().is_eof())
+            .field("limit", &self.input().limit())
+            .field("error", &self.exception())
+            .field("paused", &self.input().is_paused())
+            .finish_non_exhaustive()
+    }
+}

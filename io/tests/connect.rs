@@ -1,0 +1,285 @@
+//! Opening connections: names, addresses, errors, and giving up.
+
+mod common;
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use aioli_core::op::Domain;
+use aioli_core::{Error, ErrorKind, all_tasks, create_task, get_running_loop, sleep, timeout};
+use aioli_io::{Address, OpenConnection, Socket, open_connection, open_connection_to, start_server};
+
+use common::{Peer, run, settle, turn};
+
+fn io_kind(error: &Error) -> io::ErrorKind {
+    error.as_io().unwrap_or_else(|| panic!("{error:?} is no error of the operating system")).kind()
+}
+
+/// A port of the IPv4 loopback address that nothing listens on.
+fn closed_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A listener that answers no connection attempt any more, and the connections that keep it busy.
+fn unresponsive(host: impl Into<std::net::IpAddr>, port: u16) -> io::Result<(TcpListener, Vec<Socket>)> {
+    let listener = TcpListener::bind((host.into(), port))?;
+    let address = listener.local_addr()?;
+    // The standard library asks for a queue of 128 or more; this makes it one of a single place.
+    rustix::net::listen(&listener, 0)?;
+    let mut busy = Vec::new();
+    for _ in 0..4 {
+        let socket = Socket::stream(Domain::of(&address)).unwrap();
+        let mut connect = Box::pin(socket.connect(address));
+        let _ = futures::FutureExt::now_or_never(&mut connect);
+        drop(connect);
+        busy.push(socket);
+    }
+    Ok((listener, busy))
+}
+
+#[test]
+fn a_name_is_looked_up() {
+    run(|| async {
+        let peer = Peer::start().await?;
+        let (_reader, writer) = open_connection("localhost", peer.port()).await?;
+        assert_eq!(writer.peer_addr().unwrap().ip(), Ipv4Addr::LOCALHOST);
+        let (_reader, writer) = open_connection("localhost", peer.port()).family(Domain::Ipv4).await?;
+        assert_eq!(writer.peer_addr().unwrap().port(), peer.port());
+        Ok(())
+    });
+}
+
+#[test]
+fn an_unknown_name_is_an_error() {
+    run(|| async {
+        // Longer than a name may be, so that nobody is asked.
+        let error = open_connection("x".repeat(64), 80).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().contains("lookup"), "{error}");
+        let error = open_connection("zero\0byte", 80).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Value);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_look_up_can_be_cancelled() {
+    run(|| async {
+        let task = create_task(open_connection("localhost", 1));
+        sleep(0.0).await?;
+        task.cancel(None);
+        assert!(task.await.unwrap_err().is_cancelled());
+        sleep(0.02).await
+    });
+}
+
+#[test]
+fn a_single_error_is_raised_as_it_is() {
+    run(|| async {
+        let port = closed_port();
+        let error = open_connection("127.0.0.1", port).await.unwrap_err();
+        assert_eq!(io_kind(&error), io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            error.to_string(),
+            format!("connect call failed 127.0.0.1:{port}: Connection refused (os error 111)")
+        );
+        let error = open_connection("127.0.0.1", port).all_errors(true).await.unwrap_err();
+        assert_eq!((error.kind(), error.errors().len()), (ErrorKind::Group, 1));
+        assert_eq!(error.to_string().split(';').next(), Some("open_connection failed (1 sub-error)"));
+        Ok(())
+    });
+}
+
+#[test]
+fn every_address_is_tried_in_order() {
+    run(|| async {
+        let peer = Peer::start().await?;
+        let closed: [SocketAddr; 2] = [closed_port(), closed_port()].map(|port| ([127, 0, 0, 1], port).into());
+        let open: SocketAddr = ([127, 0, 0, 1], peer.port()).into();
+        let (_reader, writer) = OpenConnection::with_addresses([closed[0], open, closed[1]]).await?;
+        assert_eq!(writer.peer_addr(), Some(open));
+
+        for delay in [None, Some(Duration::from_secs(9))] {
+            let connect = || {
+                let connection = OpenConnection::with_addresses(closed);
+                match delay {
+                    None => connection,
+                    // A failure begins the next attempt at once.
+                    Some(delay) => connection.happy_eyeballs_delay(delay),
+                }
+            };
+            let errors = connect().all_errors(true).await.unwrap_err();
+            let texts: Vec<_> = errors.errors().iter().map(ToString::to_string).collect();
+            assert_eq!(
+                texts,
+                closed.map(|address| format!("connect call failed {address}: Connection refused (os error 111)"))
+            );
+            assert_eq!(connect().await.unwrap_err().to_string(), format!("multiple errors: {}", texts.join(", ")));
+        }
+        // The same text twice is one error.
+        let twice = OpenConnection::with_addresses([closed[0], closed[0]]).await.unwrap_err();
+        assert_eq!(io_kind(&twice), io::ErrorKind::ConnectionRefused);
+
+        let none = OpenConnection::with_addresses([open]).family(Domain::Ipv6).await.unwrap_err();
+        assert_eq!(none.kind(), ErrorKind::Value);
+        Ok(())
+    });
+}
+
+#[test]
+fn the_limit_must_not_be_0() {
+    run(|| async {
+        assert_eq!(open_connection("127.0.0.1", 1).limit(0).await.unwrap_err().kind(), ErrorKind::Value);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_connection_from_an_address() {
+    run(|| async {
+        let peer = Peer::start().await?;
+        let (_reader, writer) = open_connection("127.0.0.1", peer.port()).local_addr("127.0.0.2", 0).await?;
+        assert_eq!(writer.local_addr().unwrap().ip(), Ipv4Addr::new(127, 0, 0, 2));
+
+        let taken = peer.port();
+        let error = open_connection("127.0.0.1", closed_port()).local_addr("127.0.0.1", taken).await.unwrap_err();
+        assert_eq!(io_kind(&error), io::ErrorKind::AddrInUse);
+        assert!(
+            error.to_string().starts_with(&format!("error while attempting to bind on address 127.0.0.1:{taken}: ")),
+            "{error}"
+        );
+        let error = open_connection("127.0.0.1", peer.port()).local_addr("::1", 0).await.unwrap_err();
+        assert_eq!(io_kind(&error), io::ErrorKind::AddrNotAvailable);
+        assert!(error.to_string().contains("no local address of the family"), "{error}");
+        let error = open_connection("127.0.0.1", 1).family(Domain::Ipv6).await.unwrap_err();
+        assert_eq!(io_kind(&error), io::ErrorKind::AddrNotAvailable);
+        Ok(())
+    });
+}
+
+#[test]
+fn addresses_as_text() {
+    run(|| async {
+        let peer = Peer::start().await?;
+        let (_reader, writer) = open_connection_to(&format!("127.0.0.1:{}", peer.port())).await?;
+        assert_eq!(writer.peer_addr().unwrap().port(), peer.port());
+        for (text, problem) in [
+            ("localhost", "it has no port"),
+            ("localhost:", "the port is not a number"),
+            ("localhost:http", "the port is not a number"),
+            ("localhost:+80", "the port is not a number"),
+            ("localhost:-1", "the port is not a number"),
+            ("localhost:65536", "a port is a number from 0 to 65535"),
+            ("localhost:99999999999999999999", "a port is a number from 0 to 65535"),
+            ("::1:80", "an IPv6 address must be in brackets"),
+            ("[::1:80", "the bracket is not closed"),
+            ("[::1]80", "a colon and a port must follow the bracket"),
+            ("", "it has no port"),
+            ("a\0b:1", "a host name contains no zero byte"),
+        ] {
+            let error = open_connection_to(text).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Value);
+            assert_eq!(error.to_string(), format!("invalid address {text:?}: {problem}"));
+        }
+        for text in ["example.org:0", "[::1]:80", ":65535", "127.0.0.1:1"] {
+            assert_eq!(text.parse::<Address>()?.to_string(), text);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_connection_of_ipv6() {
+    run(|| async {
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+            eprintln!("skipped: this machine has no IPv6");
+            return Ok(());
+        }
+        let server = start_server(async |_, writer| writer.write(b"six"), "::1", 0).await?;
+        let address = server.local_addrs()[0];
+        let (reader, writer) = open_connection_to(&address.to_string()).await?;
+        assert_eq!(writer.peer_addr(), Some(address));
+        assert_eq!(reader.read_to_end().await?, "six");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_attempt_can_be_given_up() {
+    run(|| async {
+        let (listener, _busy) = unresponsive(Ipv4Addr::LOCALHOST, 0)?;
+        let port = listener.local_addr()?.port();
+        let task = create_task(open_connection("127.0.0.1", port));
+        settle().await?;
+        assert!(!task.done());
+        let before = turn();
+        task.cancel(None);
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(turn() - before, 2);
+
+        assert!(timeout(0.01, open_connection("127.0.0.1", port)).await.unwrap_err().is_timeout());
+
+        let mut dropped = Box::pin(open_connection("127.0.0.1", port));
+        assert!(futures::poll!(&mut dropped).is_pending());
+        drop(dropped);
+        settle().await
+    });
+}
+
+/// An address that does not answer is not waited for: the next is tried meanwhile, and the first attempt is given up.
+#[test]
+fn happy_eyeballs() {
+    run(|| async {
+        let (silent, _busy) = unresponsive(Ipv4Addr::LOCALHOST, 0)?;
+        let silent = silent.local_addr()?;
+        let peer = Peer::start().await?;
+        let open: SocketAddr = ([127, 0, 0, 1], peer.port()).into();
+        let event_loop = get_running_loop()?;
+        let delay = Duration::from_millis(20);
+
+        let begin = event_loop.time();
+        let (_reader, writer) = OpenConnection::with_addresses([silent, open]).happy_eyeballs_delay(delay).await?;
+        assert_eq!(writer.peer_addr(), Some(open));
+        let took = event_loop.time() - begin;
+        assert!(took >= delay && took < Duration::from_millis(500), "{took:?}");
+        assert_eq!(all_tasks().len(), 1, "no attempt is left over");
+
+        // When one that was given up is dropped, so are its attempts.
+        let connection = OpenConnection::with_addresses([silent, silent]).happy_eyeballs_delay(delay);
+        assert!(timeout(0.05, connection).await.unwrap_err().is_timeout());
+        settle().await?;
+        assert_eq!(all_tasks().len(), 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn streams_over_a_socket() {
+    run(|| async {
+        let peer = Peer::start().await?;
+        let socket = Socket::stream(Domain::Ipv4)?;
+        socket.connect(([127, 0, 0, 1], peer.port()).into()).await?;
+        let (reader, writer) = OpenConnection::with_socket(socket).limit(10).await?;
+        assert_eq!(reader.limit(), 10);
+        assert_eq!(writer.peer_addr().unwrap().port(), peer.port());
+        writer.write(b"x")?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_connection_is_opened_once() {
+    run(|| async {
+        let mut opening = open_connection("127.0.0.1", closed_port());
+        assert_eq!((&mut opening).await.unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!((&mut opening).await.unwrap_err().kind(), ErrorKind::Runtime);
+        Ok(())
+    });
+}
+
+#[test]
+fn outside_of_a_loop() {
+    let error = futures::executor::block_on(open_connection("127.0.0.1", 1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Runtime);
+}

@@ -1,0 +1,289 @@
+//! How connections end: closed, aborted, reset, dropped, half closed.
+
+mod common;
+
+use std::io;
+use std::rc::Rc;
+
+use aioli_core::op::SocketOption;
+use aioli_core::{Error, ErrorKind, create_task, sleep};
+
+use common::{Reports, fill, pair, run, settle};
+
+fn io_kind(error: &Error) -> io::ErrorKind {
+    error.as_io().expect("an error of the operating system").kind()
+}
+
+#[test]
+fn closing_sends_what_was_written() {
+    run(|| async {
+        for dropped in [false, true] {
+            let ((reader, writer), (peer_reader, _peer_writer)) = pair().await?;
+            let transport = writer.transport();
+            let written = fill(&writer, 100_000)?;
+            if dropped {
+                drop(writer);
+            } else {
+                writer.close();
+                assert!(writer.is_closing());
+                writer.close();
+                drop(writer);
+            }
+            assert!(transport.is_closing());
+            assert!(!transport.is_reading());
+            assert_eq!(peer_reader.read_to_end().await?.len(), written);
+            // The reader of a connection that was closed at this end is at its end too.
+            assert_eq!(reader.read(1).await?, "");
+            assert!(reader.at_eof());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn waiting_for_the_end_waits_until_everything_is_sent() {
+    run(|| async {
+        let ((_reader, writer), (peer_reader, _peer_writer)) = pair().await?;
+        let written = fill(&writer, 0)?;
+        writer.close();
+        let writer = Rc::new(writer);
+        let tasks: Vec<_> = (0..3)
+            .map(|_| {
+                let writer = Rc::clone(&writer);
+                create_task(async move { writer.wait_closed().await })
+            })
+            .collect();
+        settle().await?;
+        assert!(tasks.iter().all(|task| !task.done()));
+        // One that is cancelled leaves the others waiting.
+        tasks[0].cancel(None);
+        settle().await?;
+        assert!(tasks[0].cancelled() && !tasks[1].done());
+        assert_eq!(peer_reader.read_to_end().await?.len(), written);
+        (&tasks[1]).await?;
+        (&tasks[2]).await?;
+        writer.wait_closed().await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn aborting_sends_nothing_more() {
+    run(|| async {
+        let ((reader, writer), (peer_reader, _peer_writer)) = pair().await?;
+        let written = fill(&writer, 100_000)?;
+        let queued = writer.transport().get_write_buffer_size();
+        writer.transport().abort();
+        assert_eq!(writer.transport().get_write_buffer_size(), 0);
+        writer.transport().abort();
+        writer.wait_closed().await?;
+        assert_eq!(reader.read(1).await?, "");
+        assert_eq!(peer_reader.read_to_end().await?.len(), written - queued);
+        Ok(())
+    });
+}
+
+/// A write after the end is an error, and what was written before arrives.
+#[test]
+fn writes_after_the_end_are_errors() {
+    run(|| async {
+        let ((_reader, writer), (peer_reader, _peer_writer)) = pair().await?;
+        let written = fill(&writer, 0)?;
+        assert!(writer.can_write_eof());
+        writer.write_eof();
+        writer.write_eof();
+        let error = writer.write(b"late").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Runtime);
+        assert_eq!(error.to_string(), "cannot write after write_eof()");
+        assert_eq!(writer.writelines(["late", "r"]).unwrap_err().kind(), ErrorKind::Runtime);
+        assert_eq!(peer_reader.read_to_end().await?.len(), written);
+
+        for aborted in [false, true] {
+            let ((_reader, writer), (peer_reader, _peer_writer)) = pair().await?;
+            writer.write(b"early")?;
+            if aborted {
+                writer.transport().abort();
+            } else {
+                writer.close();
+            }
+            for _ in 0..2 {
+                let error = writer.write(b"late").unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Runtime);
+                assert_eq!(error.to_string(), "cannot write to a stream that is closed");
+                writer.wait_closed().await?;
+            }
+            assert_eq!(peer_reader.read_to_end().await?, "early");
+        }
+        Ok(())
+    });
+}
+
+/// Writes on a connection that broke are ignored, as asyncio does, and reported from the fifth on.
+#[test]
+fn writes_on_a_broken_connection_are_reported() {
+    run(|| async {
+        let reports = Reports::new();
+        let ((_reader, writer), (_peer_reader, peer_writer)) = pair().await?;
+        peer_writer.transport().set_option(SocketOption::Linger(Some(0)))?;
+        peer_writer.transport().abort();
+        assert_eq!(io_kind(&writer.wait_closed().await.unwrap_err()), io::ErrorKind::ConnectionReset);
+        for _ in 0..7 {
+            writer.write(b"x")?;
+        }
+        assert_eq!(reports.take().len(), 3);
+        Ok(())
+    });
+}
+
+#[test]
+fn the_end_of_one_direction_leaves_the_other_open() {
+    run(|| async {
+        let ((reader, writer), (peer_reader, peer_writer)) = pair().await?;
+        writer.write(b"question")?;
+        writer.write_eof();
+        assert_eq!(peer_reader.read_to_end().await?, "question");
+        settle().await?;
+        assert!(!peer_writer.is_closing());
+        peer_writer.write(b"answer")?;
+        assert_eq!(reader.readexactly(6).await?, "answer");
+        let written = fill(&peer_writer, 0)?;
+        peer_writer.write_eof();
+        assert_eq!(reader.read_to_end().await?.len(), written);
+        Ok(())
+    });
+}
+
+/// What was buffered before the reset cannot be read any more, as in asyncio.
+#[test]
+fn a_reset_is_seen_by_everybody() {
+    run(|| async {
+        let ((reader, writer), (_peer_reader, peer_writer)) = pair().await?;
+        peer_writer.write(b"data")?;
+        settle().await?;
+        let waiting = create_task(
+            async move {
+                let read = reader.readexactly(100).await;
+                (read.unwrap_err(), reader)
+            }
+            .map_ok(),
+        );
+        settle().await?;
+        peer_writer.transport().set_option(SocketOption::Linger(Some(0)))?;
+        peer_writer.transport().abort();
+        let (error, reader) = waiting.await?;
+        assert_eq!(io_kind(&error), io::ErrorKind::ConnectionReset);
+        assert!(reader.exception().unwrap().same(&error));
+        assert!(reader.read(1).await.unwrap_err().same(&error));
+        assert!(writer.drain().await.unwrap_err().same(&error));
+        assert!(writer.wait_closed().await.unwrap_err().same(&error));
+        assert!(writer.is_closing());
+        Ok(())
+    });
+}
+
+trait MapOk: Future + Sized {
+    async fn map_ok(self) -> aioli_core::Result<Self::Output> {
+        Ok(self.await)
+    }
+}
+impl<F: Future> MapOk for F {}
+
+#[test]
+fn a_paused_reader_learns_of_the_end_when_it_goes_on() {
+    run(|| async {
+        let peer = common::Peer::start().await?;
+        let ((reader, _writer), (_peer_reader, peer_writer)) = peer.connect_with_limit(8).await?;
+        peer_writer.write(&[b'x'; 100])?;
+        peer_writer.close();
+        settle().await?;
+        assert!(!reader.at_eof());
+        assert_eq!(reader.readexactly(100).await?.len(), 100);
+        assert_eq!(reader.read(1).await?, "");
+        Ok(())
+    });
+}
+
+#[test]
+fn addresses_and_options() {
+    run(|| async {
+        let ((_reader, writer), (_peer_reader, peer_writer)) = pair().await?;
+        assert_eq!(writer.local_addr(), peer_writer.peer_addr());
+        assert_eq!(writer.peer_addr(), peer_writer.local_addr());
+        let transport = writer.transport();
+        assert!(writer.local_addr().unwrap().ip().is_loopback());
+        transport.set_nodelay(false)?;
+        transport.set_option(SocketOption::KeepAlive(true))?;
+        let address = writer.local_addr();
+        writer.close();
+        writer.wait_closed().await?;
+        assert_eq!(io_kind(&transport.set_nodelay(true).unwrap_err()), io::ErrorKind::ConnectionReset);
+        assert_eq!((transport.local_addr(), writer.local_addr()), (address, address));
+        assert!(format!("{transport:?}").contains("closed"), "{transport:?}");
+        Ok(())
+    });
+}
+
+/// Either half may go at any time, in any order, whatever the other does.
+#[test]
+fn halves_may_be_dropped_in_any_order() {
+    run(|| async {
+        for reader_first in [true, false] {
+            for queued in [true, false] {
+                let ((reader, writer), (peer_reader, peer_writer)) = pair().await?;
+                let mut written = 5;
+                writer.write(b"hello")?;
+                if queued {
+                    written += fill(&writer, 0)?;
+                }
+                if reader_first {
+                    drop(reader);
+                    drop(writer);
+                } else {
+                    drop(writer);
+                    drop(reader);
+                }
+                let count = peer_reader.read_to_end().await?.len();
+                assert_eq!(count, written);
+                peer_writer.write(b"to nobody")?;
+                sleep(0.002).await?;
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Dropping the reader alone does not close the connection.
+#[test]
+fn a_writer_goes_on_without_its_reader() {
+    run(|| async {
+        let ((reader, writer), (peer_reader, peer_writer)) = pair().await?;
+        drop(reader);
+        peer_writer.write(b"to nobody")?;
+        settle().await?;
+        writer.write(b"hello")?;
+        writer.drain().await?;
+        assert_eq!(peer_reader.readexactly(5).await?, "hello");
+        Ok(())
+    });
+}
+
+#[test]
+fn streams_may_outlive_their_loop() {
+    let kept = std::cell::RefCell::new(None);
+    let driver = aioli_exec_single::EpollDriver::new().unwrap();
+    let kept_in = Rc::new(kept);
+    let keep = Rc::clone(&kept_in);
+    aioli_core::run(driver, async move {
+        let pair = pair().await?;
+        fill(&pair.0.1, 0)?;
+        keep.replace(Some(pair));
+        Ok(())
+    })
+    .unwrap();
+    let ((reader, writer), (_, peer_writer)) = kept_in.take().unwrap();
+    assert!(reader.at_eof() || reader.exception().is_some());
+    assert!(writer.is_closing());
+    drop((reader, writer));
+    peer_writer.close();
+    peer_writer.transport().abort();
+}

@@ -1,0 +1,707 @@
+//! A reader that is fed by hand: what each read returns, takes and leaves. The lines of the trace J with the same names, and the
+//! tests of CPython's `test_streams.py` that carry over.
+
+mod common;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use aioli_core::{Error, ErrorKind, Result, create_task, get_running_loop, sleep};
+use aioli_io::StreamReader;
+use bytes::Bytes;
+
+use common::run;
+
+const DATA: &[u8] = b"line1\nline2\nline3\n";
+
+fn fed(limit: usize, data: &[u8]) -> StreamReader {
+    let reader = StreamReader::new(limit).unwrap();
+    reader.feed_data(data);
+    reader
+}
+
+fn ended(limit: usize, data: &[u8]) -> StreamReader {
+    let reader = fed(limit, data);
+    reader.feed_eof();
+    reader
+}
+
+/// What is left in the buffer. Ends the stream.
+async fn rest(reader: &StreamReader) -> Bytes {
+    reader.feed_eof();
+    reader.read_to_end().await.unwrap()
+}
+
+fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
+    result.unwrap_err().kind()
+}
+
+/// Lets the tasks that are ready run until they wait.
+async fn pump() {
+    for _ in 0..3 {
+        sleep(0.0).await.unwrap();
+    }
+}
+
+/// Feeds, in the next turn, what a test's read then finds.
+fn feed_soon(reader: &Rc<StreamReader>, feed: impl FnOnce(&StreamReader) + 'static) {
+    let reader = Rc::clone(reader);
+    get_running_loop().unwrap().call_soon(move || feed(&reader)).unwrap();
+}
+
+#[test]
+fn readline_and_the_limit() {
+    run(|| async {
+        assert_eq!(fed(8, b"12345678\n").readline().await?, "12345678\n");
+
+        let reader = fed(8, b"123456789\nrest");
+        let error = reader.readline().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Value);
+        assert!(error.to_string().contains("separator is found"), "{error}");
+        assert_eq!(rest(&reader).await, "rest");
+
+        let reader = fed(8, b"1234567890");
+        let error = reader.readline().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Value);
+        assert!(error.to_string().contains("separator is not found"), "{error}");
+        assert_eq!(rest(&reader).await, "");
+
+        let reader = Rc::new(fed(8, b"12345678"));
+        let task = create_task({
+            let reader = Rc::clone(&reader);
+            async move { reader.readline().await }
+        });
+        pump().await;
+        assert!(!task.done());
+        reader.feed_data(b"\n");
+        assert_eq!(task.await?, "12345678\n");
+        Ok(())
+    });
+}
+
+#[test]
+fn readuntil_over_the_limit_keeps_the_buffer() {
+    run(|| async {
+        let reader = fed(8, b"123456789\nrest");
+        let error = reader.readuntil(b"\n").await.unwrap_err();
+        assert_eq!((error.kind(), error.consumed()), (ErrorKind::LimitOverrun, Some(9)));
+        assert_eq!(rest(&reader).await, "123456789\nrest");
+
+        let reader = fed(8, b"1234567890");
+        let error = reader.readuntil(b"\n").await.unwrap_err();
+        assert_eq!((error.kind(), error.consumed()), (ErrorKind::LimitOverrun, Some(10)));
+        assert_eq!(rest(&reader).await, "1234567890");
+
+        let error = fed(8, b"123456789").readuntil(b"\n").await.unwrap_err();
+        assert_eq!(error.consumed(), Some(9));
+        Ok(())
+    });
+}
+
+/// Of a buffer that may end in the middle of a separator, one byte less counts.
+#[test]
+fn readuntil_waits_where_a_separator_may_have_begun() {
+    run(|| async {
+        let reader = Rc::new(fed(8, b"123456789"));
+        let task = create_task({
+            let reader = Rc::clone(&reader);
+            async move { reader.readuntil(b"\r\n").await }
+        });
+        pump().await;
+        assert!(!task.done());
+        task.cancel(None);
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(rest(&reader).await, "123456789");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_end_of_the_stream() {
+    run(|| async {
+        let error = ended(8, b"abc").readuntil(b"\n").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::IncompleteRead);
+        assert_eq!(error.partial().unwrap(), "abc");
+        assert_eq!(error.to_string(), "3 bytes read before the stream ended, without the separator");
+        assert_eq!(ended(8, b"abc").readline().await?, "abc");
+        assert_eq!(ended(8, b"").readline().await?, "");
+
+        let reader = ended(8, b"ab");
+        let error = reader.readexactly(3).await.unwrap_err();
+        assert_eq!(error.partial().unwrap(), "ab");
+        assert_eq!(error.to_string(), "2 bytes read on a total of 3 expected bytes");
+        assert!(reader.at_eof(), "the partial data is taken");
+
+        assert_eq!(ended(8, &[b'x'; 30]).read_to_end().await?.len(), 30);
+        assert_eq!(ended(8, b"").read(5).await?, "");
+        Ok(())
+    });
+}
+
+#[test]
+fn several_separators() {
+    run(|| async {
+        assert_eq!(fed(8, b"xxABCyy").readuntil_any(&["BC", "AB"]).await?, "xxAB");
+        // Of two that end at the same place the shorter counts: its start is what the limit bounds.
+        let error = fed(3, b"some dataA").readuntil_any(&["A", "ome dataA"]).await.unwrap_err();
+        assert_eq!(error.consumed(), Some(9));
+        let reader = fed(8, b"");
+        assert_eq!(kind(reader.readuntil(b"").await), ErrorKind::Value);
+        assert_eq!(kind(reader.readuntil_any(&["a", ""]).await), ErrorKind::Value);
+        assert_eq!(kind(reader.readuntil_any::<&str>(&[]).await), ErrorKind::Value);
+        Ok(())
+    });
+}
+
+#[test]
+fn counts() {
+    run(|| async {
+        assert_eq!(fed(8, b"").readexactly(0).await?, "");
+        assert_eq!(fed(8, &[b'x'; 20]).readexactly(20).await?.len(), 20, "more than the limit");
+        let reader = fed(8, b"ab");
+        assert_eq!(reader.read(0).await?, "");
+        assert_eq!(reader.read(1).await?, "a");
+        assert_eq!(rest(&reader).await, "b");
+        assert_eq!(kind(StreamReader::new(0)), ErrorKind::Value);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_reader_outside_of_a_loop_is_an_error() {
+    assert_eq!(kind(StreamReader::new(1)), ErrorKind::Runtime);
+}
+
+#[test]
+fn an_error_comes_before_buffered_data() {
+    run(|| async {
+        let boom = Error::msg("boom");
+        let reader = fed(8, b"");
+        reader.set_exception(boom.clone());
+        assert!(reader.read(1).await.unwrap_err().same(&boom));
+        let reader = fed(8, b"data");
+        reader.set_exception(boom.clone());
+        assert!(reader.read(4).await.unwrap_err().same(&boom));
+        assert!(reader.readexactly(0).await.unwrap_err().same(&boom));
+        assert!(reader.readline().await.unwrap_err().same(&boom));
+        assert!(reader.readuntil(b"a").await.unwrap_err().same(&boom));
+        assert!(reader.read_to_end().await.unwrap_err().same(&boom));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_second_reader_is_refused_and_the_first_loses_nothing() {
+    run(|| async {
+        let reader = Rc::new(fed(8, b""));
+        let first = create_task({
+            let reader = Rc::clone(&reader);
+            async move { reader.read(1).await }
+        });
+        pump().await;
+        let error = reader.readline().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Runtime);
+        assert_eq!(error.to_string(), "readline() called while another task is already waiting for incoming data");
+        assert_eq!(kind(reader.readexactly(1).await), ErrorKind::Runtime);
+        reader.feed_data(b"zy");
+        assert_eq!(first.await?, "z");
+        assert_eq!(reader.read(9).await?, "y");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_cancelled_read_leaves_the_reader_usable() {
+    run(|| async {
+        let reader = Rc::new(fed(8, b""));
+        let task = create_task({
+            let reader = Rc::clone(&reader);
+            async move { reader.read(1).await }
+        });
+        pump().await;
+        task.cancel(None);
+        assert!(task.await.unwrap_err().is_cancelled());
+        reader.feed_data(b"z");
+        assert_eq!(reader.read(1).await?, "z");
+        Ok(())
+    });
+}
+
+/// The request comes in the turn in which the data does, before or after it: the read returns Cancelled, the data stays.
+#[test]
+fn data_that_races_with_a_cancellation_stays() {
+    run(|| async {
+        for cancel_first in [true, false] {
+            for exactly in [true, false] {
+                let reader = Rc::new(fed(8, b""));
+                let task = create_task({
+                    let reader = Rc::clone(&reader);
+                    async move { if exactly { reader.readexactly(4).await } else { reader.read(4).await } }
+                });
+                pump().await;
+                if cancel_first {
+                    task.cancel(None);
+                }
+                reader.feed_data(b"data");
+                if !cancel_first {
+                    task.cancel(None);
+                }
+                assert!(task.await.unwrap_err().is_cancelled());
+                assert_eq!(reader.read(9).await?, "data");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_cancelled_read_to_end_takes_nothing() {
+    run(|| async {
+        let reader = Rc::new(fed(8, b"one"));
+        let task = create_task({
+            let reader = Rc::clone(&reader);
+            async move { reader.read_to_end().await }
+        });
+        pump().await;
+        reader.feed_data(b"two");
+        pump().await;
+        task.cancel(None);
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(rest(&reader).await, "onetwo");
+        Ok(())
+    });
+}
+
+/// Between the arrival of data and the step of the task that waits for it, somebody else may take it: then the task waits on.
+#[test]
+fn data_that_was_taken_by_somebody_else_is_waited_for_again() {
+    run(|| async {
+        let reader = Rc::new(fed(8, b""));
+        let waiting = create_task({
+            let reader = Rc::clone(&reader);
+            async move { reader.read(9).await }
+        });
+        pump().await;
+        reader.feed_data(b"first");
+        assert_eq!(reader.read(9).await?, "first");
+        pump().await;
+        assert!(!waiting.done());
+        reader.feed_data(b"second");
+        assert_eq!(waiting.await?, "second");
+        Ok(())
+    });
+}
+
+/// A read that was dropped, or moved to another task after its first poll.
+#[test]
+fn a_read_may_be_dropped_or_moved() {
+    run(|| async {
+        let reader = Rc::new(fed(8, b""));
+        let owned = Rc::clone(&reader);
+        let mut read = Box::pin(async move { owned.read(9).await });
+        assert!(futures::poll!(&mut read).is_pending());
+        let moved = create_task(read);
+        pump().await;
+        assert_eq!(kind(reader.read(1).await), ErrorKind::Runtime);
+        reader.feed_data(b"moved");
+        assert_eq!(moved.await?, "moved");
+
+        let mut read = Box::pin(reader.read(9));
+        assert!(futures::poll!(&mut read).is_pending());
+        drop(read);
+        reader.feed_data(b"dropped");
+        assert_eq!(reader.read(9).await?, "dropped");
+        Ok(())
+    });
+}
+
+/// A stream whose data is always there yields nevertheless: the 65th read of a step lets the others run.
+#[test]
+fn a_step_takes_64_reads_without_yielding() {
+    run(|| async {
+        let reader = fed(8, &[b'x'; 200]);
+        let others = Rc::new(Cell::new(0));
+        let counter = Rc::clone(&others);
+        let other = create_task(async move {
+            loop {
+                counter.set(counter.get() + 1);
+                sleep(0.0).await?;
+            }
+            #[expect(unreachable_code, reason = "gives the task its type")]
+            Ok(())
+        });
+        sleep(0.0).await?;
+        let before = others.get();
+        for count in 1..=64 {
+            reader.read(1).await?;
+            assert_eq!(others.get(), before, "{count} reads did not yield");
+        }
+        reader.read(1).await?;
+        assert_eq!(others.get(), before + 1, "the 65th did");
+        for _ in 0..64 {
+            reader.read(1).await?;
+        }
+        assert_eq!(others.get(), before + 1);
+        reader.read(1).await?;
+        assert_eq!(others.get(), before + 2, "and after 64 more the next");
+        other.cancel(None);
+        Ok(())
+    });
+}
+
+/// A read that yields can be cancelled there, and takes nothing.
+#[test]
+fn a_read_that_yields_can_be_cancelled() {
+    run(|| async {
+        let reader = Rc::new(fed(8, &[b'x'; 200]));
+        let task = create_task({
+            let reader = Rc::clone(&reader);
+            async move {
+                for _ in 0..70 {
+                    reader.read(1).await?;
+                }
+                Ok(())
+            }
+        });
+        sleep(0.0).await?;
+        task.cancel(None);
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(rest(&reader).await.len(), 200 - 64);
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_feed_empty_data() {
+    run(|| async {
+        let reader = fed(100, b"");
+        assert!(!reader.at_eof());
+        assert_eq!(rest(&reader).await, "");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_read() {
+    run(|| async {
+        let reader = Rc::new(fed(100, b""));
+        feed_soon(&reader, |reader| reader.feed_data(DATA));
+        assert_eq!(reader.read(30).await?, DATA);
+        assert_eq!(rest(&reader).await, "");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_read_line_breaks() {
+    run(|| async {
+        let reader = fed(100, b"line1");
+        reader.feed_data(b"line2");
+        assert_eq!(reader.read(5).await?, "line1");
+        assert_eq!(rest(&reader).await, "line2");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_read_eof() {
+    run(|| async {
+        let reader = Rc::new(fed(100, b""));
+        feed_soon(&reader, StreamReader::feed_eof);
+        assert_eq!(reader.read(1024).await?, "");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_read_until_eof() {
+    run(|| async {
+        let reader = Rc::new(fed(100, b""));
+        feed_soon(&reader, |reader| {
+            reader.feed_data(b"chunk1\n");
+            reader.feed_data(b"chunk2");
+            reader.feed_eof();
+        });
+        assert_eq!(reader.read_to_end().await?, "chunk1\nchunk2");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_read_exception() {
+    run(|| async {
+        let reader = fed(100, b"line\n");
+        assert_eq!(reader.read(2).await?, "li");
+        reader.set_exception(Error::value("no"));
+        assert_eq!(kind(reader.read(2).await), ErrorKind::Value);
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_read_limit() {
+    run(|| async {
+        let reader = fed(3, b"chunk");
+        assert_eq!(reader.read(5).await?, "chunk");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_readline() {
+    run(|| async {
+        let reader = Rc::new(fed(100, b"chunk1 "));
+        feed_soon(&reader, |reader| {
+            reader.feed_data(b"chunk2 ");
+            reader.feed_data(b"chunk3 ");
+            reader.feed_data(b"\n chunk4");
+        });
+        assert_eq!(reader.readline().await?, "chunk1 chunk2 chunk3 \n");
+        assert_eq!(rest(&reader).await, " chunk4");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_readline_limit_with_existing_data() {
+    run(|| async {
+        let reader = fed(3, b"li");
+        reader.feed_data(b"ne1\nline2\n");
+        assert_eq!(kind(reader.readline().await), ErrorKind::Value);
+        assert_eq!(rest(&reader).await, "line2\n");
+
+        let reader = fed(3, b"li");
+        reader.feed_data(b"ne1");
+        reader.feed_data(b"li");
+        assert_eq!(kind(reader.readline().await), ErrorKind::Value);
+        assert_eq!(rest(&reader).await, "");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_at_eof() {
+    run(|| async {
+        let reader = fed(100, b"");
+        assert!(!reader.at_eof());
+        reader.feed_data(b"some data\n");
+        assert!(!reader.at_eof());
+        reader.readline().await?;
+        assert!(!reader.at_eof());
+        reader.feed_data(b"some data\n");
+        reader.feed_eof();
+        reader.readline().await?;
+        assert!(reader.at_eof());
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_readline_limit() {
+    run(|| async {
+        let reader = Rc::new(fed(7, b""));
+        feed_soon(&reader, |reader| {
+            reader.feed_data(b"chunk1");
+            reader.feed_data(b"chunk2");
+            reader.feed_data(b"chunk3\n");
+            reader.feed_eof();
+        });
+        assert_eq!(kind(reader.readline().await), ErrorKind::Value);
+        assert_eq!(rest(&reader).await, "");
+
+        let reader = Rc::new(fed(7, b""));
+        feed_soon(&reader, |reader| {
+            reader.feed_data(b"chunk1");
+            reader.feed_data(b"chunk2\n");
+            reader.feed_data(b"chunk3\n");
+            reader.feed_eof();
+        });
+        assert_eq!(kind(reader.readline().await), ErrorKind::Value);
+        assert_eq!(rest(&reader).await, "chunk3\n");
+
+        let reader = fed(7, b"1234567\n");
+        assert_eq!(reader.readline().await?, "1234567\n");
+        reader.feed_data(b"12345678\n");
+        assert_eq!(kind(reader.readline().await), ErrorKind::Value);
+        reader.feed_data(b"12345678");
+        assert_eq!(kind(reader.readline().await), ErrorKind::Value);
+        assert_eq!(rest(&reader).await, "");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_readline_nolimit_nowait() {
+    run(|| async {
+        let reader = fed(100, &DATA[..6]);
+        reader.feed_data(&DATA[6..]);
+        assert_eq!(reader.readline().await?, "line1\n");
+        assert_eq!(rest(&reader).await, "line2\nline3\n");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_readline_read_byte_count() {
+    run(|| async {
+        let reader = fed(100, DATA);
+        reader.readline().await?;
+        assert_eq!(reader.read(7).await?, "line2\nl");
+        assert_eq!(rest(&reader).await, "ine3\n");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_readline_exception() {
+    run(|| async {
+        let reader = fed(100, b"line\n");
+        assert_eq!(reader.readline().await?, "line\n");
+        reader.set_exception(Error::value("no"));
+        assert_eq!(kind(reader.readline().await), ErrorKind::Value);
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_readuntil_multi_chunks() {
+    run(|| async {
+        let reader = fed(100, b"lineAAA");
+        assert_eq!(reader.readuntil(b"AAA").await?, "lineAAA");
+        reader.feed_data(b"lineAAA");
+        assert_eq!(reader.readuntil("AAA").await?, "lineAAA");
+        reader.feed_data(b"lineAAAxxx");
+        assert_eq!(reader.readuntil(vec![b'A'; 3]).await?, "lineAAA");
+        assert_eq!(rest(&reader).await, "xxx");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_readuntil_multi_chunks_1() {
+    run(|| async {
+        let reader = fed(100, b"");
+        let cases: [(&[&[u8]], &str); 5] = [
+            (&[b"QWEaa", b"XYaa", b"a"], "QWEaaXYaaa"),
+            (&[b"QWEaa", b"XYa", b"aa"], "QWEaaXYaaa"),
+            (&[b"aaa"], "aaa"),
+            (&[b"Xaaa"], "Xaaa"),
+            (&[b"XXX", b"a", b"a", b"a"], "XXXaaa"),
+        ];
+        for (chunks, expected) in cases {
+            chunks.iter().for_each(|chunk| reader.feed_data(chunk));
+            assert_eq!(reader.readuntil(b"aaa").await?, expected);
+        }
+        assert_eq!(rest(&reader).await, "");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_readuntil_limit_found_sep() {
+    run(|| async {
+        let reader = fed(3, b"some dataAA");
+        let error = reader.readuntil(b"AAA").await.unwrap_err();
+        assert!(error.to_string().contains("not found"), "{error}");
+        reader.feed_data(b"A");
+        let error = reader.readuntil(b"AAA").await.unwrap_err();
+        assert!(error.to_string().contains("is found"), "{error}");
+        assert_eq!(rest(&reader).await, "some dataAAA");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_readuntil_multi_separator() {
+    run(|| async {
+        let reader = fed(100, b"line 1\nline 2\r");
+        assert_eq!(reader.readuntil_any(&["\r", "\n"]).await?, "line 1\n");
+        assert_eq!(reader.readuntil_any(&["\r", "\n"]).await?, "line 2\r");
+        reader.feed_data(b"ABCDEFG");
+        assert_eq!(reader.readuntil_any(&["DEF", "BCDE"]).await?, "ABCDE");
+        assert_eq!(rest(&reader).await, "FG");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_readuntil_multi_separator_negative_offset() {
+    run(|| async {
+        let reader = Rc::new(fed(100, b"data"));
+        feed_soon(&reader, |reader| reader.feed_data(b"Z"));
+        feed_soon(&reader, |reader| reader.feed_data(b"Aaaa"));
+        assert_eq!(reader.readuntil_any(&["A", "long sep"]).await?, "dataZA");
+        assert_eq!(rest(&reader).await, "aaa");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_readexactly() {
+    run(|| async {
+        let reader = Rc::new(fed(100, b""));
+        feed_soon(&reader, |reader| (0..3).for_each(|_| reader.feed_data(DATA)));
+        assert_eq!(reader.readexactly(2 * DATA.len()).await?, [DATA, DATA].concat());
+        assert_eq!(rest(&reader).await, DATA);
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_readexactly_eof() {
+    run(|| async {
+        let reader = Rc::new(fed(100, b""));
+        feed_soon(&reader, |reader| {
+            reader.feed_data(DATA);
+            reader.feed_eof();
+        });
+        let error = reader.readexactly(36).await.unwrap_err();
+        assert_eq!(error.partial().unwrap(), DATA);
+        assert_eq!(error.to_string(), "18 bytes read on a total of 36 expected bytes");
+        assert_eq!(rest(&reader).await, "");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_exception_waiter() {
+    run(|| async {
+        let reader = Rc::new(fed(100, b"partial"));
+        feed_soon(&reader, |reader| reader.set_exception(Error::value("no")));
+        assert_eq!(kind(reader.readline().await), ErrorKind::Value);
+        assert_eq!(reader.exception().unwrap().kind(), ErrorKind::Value);
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_exception_cancel() {
+    run(|| async {
+        let reader = Rc::new(fed(100, b""));
+        let task = create_task({
+            let reader = Rc::clone(&reader);
+            async move { reader.readline().await }
+        });
+        pump().await;
+        task.cancel(None);
+        sleep(0.0).await?;
+        reader.set_exception(Error::runtime("message"));
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(kind(reader.read(1).await), ErrorKind::Runtime);
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_repr() {
+    run(|| async {
+        let reader = fed(123, b"data");
+        let text = format!("{reader:?}");
+        assert!(text.starts_with("StreamReader { bytes: 4, eof: false, limit: 123, error: None"), "{text}");
+        reader.feed_eof();
+        reader.set_exception(Error::msg("boom"));
+        let text = format!("{reader:?}");
+        assert!(text.contains("eof: true") && text.contains("boom"), "{text}");
+        Ok(())
+    });
+}

@@ -1,0 +1,272 @@
+//! Connections event by event, with the turns in which CPython 3.13 has the same events. Each expected line was printed by asyncio's
+//! streams on a loop that counts its turns.
+
+mod common;
+
+use aioli_core::op::SocketOption;
+use aioli_core::{Error, ErrorKind, Result, create_task, sleep};
+use aioli_io::{StreamReader, StreamWriter, open_connection, start_server};
+
+use common::{Log, run_exact, settle, turn};
+
+/// The name of an error, as Python has it for these.
+fn name(error: &Error) -> String {
+    match error.as_io() {
+        Some(error) => format!("{:?}", error.kind()),
+        None => format!("{:?}", error.kind()),
+    }
+}
+
+#[test]
+fn a_conversation() {
+    run_exact(|| async {
+        let log = Log::default();
+        let server_log = log.clone();
+        let handler = move |reader: StreamReader, writer: StreamWriter| {
+            let log = server_log.clone();
+            async move {
+                log.add("handler");
+                let data = reader.read(100).await?;
+                log.add(&format!("S.read{}", data.len()));
+                writer.write(&data)?;
+                let data = reader.read(100).await?;
+                log.add(&format!("S.read{}", data.len()));
+                writer.close();
+                log.add("S.close");
+                writer.wait_closed().await?;
+                log.add("S.closed");
+                Ok(())
+            }
+        };
+        log.start();
+        let server = start_server(handler, "127.0.0.1", 0).await?;
+        log.add("started");
+        assert_eq!(log.take(), ["started@4"]);
+        let port = server.local_addrs()[0].port();
+        settle().await?;
+
+        log.start();
+        let (reader, writer) = open_connection("127.0.0.1", port).await?;
+        log.add("connected");
+        settle().await?;
+        assert_eq!(log.take(), ["handler@4", "connected@4"]);
+
+        log.start();
+        writer.write(b"hello")?;
+        let data = reader.read(100).await?;
+        log.add(&format!("C.read{}", data.len()));
+        settle().await?;
+        assert_eq!(log.take(), ["S.read5@2", "C.read5@4"]);
+
+        log.start();
+        writer.close();
+        log.add("C.close");
+        writer.wait_closed().await?;
+        log.add("C.closed");
+        settle().await?;
+        assert_eq!(log.take(), ["C.close@0", "C.closed@2", "S.read0@3", "S.close@3", "S.closed@5"]);
+        assert_eq!(reader.read(1).await?, "");
+
+        server.close();
+        let before = turn();
+        server.wait_closed().await?;
+        assert_eq!(turn(), before, "nothing is left to wait for");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_connection_that_is_reset() {
+    run_exact(|| async {
+        let log = Log::default();
+        let server_log = log.clone();
+        let handler = move |_: StreamReader, writer: StreamWriter| {
+            let log = server_log.clone();
+            async move {
+                writer.transport().set_option(SocketOption::Linger(Some(0)))?;
+                writer.transport().abort();
+                log.add("S.abort");
+                writer.wait_closed().await?;
+                log.add("S.closed");
+                Ok(())
+            }
+        };
+        let server = start_server(handler, "127.0.0.1", 0).await?;
+        log.start();
+        let (reader, writer) = open_connection("127.0.0.1", server.local_addrs()[0].port()).await?;
+        log.add("connected");
+        log.add(&name(&reader.read(1).await.unwrap_err()));
+        log.add(&name(&writer.drain().await.unwrap_err()));
+        log.add(&name(&writer.wait_closed().await.unwrap_err()));
+        settle().await?;
+        assert_eq!(
+            log.take(),
+            ["S.abort@4", "connected@4", "S.closed@6", "ConnectionReset@8", "ConnectionReset@8", "ConnectionReset@8"]
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_connection_that_is_refused() {
+    run_exact(|| async {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let log = Log::default();
+        log.start();
+        let error = open_connection("127.0.0.1", port).await.unwrap_err();
+        log.add(&name(&error));
+        assert_eq!(log.take(), ["ConnectionRefused@2"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn half_a_connection() {
+    run_exact(|| async {
+        let log = Log::default();
+        let server_log = log.clone();
+        let handler = move |reader: StreamReader, writer: StreamWriter| {
+            let log = server_log.clone();
+            async move {
+                let data = reader.read_to_end().await?;
+                log.add(&format!("S.eof{}", data.len()));
+                writer.write(b"reply")?;
+                writer.write_eof();
+                writer.drain().await?;
+                log.add("S.drained");
+                writer.close();
+                writer.wait_closed().await?;
+                log.add("S.closed");
+                Ok(())
+            }
+        };
+        let server = start_server(handler, "127.0.0.1", 0).await?;
+        let (reader, writer) = open_connection("127.0.0.1", server.local_addrs()[0].port()).await?;
+        settle().await?;
+        log.start();
+        writer.write(b"request")?;
+        writer.write_eof();
+        let data = reader.read_to_end().await?;
+        log.add(&format!("C.{}", data.len()));
+        settle().await?;
+        assert_eq!(log.take(), ["S.eof7@3", "S.drained@3", "S.closed@5", "C.5@6"]);
+        assert!(!writer.is_closing());
+        Ok(())
+    });
+}
+
+/// The peer has closed: the first write is answered with a reset, the second finds the connection broken.
+#[test]
+fn writes_to_a_peer_that_is_gone() {
+    run_exact(|| async {
+        let handler = |_: StreamReader, writer: StreamWriter| async move {
+            writer.close();
+            writer.wait_closed().await
+        };
+        let server = start_server(handler, "127.0.0.1", 0).await?;
+        let (reader, writer) = open_connection("127.0.0.1", server.local_addrs()[0].port()).await?;
+        settle().await?;
+        writer.write(b"a")?;
+        settle().await?;
+        let log = Log::default();
+        log.start();
+        writer.write(b"b")?;
+        log.add("wrote");
+        let error = writer.drain().await.unwrap_err();
+        log.add(&name(&error));
+        assert_eq!(error.to_string(), "connection lost");
+        log.add(&name(&reader.read(1).await.unwrap_err()));
+        assert_eq!(log.take(), ["wrote@0", "ConnectionReset@1", "BrokenPipe@1"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn data_and_the_end_in_one() {
+    run_exact(|| async {
+        let handler = |_: StreamReader, writer: StreamWriter| async move {
+            writer.write(b"data")?;
+            writer.close();
+            Ok(())
+        };
+        let server = start_server(handler, "127.0.0.1", 0).await?;
+        let (reader, _writer) = open_connection("127.0.0.1", server.local_addrs()[0].port()).await?;
+        let log = Log::default();
+        log.start();
+        log.add(&format!("read{}", reader.read(10).await?.len()));
+        log.add(&format!("read{}", reader.read(10).await?.len()));
+        assert_eq!(log.take(), ["read4@2", "read0@3"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_paused_connection_that_goes_on() {
+    run_exact(|| async {
+        let handler = |_: StreamReader, writer: StreamWriter| async move {
+            writer.write(&[b'x'; 40])?;
+            sleep(0.005).await?;
+            writer.write(&[b'y'; 5])?;
+            sleep(1.0).await
+        };
+        let server = start_server(handler, "127.0.0.1", 0).await?;
+        let (reader, writer) = open_connection("127.0.0.1", server.local_addrs()[0].port()).limit(8).await?;
+        sleep(0.02).await?;
+        assert!(!writer.transport().is_reading());
+        let log = Log::default();
+        log.start();
+        log.add(&format!("read{}", reader.readexactly(45).await?.len()));
+        assert_eq!(log.take(), ["read45@2"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn serve_forever_that_is_cancelled_or_closed() {
+    run_exact(|| async {
+        for closed in [false, true] {
+            let server = start_server(async |_, _| Ok(()), "127.0.0.1", 0).await?;
+            let served = server.clone();
+            let task = create_task(async move { served.serve_forever().await });
+            sleep(0.0).await?;
+            let before = turn();
+            if closed {
+                server.close();
+            } else {
+                task.cancel(None);
+            }
+            assert!((&task).await.unwrap_err().is_cancelled());
+            assert_eq!(turn() - before, 2);
+            assert!(task.cancelled());
+            assert!(!server.is_serving());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_read_that_is_cancelled() {
+    run_exact(|| async {
+        let ((reader, _writer), _server) = common::pair().await?;
+        let task = create_task(async move { reader.read(1).await });
+        sleep(0.0).await?;
+        let before = turn();
+        task.cancel(None);
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(turn() - before, 2);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_drain_after_a_close() {
+    run_exact(|| async {
+        let ((_reader, writer), _server) = common::pair().await?;
+        let before = turn();
+        writer.close();
+        let error = writer.drain().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert_eq!(turn() - before, 1);
+        Ok(())
+    });
+}

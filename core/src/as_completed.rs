@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fmt;
-use std::future::Future as StdFuture;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -53,8 +53,12 @@ where
     I::Item: Awaitable,
 {
     let core = home::current().expect("no running event loop: as_completed is called inside of `run`");
-    let given = awaitables.into_iter().map(Awaitable::into_child).collect::<Result<Vec<_>>>();
-    AsCompleted { race: Race::start(&core, given), stream: Next::default() }
+    let mut given = Vec::new();
+    for awaitable in awaitables {
+        given.push(awaitable.into_child()); // not in a closure, which would be where the tasks were created
+    }
+    let race = Race::start(&core, given.into_iter().collect());
+    AsCompleted { stream: Next::new(&race.course), race }
 }
 
 /// The results of [`as_completed`], in the order in which they come.
@@ -84,8 +88,9 @@ impl<T: 'static> AsCompleted<T> {
     /// # Errors
     /// What one of the awaitables ended with; `Timeout`, once for each that is left, when [`timeout`](Self::timeout) has passed;
     /// Cancelled if the caller was cancelled; `Runtime` outside of a task; `Value` if something of another loop was given.
-    pub fn next(&self) -> NextCompleted<'_, T> {
-        NextCompleted { race: &self.race, next: Next::default() }
+    pub async fn next(&self) -> Option<Result<T>> {
+        let mut next = Next::new(&self.race.course);
+        poll_fn(|cx| next.poll(cx).map(|event| self.race.result(event))).await
     }
 
     /// The same, giving what has completed instead of its result.
@@ -96,7 +101,7 @@ impl<T: 'static> AsCompleted<T> {
     /// use std::time::Duration;
     ///
     /// let tasks = [2, 1].map(|secs| create_task(sleep(Duration::from_secs(secs))));
-    /// let mut completed = as_completed(&tasks).handles();
+    /// let completed = as_completed(&tasks).handles();
     /// let (position, first) = completed.next().await.unwrap()?;
     /// assert_eq!(position, 1);
     /// assert!(first.done() && !tasks[0].done());
@@ -113,18 +118,12 @@ impl<T: 'static> Stream for AsCompleted<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<T>>> {
         let this = self.get_mut();
-        this.stream.poll_result(&this.race, cx)
+        this.stream.poll(cx).map(|event| this.race.result(event))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = self.race.course.left.get() + usize::from(self.stream.entitled);
         (left, Some(left))
-    }
-}
-
-impl<T: 'static> Drop for AsCompleted<T> {
-    fn drop(&mut self) {
-        self.stream.leave(&self.race.course);
     }
 }
 
@@ -149,8 +148,10 @@ impl<T: 'static> CompletedHandles<T> {
     /// # Errors
     /// `Timeout` when [`timeout`](AsCompleted::timeout) has passed, and that is the end; Cancelled if the caller was cancelled;
     /// `Runtime` outside of a task; `Value` if something of another loop was given.
-    pub async fn next(&mut self) -> Option<Result<(usize, Future<T>)>> {
-        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    pub async fn next(&self) -> Option<Result<(usize, Future<T>)>> {
+        let race = &self.completed.race;
+        let mut next = Next::new(&race.course);
+        poll_fn(|cx| next.poll(cx).map(|event| race.handle(event))).await
     }
 }
 
@@ -159,15 +160,7 @@ impl<T: 'static> Stream for CompletedHandles<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let AsCompleted { race, stream } = &mut self.get_mut().completed;
-        let Some(event) = std::task::ready!(stream.poll(&race.course, cx)) else { return Poll::Ready(None) };
-        Poll::Ready(Some(match event {
-            Ok(Event::Done(index)) => Ok(race.handle(index)),
-            Ok(Event::Late) => {
-                race.course.left.set(0);
-                Err(Error::timeout())
-            }
-            Err(error) => Err(error),
-        }))
+        stream.poll(cx).map(|event| race.handle(event))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -179,34 +172,6 @@ impl<T: 'static> Stream for CompletedHandles<T> {
 impl<T: 'static> fmt::Debug for CompletedHandles<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.completed.fmt(f)
-    }
-}
-
-/// The future of [`AsCompleted::next`].
-#[must_use = "futures do nothing unless they are awaited"]
-pub struct NextCompleted<'a, T: 'static> {
-    race: &'a Race<T>,
-    next: Next,
-}
-
-impl<T: 'static> StdFuture for NextCompleted<'_, T> {
-    type Output = Option<Result<T>>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<T>>> {
-        let this = self.get_mut();
-        this.next.poll_result(this.race, cx)
-    }
-}
-
-impl<T: 'static> Drop for NextCompleted<'_, T> {
-    fn drop(&mut self) {
-        self.next.leave(&self.race.course);
-    }
-}
-
-impl<T: 'static> fmt::Debug for NextCompleted<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NextCompleted").finish_non_exhaustive()
     }
 }
 
@@ -316,13 +281,26 @@ impl<T: 'static> Race<T> {
         }));
     }
 
-    fn child(&self, index: u32) -> &(usize, Child<T>) {
-        &self.runners[index as usize]
+    /// What an event means to those who want results.
+    fn result(&self, event: Option<Result<Event>>) -> Option<Result<T>> {
+        event.map(|event| match event? {
+            Event::Done(index) => self.runners[index as usize].1.read(),
+            Event::Late => Err(Error::timeout()),
+        })
     }
 
-    fn handle(&self, index: u32) -> (usize, Future<T>) {
-        let (position, child) = self.child(index);
-        (*position, Future::from_ref(child.cell().clone()))
+    /// What it means to those who want handles: they end with the first that is late.
+    fn handle(&self, event: Option<Result<Event>>) -> Option<Result<(usize, Future<T>)>> {
+        event.map(|event| match event? {
+            Event::Done(index) => {
+                let (position, child) = &self.runners[index as usize];
+                Ok((*position, Future::from_ref(child.cell().clone())))
+            }
+            Event::Late => {
+                self.course.left.set(0);
+                Err(Error::timeout())
+            }
+        })
     }
 }
 
@@ -379,68 +357,55 @@ impl Course {
         }
     }
 
-    /// Somebody that was woken leaves without taking anything: it is the next one's turn.
-    fn pass_on(&self) {
-        if !self.events.borrow().is_empty() {
-            self.wake_next();
-        }
+    /// The oldest event that nobody has taken.
+    fn take(&self) -> Option<Result<Event>> {
+        let error = self.error.take();
+        error.map(Err).or_else(|| self.events.borrow_mut().pop_front().map(Ok))
     }
 }
 
 /// Somebody that waits for what happens next.
-#[derive(Default)]
 struct Next {
+    course: Rc<Course>,
     wait: Wait,
     /// One of the results is reserved for it.
     entitled: bool,
 }
 
 impl Next {
-    fn poll_result<T: 'static>(&mut self, race: &Race<T>, cx: &Context<'_>) -> Poll<Option<Result<T>>> {
-        self.poll(&race.course, cx).map(|event| {
-            event.map(|event| match event? {
-                Event::Done(index) => race.child(index).1.read(),
-                Event::Late => Err(Error::timeout()),
-            })
-        })
+    fn new(course: &Rc<Course>) -> Self {
+        Next { course: Rc::clone(course), wait: Wait::new(), entitled: false }
     }
 
-    fn poll(&mut self, course: &Course, cx: &Context<'_>) -> Poll<Option<Result<Event>>> {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Event>>> {
         if self.wait.is_registered() {
             let woken = self.is_woken();
             match self.wait.poll(cx) {
                 WaitPoll::Pending => return Poll::Pending,
                 WaitPoll::Fired => (),
                 WaitPoll::Cancelled(error) => {
-                    self.give_up(course, woken);
+                    self.give_up(woken);
                     return Poll::Ready(Some(Err(error)));
                 }
-                WaitPoll::Moved(token) => {
-                    course.waiting.borrow_mut().retain(|known| *known != token);
-                }
+                WaitPoll::Moved(token) => self.course.waiting.borrow_mut().retain(|known| *known != token),
             }
         }
         if !self.entitled {
-            let Some(left) = course.left.get().checked_sub(1) else { return Poll::Ready(None) };
-            course.left.set(left);
+            let Some(left) = self.course.left.get().checked_sub(1) else { return Poll::Ready(None) };
+            self.course.left.set(left);
             self.entitled = true;
         }
-        let error = course.error.take();
-        let event = match error {
-            Some(error) => Some(Err(error)),
-            None => course.events.borrow_mut().pop_front().map(Ok),
-        };
-        if event.is_some() {
+        if let Some(event) = self.course.take() {
             self.entitled = false;
-            return Poll::Ready(event);
+            return Poll::Ready(Some(event));
         }
         match self.wait.register(cx) {
             Ok(token) => {
-                course.waiting.borrow_mut().push_back(token);
+                self.course.waiting.borrow_mut().push_back(token);
                 Poll::Pending
             }
             Err(error) => {
-                self.give_up(course, false);
+                self.give_up(false);
                 Poll::Ready(Some(Err(error)))
             }
         }
@@ -451,22 +416,24 @@ impl Next {
         self.wait.token().is_some_and(|token| !token.is_pending() && !token.is_cancelled())
     }
 
-    /// Leaves the line, and its result to others.
-    fn leave(&mut self, course: &Course) {
+    /// Leaves its result to others, and its turn if it was woken.
+    fn give_up(&mut self, woken: bool) {
+        if std::mem::take(&mut self.entitled) {
+            self.course.left.set(self.course.left.get() + 1);
+        }
+        if woken && !self.course.events.borrow().is_empty() {
+            self.course.wake_next();
+        }
+    }
+}
+
+impl Drop for Next {
+    fn drop(&mut self) {
         let woken = self.is_woken();
         if let Some(token) = self.wait.token() {
-            course.waiting.borrow_mut().retain(|known| known != token);
+            self.course.waiting.borrow_mut().retain(|known| known != token);
             self.wait.release();
         }
-        self.give_up(course, woken);
-    }
-
-    fn give_up(&mut self, course: &Course, woken: bool) {
-        if std::mem::take(&mut self.entitled) {
-            course.left.set(course.left.get() + 1);
-        }
-        if woken {
-            course.pass_on();
-        }
+        self.give_up(woken);
     }
 }

@@ -427,7 +427,7 @@ impl Token {
             _ => false,
         };
         if !same {
-            let old = std::mem::replace(&mut wait.waker, None);
+            let old = wait.waker.take();
             drop(spilled);
             let new = fresh.cloned();
             drop(old);

@@ -47,6 +47,8 @@ pub(crate) enum Callbacks {
     #[default]
     None,
     One(Callback),
+    /// Boxed, so that the common case is as small as one callback.
+    #[allow(clippy::box_collection)]
     Many(Box<Vec<Callback>>),
 }
 

@@ -130,7 +130,7 @@ impl<T> ConcurrentFuture<T> {
         true
     }
 
-    /// Blocks until there is a result, and takes it.
+    /// Blocks until there is a result, and takes it. A loop that does not run makes none, until it runs or closes.
     ///
     /// # Errors
     /// The error that the coroutine ended with; Cancelled; `Runtime` if the loop closed, or if this is called on the loop's own

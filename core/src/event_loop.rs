@@ -493,10 +493,10 @@ impl RawTask {
     #[inline]
     fn take_context(&self) -> Option<ContextMap> {
         let head = self.head();
-        if let Some(extra) = head.extra.get() {
-            if let Some(shared) = &*extra.shared_context.borrow() {
-                return shared.load();
-            }
+        if let Some(extra) = head.extra.get()
+            && let Some(shared) = &*extra.shared_context.borrow()
+        {
+            return shared.load();
         }
         head.context.take()
     }
@@ -504,10 +504,10 @@ impl RawTask {
     #[inline]
     fn put_context(&self, map: Option<ContextMap>) {
         let head = self.head();
-        if let Some(extra) = head.extra.get() {
-            if let Some(shared) = &*extra.shared_context.borrow() {
-                return shared.store(map);
-            }
+        if let Some(extra) = head.extra.get()
+            && let Some(shared) = &*extra.shared_context.borrow()
+        {
+            return shared.store(map);
         }
         head.context.set(map);
     }

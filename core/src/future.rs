@@ -311,11 +311,11 @@ impl RawFuture {
     pub(crate) fn retrieve_error(&self) -> Option<Error> {
         self.header().clear(flag::LOG);
         let error = self.error()?;
-        if let Some(task) = self.as_task().filter(|_| self.is_cancelled()) {
-            if !self.header().has(flag::TOLD) {
-                self.header().set(flag::TOLD);
-                self.replace_error(Error::cancelled_with(task.head().cancel_message()));
-            }
+        if let Some(task) = self.as_task().filter(|_| self.is_cancelled())
+            && !self.header().has(flag::TOLD)
+        {
+            self.header().set(flag::TOLD);
+            self.replace_error(Error::cancelled_with(task.head().cancel_message()));
         }
         Some(error)
     }

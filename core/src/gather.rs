@@ -143,10 +143,10 @@ impl<C: Children, R: 'static> Hook for Gather<C, R> {
             child.header().clear(flag::LOG);
             return;
         }
-        if !self.with_errors {
-            if let Some(error) = child.retrieve_error() {
-                return self.outer.raw().finish_error(error, false);
-            }
+        if !self.with_errors
+            && let Some(error) = child.retrieve_error()
+        {
+            return self.outer.raw().finish_error(error, false);
         }
         if self.finished.get() == self.distinct.len() {
             let collected = std::panic::AssertUnwindSafe(|| self.complete(Some(child)));

@@ -318,11 +318,11 @@ impl Group {
         while !self.tasks.borrow().is_empty() {
             let mut all = pin!(AllDone { group: self, wait: Wait::new() });
             let waited = poll_fn(|cx| self.poll_body(scope, cx, all.as_mut())).await;
-            if let Err(error) = waited {
-                if !self.aborting.get() {
-                    interruption = Some(error);
-                    self.abort();
-                }
+            if let Err(error) = waited
+                && !self.aborting.get()
+            {
+                interruption = Some(error);
+                self.abort();
             }
         }
         self.phase.set(Phase::Finished);

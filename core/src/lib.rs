@@ -64,7 +64,7 @@ mod token;
 mod wait;
 mod wait_for;
 
-pub use as_completed::{AsCompleted, CompletedHandles, NextCompleted, as_completed};
+pub use as_completed::{AsCompleted, CompletedHandles, as_completed};
 pub use await_point::{Token, Wait, WaitPoll};
 pub use awaitable::{Awaitable, ensure_future};
 pub use callback::{CallbackId, Handle, TimerHandle};

@@ -126,6 +126,7 @@ impl Loop {
     }
 
     /// Has reports of unhandled errors given to `handler` instead of printed; `None` prints them again.
+    #[allow(clippy::type_complexity)]
     pub fn set_exception_handler(&self, handler: Option<Box<dyn Fn(&Report)>>) {
         self.core.set_handler(handler.map(Rc::from));
     }

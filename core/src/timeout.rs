@@ -6,6 +6,7 @@ use std::future::IntoFuture;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pin_project::pin_project;
 
@@ -89,6 +90,8 @@ pub(crate) struct TimeoutState {
     phase: Cell<Phase>,
     when: Cell<Option<Instant>>,
     invalid: Cell<bool>,
+    /// The delay of a deadline that was made outside of a loop: it counts from when the body is first polled.
+    unstarted: Cell<Option<Duration>>,
     timer: Cell<Option<Armed>>,
     scope: RefCell<Option<Rc<ScopeNode>>>,
 }
@@ -103,15 +106,18 @@ enum Phase {
 }
 
 impl Timeout {
-    /// A deadline some time from now.
+    /// A deadline some time from now. Outside of a loop, where there is no clock: from when its body is first polled.
     pub fn after(delay: impl IntoDelay) -> Self {
         let delay = delay.into_delay();
-        let now = home::with(|core| core.now()).unwrap_or_default();
-        let when = match delay {
-            Delay::For(delay) => now + delay,
-            Delay::Past | Delay::Invalid => now,
+        let length = match delay {
+            Delay::For(delay) => delay,
+            Delay::Past | Delay::Invalid => Duration::ZERO,
         };
-        let timeout = Self::at(Some(when));
+        let now = home::with(|core| core.now());
+        let timeout = Self::at(now.map(|now| now + length));
+        if now.is_none() {
+            timeout.state.unstarted.set(Some(length));
+        }
         timeout.state.invalid.set(delay == Delay::Invalid);
         timeout
     }
@@ -122,6 +128,7 @@ impl Timeout {
             phase: Cell::new(Phase::Created),
             when: Cell::new(when),
             invalid: Cell::new(false),
+            unstarted: Cell::new(None),
             timer: Cell::new(None),
             scope: RefCell::new(None),
         };
@@ -258,6 +265,9 @@ impl Run {
         let node = self.scope.enter(cx, &"a timeout is used inside of a task")?;
         if first {
             state.scope.replace(Some(node));
+            if let (Some(delay), Some(now)) = (state.unstarted.take(), home::with(|core| core.now())) {
+                state.when.set(Some(now + delay));
+            }
             state.phase.set(Phase::Active);
             state.arm();
         }

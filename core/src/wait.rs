@@ -137,10 +137,8 @@ impl Hook for Count {
                 ReturnWhen::FirstCompleted => true,
                 ReturnWhen::FirstException => failed(),
             };
-        if enough {
-            if let Some(token) = counter.token.take() {
-                token.fire();
-            }
+        if enough && let Some(token) = counter.token.take() {
+            token.fire();
         }
     }
 

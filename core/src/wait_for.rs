@@ -156,10 +156,10 @@ where
 #[pin_project::pinned_drop]
 impl<F> PinnedDrop for WaitFor<F> {
     fn drop(self: Pin<&mut Self>) {
-        if let StateProjection::Handle { raw, wait, .. } = self.project().state.project() {
-            if let Some(token) = wait.token() {
-                raw.remove_wake(token);
-            }
+        if let StateProjection::Handle { raw, wait, .. } = self.project().state.project()
+            && let Some(token) = wait.token()
+        {
+            raw.remove_wake(token);
         }
     }
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::cell::RefCell;
 use std::future::Future as StdFuture;
-use std::pin::Pin;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -124,7 +124,7 @@ fn a_timeout_that_is_not_needed_or_not_valid() {
 fn handles_lead_to_what_has_completed() {
     sim(async {
         let tasks = [3, 1].map(|secs| create_task(after(secs)));
-        let mut handles = as_completed(&tasks).handles();
+        let handles = as_completed(&tasks).handles();
         let (position, handle) = handles.next().await.unwrap()?;
         assert_eq!((position, handle.done(), tasks[1].done(), tasks[0].done()), (1, true, true, false));
         assert!(handle.same(&ensure_future(&tasks[1])?));
@@ -144,7 +144,7 @@ fn handles_lead_to_what_has_completed() {
 fn a_timeout_ends_the_handles() {
     sim(async {
         let before = turn();
-        let mut handles = as_completed([done(1), pending(), pending()]).timeout(0.0).handles();
+        let handles = as_completed([done(1), pending(), pending()]).timeout(0.0).handles();
         assert_eq!(handles.next().await.unwrap()?.1.result()?, 1);
         assert!(handles.next().await.unwrap().unwrap_err().is_timeout());
         assert_eq!(turn() - before, 2);
@@ -318,6 +318,7 @@ fn a_coroutine_that_the_closing_loop_leaves_pending_is_reported() {
         pump(1).await
     });
     assert_eq!(messages(&reports), ["task was destroyed but it is pending"]);
+    assert!(reports[0].location.unwrap().file().ends_with("tests/as_completed.rs"));
 }
 
 #[test]
@@ -362,8 +363,7 @@ fn outside_of_a_task_it_cannot_wait() {
         let completed = as_completed([pending::<u32>()]);
         let (sender, result) = std::sync::mpsc::channel();
         event_loop().call_soon(move || {
-            let mut next = completed.next();
-            let polled = Pin::new(&mut next).poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+            let polled = pin!(completed.next()).poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
             sender.send(matches!(polled, Poll::Ready(Some(Err(error))) if error.kind() == ErrorKind::Runtime)).unwrap();
         })?;
         sleep(0.0).await?;

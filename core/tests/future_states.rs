@@ -236,7 +236,10 @@ mod eager {
             let name = |name| TaskBuilder::new().name(name).eager_start(true);
             let task = name("S1").create_task(async move {
                 outer.log(me().name());
-                let nested = name("S2").create_task(async move { Ok(inner.log(me().name())) });
+                let nested = name("S2").create_task(async move {
+                    inner.log(me().name());
+                    Ok(())
+                });
                 outer.log(me().name());
                 nested.await
             });

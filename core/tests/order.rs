@@ -4,6 +4,7 @@ mod common;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::IntoFuture;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -318,7 +319,11 @@ fn what_was_scheduled_before_the_run_comes_before_main() {
     let trace = Trace::default();
     let (early, main) = (trace.clone(), trace.clone());
     runner.get_loop().call_soon(move || early.log("scheduled")).unwrap();
-    runner.run(async move { Ok(main.log("main")) }).unwrap();
+    let logging = async move {
+        main.log("main");
+        Ok(())
+    };
+    runner.run(logging).unwrap();
     assert_eq!(trace.take(), ["scheduled", "main"]);
 }
 
@@ -606,9 +611,7 @@ fn a_task_is_queued_once_at_its_first_wake() {
         let waits = |name: &'static str, futures: Vec<Future<u32>>| {
             let trace = trace.clone();
             create_task(async move {
-                let all = futures::future::join_all(
-                    futures.iter().map(|future| std::future::IntoFuture::into_future(future)),
-                );
+                let all = futures::future::join_all(futures.iter().map(|future| future.into_future()));
                 all.await;
                 trace.mark(name);
                 Ok(())

@@ -417,3 +417,13 @@ mod wait_for {
         });
     }
 }
+
+#[test]
+fn a_timeout_made_outside_of_a_loop_counts_from_its_first_poll() {
+    let late = timeout(Duration::from_secs(5), async { sleep(Duration::from_secs(3)).await });
+    aioli_exec_sim::run(async move {
+        sleep(Duration::from_secs(60)).await?;
+        late.await
+    })
+    .unwrap();
+}

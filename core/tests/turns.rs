@@ -121,7 +121,11 @@ fn wait_for_too_late_takes_two_or_three() {
     sim(async {
         let ran = Rc::new(Cell::new(false));
         let flag = Rc::clone(&ran);
-        let late = span(wait_for(async move { ready(flag.set(true)).await }, 0.0)).await;
+        let setting = async move {
+            flag.set(true);
+            Ok(())
+        };
+        let late = span(wait_for(setting, 0.0)).await;
         assert!(late.0 == 3 && late.1.unwrap_err().is_timeout() && !ran.get());
         let late = span(wait_for(pending::<u32>(), 0.0)).await;
         assert!(late.0 == 2 && late.1.unwrap_err().is_timeout());

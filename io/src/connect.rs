@@ -77,9 +77,11 @@ pub struct OpenConnection {
     state: State,
 }
 
+type Opened = Result<(StreamReader, StreamWriter)>;
+
 enum State {
     New(Target, Options),
-    Running(Pin<Box<dyn Future<Output = Result<(StreamReader, StreamWriter)>>>>),
+    Running(Pin<Box<dyn Future<Output = Opened>>>),
     Done,
 }
 
@@ -155,9 +157,9 @@ impl OpenConnection {
 }
 
 impl Future for OpenConnection {
-    type Output = Result<(StreamReader, StreamWriter)>;
+    type Output = Opened;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Opened> {
         if let State::New(..) = self.state {
             let State::New(target, options) = std::mem::replace(&mut self.state, State::Done) else { unreachable!() };
             self.state = State::Running(Box::pin(open(target, options)));
@@ -171,7 +173,7 @@ impl Future for OpenConnection {
     }
 }
 
-async fn open(target: Target, options: Options) -> Result<(StreamReader, StreamWriter)> {
+async fn open(target: Target, options: Options) -> Opened {
     check_limit(options.limit)?;
     let event_loop = get_running_loop()?;
     let connection = match target {

@@ -288,14 +288,14 @@ impl Connection {
         loop {
             let filled = buffer.len() == buffer.capacity();
             let count = match result {
+                Err(error) => return self.stopped(error),
                 // Nobody is interested any more.
-                _ if self.is_closing() => return,
+                Ok(_) if self.is_closing() => return,
                 Ok(0) => {
                     self.input.feed_eof();
                     break;
                 }
                 Ok(count) => count,
-                Err(error) => return self.fail(error.into()),
             };
             total += count;
             self.landing.note(count, filled);
@@ -486,6 +486,16 @@ impl Connection {
         self.force_close(None, Closing::ByUser);
     }
 
+    /// Receiving has ended with an error: that of the connection, or because the socket or the whole loop was closed.
+    #[cold]
+    fn stopped(&self, error: io::Error) {
+        if !self.is_closing() {
+            self.fail(error.into());
+        } else if self.event_loop.is_closed() {
+            self.lose(None);
+        }
+    }
+
     /// The connection broke.
     #[cold]
     fn fail(&self, error: Error) {
@@ -563,8 +573,7 @@ impl Owner for Connection {
     fn complete(&self, _: u32, outcome: Outcome, _: bool) {
         match outcome {
             Outcome::Ready(Ok(_)) => self.receive_now(),
-            // The watch ends with the socket.
-            Outcome::Ready(Err(_)) => (),
+            Outcome::Ready(Err(error)) => self.stopped(error),
             Outcome::Received { result, buffer } => self.received(result, buffer),
             Outcome::Sent { result, data } => self.sent(result, data),
             _ => debug_assert!(false, "a stream was handed the outcome of {outcome:?}"),

@@ -1,15 +1,13 @@
 //! Names to addresses.
 
-use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::thread;
 
 use aioli_core::op::Domain;
-use aioli_core::{Error, Future, Result, get_running_loop};
-use slab::Slab;
+use aioli_core::{Error, Result, get_running_loop};
 
-/// The addresses of a host, in the order in which they are to be tried. An IP address is itself; a name is looked up on a thread.
+/// The addresses of a host, in the order in which they are to be tried. An IP address is itself; a name is looked up by a thread of the
+/// loop's default executor.
 ///
 /// # Errors
 /// Cancelled; `Io` from the resolver, and if there is no address of the family; `Value` if the name contains a zero byte.
@@ -32,31 +30,9 @@ pub(crate) async fn resolve(host: &str, port: u16, family: Option<Domain>) -> Re
     Ok(addresses)
 }
 
-type Found = Result<Vec<SocketAddr>>;
-
-thread_local! {
-    /// The look-ups that threads work on for the loop of this thread.
-    static LOOK_UPS: RefCell<Slab<Future<Vec<SocketAddr>>>> = const { RefCell::new(Slab::new()) };
-}
-
-async fn look_up(host: &str, port: u16) -> Found {
-    let event_loop = get_running_loop()?;
-    let future = event_loop.create_future();
-    let key = LOOK_UPS.with_borrow_mut(|all| all.insert(future.clone()));
-    let (remote, host) = (event_loop.remote(), host.to_owned());
-    thread::Builder::new().name("aioli-dns".to_owned()).spawn(move || {
-        let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect).map_err(Error::from);
-        // A loop that is closed does not ask any more.
-        let _ = remote.call_soon_threadsafe(move || arrive(key, found));
-    })?;
-    future.await
-}
-
-fn arrive(key: usize, found: Found) {
-    let future = LOOK_UPS.with_borrow_mut(|all| all.remove(key));
-    // Whoever asked may have been cancelled.
-    let _ = match found {
-        Ok(addresses) => future.set_result(addresses),
-        Err(error) => future.set_exception(error),
-    };
+/// Asks the operating system.
+async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    let host = host.to_owned();
+    let asking = get_running_loop()?.run_in_executor(None, move || Ok((host, port).to_socket_addrs()?.collect()));
+    asking.await
 }

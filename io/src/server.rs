@@ -255,7 +255,7 @@ impl Shared {
         }
         let connection = Connection::new(socket, Some(peer), self.limit);
         let place = self.clients.borrow_mut().insert(Rc::downgrade(&connection));
-        connection.join(Membership { server: Rc::clone(&this), place });
+        connection.join(Membership { server: self.this.clone(), place });
         let _ = self.event_loop.call_soon(move || this.connected(&connection));
     }
 
@@ -326,15 +326,16 @@ impl Owner for Shared {
 
 /// That a connection is one of a server's.
 pub(crate) struct Membership {
-    server: Rc<Shared>,
+    server: Weak<Shared>,
     place: usize,
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let client = self.server.clients.borrow_mut().remove(self.place);
+        let Some(server) = self.server.upgrade() else { return };
+        let client = server.clients.borrow_mut().remove(self.place);
         drop(client);
-        self.server.maybe_finish();
+        server.maybe_finish();
     }
 }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use aioli_core::op::SocketOption;
-use aioli_core::{Error, ErrorKind, Result, create_task, sleep};
+use aioli_core::{Error, ErrorKind, create_task, sleep};
 use aioli_io::{StreamReader, StreamWriter, open_connection, start_server};
 
 use common::{Log, run_exact, settle, turn};

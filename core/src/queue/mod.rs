@@ -94,8 +94,8 @@ impl<T, S: Store<T>> Queue<T, S> {
         Queue {
             store,
             maxsize,
-            getters: Waiters::default(),
-            putters: Waiters::default(),
+            getters: Waiters::new(),
+            putters: Waiters::new(),
             bound: LoopBound::new(&"this queue is bound to a different event loop"),
             unfinished: Cell::new(0),
             finished,
@@ -166,11 +166,16 @@ impl<T, S: Store<T>> Queue<T, S> {
     /// task, or the queue belongs to a different loop.
     pub async fn get(&self) -> Result<T> {
         while self.empty() && !self.is_shut_down() {
-            let mut turn = Turn::new(self, Side::Getters);
-            poll_fn(|cx| turn.poll(cx)).await?;
-            turn.leave();
+            self.wait_for_item().await?;
         }
         self.get_nowait()
+    }
+
+    async fn wait_for_item(&self) -> Result<()> {
+        let mut turn = Turn::new(self, Side::Getters);
+        poll_fn(|cx| turn.poll(cx)).await?;
+        turn.leave();
+        Ok(())
     }
 
     /// Removes the next item if there is one.
@@ -212,7 +217,7 @@ impl<T, S: Store<T>> Queue<T, S> {
     /// # Errors
     /// As [`Event::wait`].
     pub async fn join(&self) -> Result<()> {
-        if self.unfinished.get() > 0 { self.finished.wait().await } else { Ok(()) }
+        self.finished.wait().await
     }
 
     /// Ends the use of the queue: it takes no more items, and when it is empty gives a `QueueShutDown` error to those who get or wait

@@ -62,6 +62,7 @@ impl<'a, T, S: Store<T>> Turn<'a, T, S> {
     }
 
     /// Leaves the line without following a call.
+    #[inline]
     pub(super) fn pass_on(&mut self) {
         if self.waiter.leave() == Some(true) {
             self.queue.call_next(self.side);
@@ -70,6 +71,7 @@ impl<'a, T, S: Store<T>> Turn<'a, T, S> {
 }
 
 impl<T, S: Store<T>> Drop for Turn<'_, T, S> {
+    #[inline]
     fn drop(&mut self) {
         self.pass_on();
     }

@@ -62,7 +62,7 @@ impl Condition {
     pub fn with_lock(lock: Rc<Lock>) -> Self {
         Condition {
             lock,
-            waiters: Waiters::default(),
+            waiters: Waiters::new(),
             bound: LoopBound::new(&"this condition is bound to a different event loop"),
         }
     }

@@ -35,20 +35,22 @@ pub struct Event {
 
 impl Event {
     /// An event that is not set.
-    pub fn new() -> Self {
+    pub const fn new() -> Self {
         Event {
             set: Cell::new(false),
-            waiters: Waiters::default(),
+            waiters: Waiters::new(),
             bound: LoopBound::new(&"this event is bound to a different event loop"),
         }
     }
 
     /// Whether it is set.
+    #[inline]
     pub fn is_set(&self) -> bool {
         self.set.get()
     }
 
     /// Sets it and wakes all who wait, in the order in which they came. They go on even if it is cleared before they run.
+    #[inline]
     pub fn set(&self) {
         if !self.set.replace(true) {
             self.waiters.call_all();
@@ -56,6 +58,7 @@ impl Event {
     }
 
     /// Clears it: who comes from now on waits.
+    #[inline]
     pub fn clear(&self) {
         self.set.set(false);
     }
@@ -65,10 +68,12 @@ impl Event {
     /// # Errors
     /// Cancelled, also if the event was set in the same turn; `Runtime` if it would have to wait outside of a task, or the event
     /// belongs to a different loop.
+    #[inline]
     pub async fn wait(&self) -> Result<()> {
-        if self.set.get() {
-            return Ok(());
-        }
+        if self.set.get() { Ok(()) } else { self.wait_in_line().await }
+    }
+
+    async fn wait_in_line(&self) -> Result<()> {
         let mut waiter = Waiter::new(&self.waiters, &self.bound);
         poll_fn(|cx| waiter.poll(cx, || ())).await
     }

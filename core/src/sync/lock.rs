@@ -57,17 +57,18 @@ pub(crate) struct Hold(u64);
 
 impl Lock {
     /// A free lock.
-    pub fn new() -> Self {
+    pub const fn new() -> Self {
         Lock {
             locked: Cell::new(false),
             holds: Cell::new(0),
-            waiters: Waiters::default(),
+            waiters: Waiters::new(),
             bound: LoopBound::new(&"this lock is bound to a different event loop"),
         }
     }
 
     /// Whether somebody holds it. Between a release and the step of the task that gets it next nobody does, and yet it is not to be
     /// had.
+    #[inline]
     pub fn locked(&self) -> bool {
         self.locked.get()
     }
@@ -78,14 +79,19 @@ impl Lock {
     ///
     /// # Errors
     /// Cancelled; `Runtime` if it would have to wait outside of a task, or the lock belongs to a different loop.
+    #[inline]
     pub async fn acquire(&self) -> Result<()> {
-        self.take().await.map(drop)
+        if self.try_take().is_none() {
+            self.take_in_turn().await?;
+        }
+        Ok(())
     }
 
     /// Frees the lock and wakes the one who has waited longest.
     ///
     /// # Errors
     /// `Runtime` if nobody holds it.
+    #[inline]
     pub fn release(&self) -> Result<()> {
         if !self.locked.replace(false) {
             return Err(Error::fixed(ErrorKind::Runtime, &"cannot release a lock that is not acquired"));
@@ -98,20 +104,32 @@ impl Lock {
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
+    #[inline]
     pub async fn lock(&self) -> Result<LockGuard<'_>> {
         let hold = self.take().await?;
         Ok(LockGuard { lock: self, hold })
     }
 
+    #[inline]
     pub(crate) async fn take(&self) -> Result<Hold> {
-        if self.locked.get() || self.waiters.has_claims() {
-            let mut turn = Turn { lock: self, waiter: Waiter::new(&self.waiters, &self.bound) };
-            poll_fn(|cx| turn.waiter.poll(cx, || self.call_first())).await?;
-            return Ok(self.seize());
+        match self.try_take() {
+            Some(hold) => Ok(hold),
+            None => self.take_in_turn().await,
         }
+    }
+
+    #[inline]
+    fn try_take(&self) -> Option<Hold> {
+        (!self.locked.get() && !self.waiters.has_claims()).then(|| self.seize())
+    }
+
+    async fn take_in_turn(&self) -> Result<Hold> {
+        let mut turn = Turn { lock: self, waiter: Waiter::new(&self.waiters, &self.bound) };
+        poll_fn(|cx| turn.waiter.poll(cx, || self.call_first())).await?;
         Ok(self.seize())
     }
 
+    #[inline]
     fn seize(&self) -> Hold {
         self.locked.set(true);
         self.holds.set(self.holds.get() + 1);
@@ -119,6 +137,7 @@ impl Lock {
     }
 
     /// Has a free lock taken by the first in line.
+    #[inline]
     fn call_first(&self) {
         if !self.locked.get() {
             self.waiters.call_first();
@@ -126,11 +145,13 @@ impl Lock {
     }
 
     /// The acquisition that holds it now.
+    #[inline]
     pub(crate) fn hold(&self) -> Option<Hold> {
         self.locked.get().then(|| Hold(self.holds.get()))
     }
 
     /// Releases it if it is still held by this acquisition.
+    #[inline]
     pub(crate) fn give_back(&self, hold: Hold) -> Result<()> {
         if self.hold() == Some(hold) { self.release() } else { Err(Self::lost()) }
     }
@@ -160,6 +181,7 @@ struct Turn<'a> {
 }
 
 impl Drop for Turn<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.waiter.leave().is_some() {
             self.lock.call_first();
@@ -194,12 +216,14 @@ impl LockGuard<'_> {
     ///
     /// # Errors
     /// `Runtime` if the lock was released by other means.
+    #[inline]
     pub fn release(self) -> Result<()> {
         self.lock.give_back(self.hold)
     }
 }
 
 impl Drop for LockGuard<'_> {
+    #[inline]
     fn drop(&mut self) {
         // Nobody is there to be told that the lock was released before.
         let _ = self.lock.give_back(self.hold);

@@ -43,15 +43,16 @@ pub struct Semaphore {
 
 impl Semaphore {
     /// A semaphore of `value` free permits.
-    pub fn new(value: usize) -> Self {
+    pub const fn new(value: usize) -> Self {
         Semaphore {
             value: Cell::new(value),
-            waiters: Waiters::default(),
+            waiters: Waiters::new(),
             bound: LoopBound::new(&"this semaphore is bound to a different event loop"),
         }
     }
 
     /// Whether an [`acquire`](Self::acquire) would have to wait: no permit is free, or others wait before it.
+    #[inline]
     pub fn locked(&self) -> bool {
         self.value.get() == 0 || self.waiters.has_claims()
     }
@@ -62,11 +63,16 @@ impl Semaphore {
     ///
     /// # Errors
     /// Cancelled; `Runtime` if it would have to wait outside of a task, or the semaphore belongs to a different loop.
+    #[inline]
     pub async fn acquire(&self) -> Result<()> {
         if !self.locked() {
             self.value.set(self.value.get() - 1);
             return Ok(());
         }
+        self.acquire_in_turn().await
+    }
+
+    async fn acquire_in_turn(&self) -> Result<()> {
         let waiter = Waiter::new(&self.waiters, &self.bound);
         let mut turn = Turn { semaphore: self, waiter, taken: false };
         poll_fn(|cx| turn.waiter.poll(cx, || self.call_waiters())).await?;
@@ -75,6 +81,7 @@ impl Semaphore {
     }
 
     /// Adds a permit, or hands it to the one who has waited longest. There may be more in the end than there were at first.
+    #[inline]
     pub fn release(&self) {
         self.value.set(self.value.get().saturating_add(1));
         self.call_next();
@@ -84,12 +91,14 @@ impl Semaphore {
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
+    #[inline]
     pub async fn permit(&self) -> Result<SemaphorePermit<'_>> {
         self.acquire().await?;
         Ok(SemaphorePermit { semaphore: self, bound: usize::MAX })
     }
 
     /// Hands a free permit to the first in line. Returns whether there was one.
+    #[inline]
     fn call_next(&self) -> bool {
         // It is taken first: a foreign waker may look.
         let value = self.value.get();
@@ -152,11 +161,12 @@ pub struct BoundedSemaphore {
 
 impl BoundedSemaphore {
     /// A semaphore of `value` free permits, and never more.
-    pub fn new(value: usize) -> Self {
+    pub const fn new(value: usize) -> Self {
         BoundedSemaphore { semaphore: Semaphore::new(value), bound: value }
     }
 
     /// As [`Semaphore::locked`].
+    #[inline]
     pub fn locked(&self) -> bool {
         self.semaphore.locked()
     }
@@ -165,6 +175,7 @@ impl BoundedSemaphore {
     ///
     /// # Errors
     /// As [`Semaphore::acquire`].
+    #[inline]
     pub async fn acquire(&self) -> Result<()> {
         self.semaphore.acquire().await
     }
@@ -173,6 +184,7 @@ impl BoundedSemaphore {
     ///
     /// # Errors
     /// `Value` if every permit is free.
+    #[inline]
     pub fn release(&self) -> Result<()> {
         if self.semaphore.value.get() >= self.bound {
             return Err(Error::fixed(ErrorKind::Value, &"the semaphore was released more often than it was acquired"));
@@ -185,6 +197,7 @@ impl BoundedSemaphore {
     ///
     /// # Errors
     /// As [`Semaphore::acquire`].
+    #[inline]
     pub async fn permit(&self) -> Result<SemaphorePermit<'_>> {
         self.semaphore.acquire().await?;
         Ok(SemaphorePermit { semaphore: &self.semaphore, bound: self.bound })

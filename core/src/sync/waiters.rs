@@ -18,10 +18,12 @@ const KEPT_SEATS: usize = 1024;
 /// A line, first come first served. Joining and leaving take constant time and, once the line has grown, no memory.
 ///
 /// A waiter has its seat until it leaves, also after it was called or passed over. Whoever is called is no longer in the line.
-/// Waiters that a request has cancelled stay in line until their task runs, as in asyncio. Those whose await point is gone (their
-/// task ended, or they were leaked) are passed over.
-#[derive(Default)]
+/// Waiters that are cancelled leave when their task runs, as in asyncio. Those whose await point is gone (their task ended and they
+/// were leaked, or will be polled by another task) are passed over.
 pub(crate) struct Waiters {
+    in_line: Cell<usize>,
+    /// How many have been called and not left yet.
+    called: Cell<usize>,
     seats: RefCell<Seats>,
 }
 
@@ -29,8 +31,6 @@ struct Seats {
     slab: Slab<Seat>,
     first: usize,
     last: usize,
-    in_line: usize,
-    called: usize,
 }
 
 struct Seat {
@@ -47,50 +47,12 @@ enum Standing {
     PassedOver,
 }
 
-impl Default for Seats {
-    fn default() -> Self {
-        Seats { slab: Slab::new(), first: NONE, last: NONE, in_line: 0, called: 0 }
-    }
-}
-
-impl Seats {
-    fn link(&mut self, seat: usize) {
-        self.in_line += 1;
-        let last = std::mem::replace(&mut self.last, seat);
-        let entry = &mut self.slab[seat];
-        (entry.before, entry.behind, entry.standing) = (last, NONE, Standing::InLine);
-        match last {
-            NONE => self.first = seat,
-            last => self.slab[last].behind = seat,
-        }
-    }
-
-    fn unlink(&mut self, seat: usize, standing: Standing) {
-        self.in_line -= 1;
-        let entry = &mut self.slab[seat];
-        entry.standing = standing;
-        let (before, behind) = (entry.before, entry.behind);
-        match before {
-            NONE => self.first = behind,
-            before => self.slab[before].behind = behind,
-        }
-        match behind {
-            NONE => self.last = before,
-            behind => self.slab[behind].before = before,
-        }
-        if standing == Standing::Called {
-            self.called += 1;
-        }
-    }
-
-    /// Takes one out of the line, to be called.
-    fn call(&mut self, seat: usize) -> Token {
-        self.unlink(seat, Standing::Called);
-        self.slab[seat].token.clone()
-    }
-}
-
 impl Waiters {
+    pub(crate) const fn new() -> Self {
+        let seats = Seats { slab: Slab::new(), first: NONE, last: NONE };
+        Waiters { in_line: Cell::new(0), called: Cell::new(0), seats: RefCell::new(seats) }
+    }
+
     /// How many have joined and not left.
     pub(crate) fn len(&self) -> usize {
         self.seats.borrow().slab.len()
@@ -99,41 +61,42 @@ impl Waiters {
     /// Whether anyone has been called and has not left yet, or waits to be called.
     #[inline]
     pub(crate) fn has_claims(&self) -> bool {
-        let seats = self.seats.borrow();
-        if seats.called > 0 {
-            return true;
-        }
-        let mut at = seats.first;
-        while at != NONE {
-            let seat = &seats.slab[at];
-            if !seat.token.is_cancelled() {
-                return true;
-            }
-            at = seat.behind;
-        }
-        false
+        self.called.get() > 0 || self.in_line.get() > 0 && self.seats.borrow().is_any_live()
     }
 
     /// Calls the first in line, unless somebody called has not left yet. One that is cancelled is not passed over: it is to see to
     /// it when it leaves.
+    #[inline]
     pub(crate) fn call_first(&self) {
+        if self.in_line.get() > 0 && self.called.get() == 0 {
+            self.call_first_in_line();
+        }
+    }
+
+    fn call_first_in_line(&self) {
         let token = {
             let mut seats = self.seats.borrow_mut();
             while seats.first != NONE && seats.slab[seats.first].token.is_gone() {
+                // It will not see to the next one.
                 let gone = seats.first;
-                seats.unlink(gone, Standing::PassedOver);
+                self.unlink(&mut seats, gone, Standing::PassedOver);
             }
             let first = seats.first;
-            if first == NONE || seats.called > 0 || !seats.slab[first].token.is_pending() {
+            if first == NONE || !seats.slab[first].token.is_pending() {
                 return;
             }
-            seats.call(first)
+            self.take_for_call(&mut seats, first)
         };
         token.fire();
     }
 
     /// Calls the first in line who is not cancelled. Returns whether there is one.
+    #[inline]
     pub(crate) fn call_next(&self) -> bool {
+        self.in_line.get() > 0 && self.call_next_in_line()
+    }
+
+    fn call_next_in_line(&self) -> bool {
         let token = {
             let mut seats = self.seats.borrow_mut();
             loop {
@@ -142,9 +105,9 @@ impl Waiters {
                     return false;
                 }
                 if seats.slab[first].token.is_pending() {
-                    break seats.call(first);
+                    break self.take_for_call(&mut seats, first);
                 }
-                seats.unlink(first, Standing::PassedOver);
+                self.unlink(&mut seats, first, Standing::PassedOver);
             }
         };
         token.fire()
@@ -152,33 +115,63 @@ impl Waiters {
 
     /// Calls up to `count` of those who are in line now. Wakers of other crates may bring new ones into it meanwhile.
     pub(crate) fn call(&self, count: usize) {
-        let present = self.seats.borrow().in_line;
-        for _ in 0..count.min(present) {
+        for _ in 0..count.min(self.in_line.get()) {
             if !self.call_next() {
                 break;
             }
         }
     }
 
-    /// Calls everyone who is in line now.
+    /// Calls everyone who is in line now, also those who are cancelled.
     pub(crate) fn call_all(&self) {
-        let present = self.seats.borrow().in_line;
-        for _ in 0..present {
+        for _ in 0..self.in_line.get() {
             let token = {
                 let mut seats = self.seats.borrow_mut();
                 match seats.first {
                     NONE => break,
-                    first => seats.call(first),
+                    first => self.take_for_call(&mut seats, first),
                 }
             };
             token.fire();
         }
     }
 
+    fn take_for_call(&self, seats: &mut Seats, seat: usize) -> Token {
+        self.unlink(seats, seat, Standing::Called);
+        self.called.set(self.called.get() + 1);
+        seats.slab[seat].token.clone()
+    }
+
+    fn link(&self, seats: &mut Seats, seat: usize) {
+        self.in_line.set(self.in_line.get() + 1);
+        let last = std::mem::replace(&mut seats.last, seat);
+        let entry = &mut seats.slab[seat];
+        (entry.before, entry.behind, entry.standing) = (last, NONE, Standing::InLine);
+        match last {
+            NONE => seats.first = seat,
+            last => seats.slab[last].behind = seat,
+        }
+    }
+
+    fn unlink(&self, seats: &mut Seats, seat: usize, standing: Standing) {
+        self.in_line.set(self.in_line.get() - 1);
+        let entry = &mut seats.slab[seat];
+        entry.standing = standing;
+        let (before, behind) = (entry.before, entry.behind);
+        match before {
+            NONE => seats.first = behind,
+            before => seats.slab[before].behind = behind,
+        }
+        match behind {
+            NONE => seats.last = before,
+            behind => seats.slab[behind].before = before,
+        }
+    }
+
     fn join(&self, token: Token) -> usize {
         let mut seats = self.seats.borrow_mut();
         let seat = seats.slab.insert(Seat { token, standing: Standing::InLine, before: NONE, behind: NONE });
-        seats.link(seat);
+        self.link(&mut seats, seat);
         seat
     }
 
@@ -191,7 +184,7 @@ impl Waiters {
         let old = {
             let mut seats = self.seats.borrow_mut();
             if seats.slab[seat].standing == Standing::PassedOver {
-                seats.link(seat);
+                self.link(&mut seats, seat);
             }
             std::mem::replace(&mut seats.slab[seat].token, token)
         };
@@ -203,8 +196,8 @@ impl Waiters {
         let (left, idle) = {
             let mut seats = self.seats.borrow_mut();
             match seats.slab[seat].standing {
-                Standing::InLine => seats.unlink(seat, Standing::PassedOver),
-                Standing::Called => seats.called -= 1,
+                Standing::InLine => self.unlink(&mut seats, seat, Standing::PassedOver),
+                Standing::Called => self.called.set(self.called.get() - 1),
                 Standing::PassedOver => (),
             }
             let left = seats.slab.remove(seat);
@@ -213,6 +206,21 @@ impl Waiters {
         };
         drop(idle);
         left.standing == Standing::Called
+    }
+}
+
+impl Seats {
+    /// Whether anyone in line is not cancelled.
+    fn is_any_live(&self) -> bool {
+        let mut at = self.first;
+        while at != NONE {
+            let seat = &self.slab[at];
+            if !seat.token.is_cancelled() {
+                return true;
+            }
+            at = seat.behind;
+        }
+        false
     }
 }
 
@@ -300,6 +308,7 @@ impl<'a> Waiter<'a> {
 }
 
 impl Drop for Waiter<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.leave();
     }

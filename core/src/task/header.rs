@@ -87,6 +87,7 @@ pub(crate) struct VTable {
     pub(crate) value: fn() -> TypeId,
     /// Polls the coroutine once. On `Ready(Ok)` the coroutine was dropped and the value is in the payload; on `Ready(Err)` the
     /// coroutine was dropped and the payload is empty.
+    #[allow(clippy::type_complexity)]
     pub(crate) poll: unsafe fn(NonNull<Header>, &LoopCore) -> std::task::Poll<Result<(), Error>>,
     /// Drops the coroutine in the payload.
     pub(crate) drop_coroutine: unsafe fn(NonNull<Header>),

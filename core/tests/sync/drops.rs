@@ -215,6 +215,24 @@ fn l6_leaked_by_a_task_that_goes_on() {
     });
 }
 
+#[test]
+fn l6_dropped_without_a_grant_it_calls_nobody() {
+    each(async |source| {
+        let (mut first, second) = (joined(source).await, joined(source).await);
+        let (mut third, mut fourth) = (joined(source).await, joined(source).await);
+        assert!((source.give)());
+        drop(second);
+        // Called without need, it would find nothing and go to the end of the line.
+        assert!(!is_served(&mut fourth).await?, "{}", source.name);
+        assert!(is_served(&mut first).await?, "{}", source.name);
+        assert!(!is_served(&mut third).await?, "{}", source.name);
+        assert!((source.give)());
+        assert!(!is_served(&mut fourth).await?, "{}", source.name);
+        assert!(is_served(&mut third).await?, "{}", source.name);
+        Ok(())
+    });
+}
+
 /// A wait that a task has joined the line with; the task stays suspended elsewhere, or ends.
 async fn joined_elsewhere(source: &Source, ends: bool) -> Result<Waiting> {
     let handed = pending();

@@ -247,3 +247,52 @@ fn an_event_may_be_set_by_those_it_wakes() {
         Ok(())
     });
 }
+
+#[test]
+fn many_waiters_come_and_go() {
+    sim(async {
+        let semaphore = Rc::new(Semaphore::new(0));
+        for _ in 0..2 {
+            let trace = Rc::new(RefCell::new(Vec::new()));
+            let wait = |n: usize| {
+                let (semaphore, trace) = (Rc::clone(&semaphore), Rc::clone(&trace));
+                create_task(async move {
+                    semaphore.acquire().await?;
+                    trace.borrow_mut().push(n);
+                    Ok(())
+                })
+            };
+            let tasks: Vec<_> = (0..3000).map(wait).collect();
+            sleep(0.0).await?;
+            assert_eq!(format!("{semaphore:?}"), "Semaphore { value: 0, waiters: 3000 }");
+            tasks.iter().skip(1).step_by(2).for_each(|task| assert!(task.cancel(None)));
+            (0..1500).for_each(|_| semaphore.release());
+            pump(2).await?;
+            assert_eq!(*trace.borrow(), (0..3000).step_by(2).collect::<Vec<_>>());
+            assert_eq!(format!("{semaphore:?}"), "Semaphore { value: 0, waiters: 0 }");
+        }
+        Ok(())
+    });
+}
+
+/// Two implementations for what is `Send`, so that naming one without saying which is an error.
+trait OneUnlessSend<Which> {
+    const ONE: () = ();
+}
+
+impl<T: ?Sized> OneUnlessSend<()> for T {}
+
+impl<T: ?Sized + Send> OneUnlessSend<u8> for T {}
+
+/// This compiles as long as none of them is `Send`.
+const _: [(); 9] = [
+    <Lock as OneUnlessSend<_>>::ONE,
+    <Event as OneUnlessSend<_>>::ONE,
+    <Condition as OneUnlessSend<_>>::ONE,
+    <Semaphore as OneUnlessSend<_>>::ONE,
+    <BoundedSemaphore as OneUnlessSend<_>>::ONE,
+    <Barrier as OneUnlessSend<_>>::ONE,
+    <Queue<u32> as OneUnlessSend<_>>::ONE,
+    <PriorityQueue<u32> as OneUnlessSend<_>>::ONE,
+    <LifoQueue<u32> as OneUnlessSend<_>>::ONE,
+];

@@ -53,6 +53,22 @@ fn d4_waiters_that_are_cancelled_before_a_release_are_not_served() {
 }
 
 #[test]
+fn d4_a_first_waiter_that_is_cancelled_before_a_release_in_the_same_turn_sees_to_the_next() {
+    sim(async {
+        let lock = Rc::new(Lock::new());
+        lock.acquire().await?;
+        let trace = Trace::begin();
+        let tasks = holders(&trace, &lock, &["0", "1", "2"]);
+        pump(1).await?;
+        tasks[0].cancel(None);
+        lock.release()?;
+        pump(8).await?;
+        trace.expect(&["t0!Cancelled+2", "1+3", "t1:()+4", "2+5", "t2:()+6"]);
+        Ok(())
+    });
+}
+
+#[test]
 fn d4b_nobody_overtakes_though_the_lock_is_not_locked() {
     sim(async {
         let lock = Rc::new(Lock::new());

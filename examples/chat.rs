@@ -1,0 +1,228 @@
+//! A chat server over TCP lines, to be used with `nc`.
+//!
+//! The first line that a client sends is its nickname; every later line reaches every other client as `nick: line`. A client that
+//! does not take its lines is dropped, and so is one that is silent for too long. On Ctrl-C every client gets a goodbye, which is
+//! flushed before the program ends: cleanup that awaits.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use aioli::{Event, Queue, Result, StreamReader, StreamWriter, cancellable_task_group, start_server_on, timeout};
+
+const HELP: &str = "\
+A chat server over TCP lines.
+
+usage: chat [--listen ADDR] [--idle SECONDS]
+
+  --listen ADDR    where to listen, as HOST:PORT (default 127.0.0.1:8765; port 0 takes a free one)
+  --idle SECONDS   drop clients that are silent for so long (default 600)
+
+Connect with `nc HOST PORT`. The first line is your nickname. Ctrl-C ends the server.";
+
+/// The longest line that a client may send, in bytes.
+const LINE: usize = 4096;
+/// How many lines may wait for a client that is slow to take them.
+const BACKLOG: usize = 2048;
+/// How long the goodbyes may take.
+const GRACE: Duration = Duration::from_secs(3);
+
+type Line = Rc<str>;
+
+/// A client, as the others see it.
+struct Client {
+    lines: Rc<Queue<Line>>,
+    writer: Rc<StreamWriter>,
+}
+
+#[derive(Default)]
+struct Room {
+    clients: RefCell<BTreeMap<u64, Client>>,
+    joined: Cell<u64>,
+    closing: Cell<bool>,
+    empty: Event,
+}
+
+impl Room {
+    fn enter(&self, lines: &Rc<Queue<Line>>, writer: &Rc<StreamWriter>) -> u64 {
+        let id = self.joined.get() + 1;
+        self.joined.set(id);
+        self.clients.borrow_mut().insert(id, Client { lines: Rc::clone(lines), writer: Rc::clone(writer) });
+        self.empty.clear();
+        id
+    }
+
+    fn leave(&self, id: u64) {
+        self.clients.borrow_mut().remove(&id);
+        if self.clients.borrow().is_empty() {
+            self.empty.set();
+        }
+    }
+
+    /// Sends a line to everybody but one. Whoever has too many waiting already is dropped.
+    fn say(&self, from: u64, line: &Line) {
+        for (_, client) in self.clients.borrow().iter().filter(|(id, _)| **id != from) {
+            if client.lines.full() {
+                client.lines.shutdown(true);
+                client.writer.transport().abort();
+            } else {
+                // It may have left already.
+                let _ = client.lines.put_nowait(Rc::clone(line));
+            }
+        }
+    }
+
+    /// Says goodbye to everybody, and waits until all have got it.
+    async fn close(&self) -> Result<()> {
+        self.closing.set(true);
+        if self.clients.borrow().is_empty() {
+            return Ok(());
+        }
+        self.say(0, &Line::from("*** goodbye"));
+        self.clients.borrow().values().for_each(|client| client.lines.shutdown(false));
+        timeout(GRACE, self.empty.wait()).await.map(drop)
+    }
+}
+
+/// One client, from its connection to its end.
+async fn serve(room: Rc<Room>, idle: Duration, reader: StreamReader, writer: StreamWriter) -> Result<()> {
+    let (lines, writer) = (Rc::new(Queue::new(BACKLOG)), Rc::new(writer));
+    let id = room.enter(&lines, &writer);
+    if room.closing.get() {
+        lines.shutdown(true);
+    }
+    let served = cancellable_task_group(async |group| {
+        let (room, queue) = (Rc::clone(&room), Rc::clone(&lines));
+        group.create_task(async move {
+            let listened = listen(&room, id, &queue, &reader, idle).await;
+            queue.shutdown(false);
+            listened
+        })?;
+        let sent = send(&lines, &writer).await;
+        group.cancel();
+        sent
+    })
+    .await;
+    writer.close();
+    // What is still to be sent is flushed, unless the client does not take it.
+    if timeout(GRACE, writer.wait_closed()).await.is_err() {
+        writer.transport().abort();
+    }
+    room.leave(id);
+    // That a client breaks off is no error of the server's.
+    served.or_else(|error| if error.is_cancelled() { Err(error) } else { Ok(None) }).map(drop)
+}
+
+/// Takes a client's lines until it ends, and passes them on.
+async fn listen(room: &Room, id: u64, own: &Queue<Line>, reader: &StreamReader, idle: Duration) -> Result<()> {
+    let mut nick = None;
+    loop {
+        let line = match timeout(idle, reader.readline()).await {
+            Ok(line) if line.is_empty() => break,
+            Ok(line) => printable(&line),
+            Err(error) if error.is_cancelled() => return Err(error),
+            Err(error) => {
+                let reason = if error.is_timeout() { "you were silent for too long" } else { "that was no line" };
+                let _ = own.put_nowait(format!("*** {reason}: bye").into());
+                break;
+            }
+        };
+        match &nick {
+            None if line.is_empty() => {
+                let _ = own.put_nowait("*** please send a nickname".into());
+            }
+            None => {
+                room.say(id, &format!("*** {line} is here").into());
+                nick = Some(line);
+            }
+            Some(nick) => room.say(id, &format!("{nick}: {line}").into()),
+        }
+    }
+    if let Some(nick) = nick {
+        room.say(id, &format!("*** {nick} is gone").into());
+    }
+    Ok(())
+}
+
+/// Sends a client what is meant for it, until its queue is shut down and empty.
+async fn send(lines: &Queue<Line>, writer: &StreamWriter) -> Result<()> {
+    loop {
+        match lines.get().await {
+            Ok(line) => {
+                writer.write(format!("{line}\n").as_bytes())?;
+                writer.drain().await?;
+            }
+            Err(error) if error.is_cancelled() => return Err(error),
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+/// A line without its end and without what would play tricks on a terminal.
+fn printable(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).trim_end().chars().filter(|c| !c.is_control()).collect()
+}
+
+async fn chat(listen: String, idle: Duration) -> Result<()> {
+    let room = Rc::new(Room::default());
+    let served = Rc::clone(&room);
+    let server = start_server_on(move |reader, writer| serve(Rc::clone(&served), idle, reader, writer), &listen)
+        .limit(LINE)
+        .backlog(1024)
+        .await?;
+    for address in server.local_addrs() {
+        println!("listening on {address}; Ctrl-C ends");
+    }
+    let forever = Event::new();
+    let interrupted = forever.wait().await;
+    // Cancelled by Ctrl-C: no more clients, a goodbye to those who are there, and only then the end.
+    server.close();
+    if room.close().await.is_err() {
+        server.abort_clients();
+    }
+    println!("goodbye");
+    interrupted.map(drop)
+}
+
+fn options() -> std::result::Result<Option<(String, Duration)>, String> {
+    let (mut listen, mut idle) = ("127.0.0.1:8765".to_owned(), Duration::from_secs(600));
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--help" | "-h" => return Ok(None),
+            "--listen" => listen = value()?,
+            "--idle" => {
+                let text = value()?;
+                let seconds = text.parse().map_err(|_| format!("--idle {text:?}: not a number of seconds"))?;
+                idle = Duration::try_from_secs_f64(seconds).map_err(|error| format!("--idle {text:?}: {error}"))?;
+            }
+            _ => return Err(format!("{argument:?} is not an option; --help tells which there are")),
+        }
+    }
+    Ok(Some((listen, idle)))
+}
+
+fn main() -> ExitCode {
+    let (listen, idle) = match options() {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("chat: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match aioli::run(chat(listen, idle)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == aioli::ErrorKind::Interrupted => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chat: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Descriptors: that none is lost, whatever is cancelled or dropped, and what a server does when there are none left.
+//!
+//! The tests look at all descriptors of the process, so each runs in a process of its own.
+
+mod common;
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::rc::Rc;
+use std::time::Duration;
+
+use aioli_core::op::Domain;
+use aioli_core::{Result, create_task, get_running_loop, sleep};
+use aioli_io::{Socket, StreamReader, StreamWriter, open_connection, start_server};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use common::{Peer, Reports, descriptors, fill, run, run_deaf, settle};
+
+/// Runs the rest of the calling test in a process of its own; true in that process.
+fn alone(test: &str) -> bool {
+    const ALONE: &str = "AIOLI_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new(program).args(["--exact", test, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
+    false
+}
+
+/// What a round opens is closed when it is over and everybody knows.
+async fn leaves_nothing(round: impl AsyncFn() -> Result<()>) -> Result<()> {
+    round().await?;
+    settle().await?;
+    let before = descriptors();
+    for _ in 0..3 {
+        round().await?;
+    }
+    settle().await?;
+    assert_eq!(descriptors(), before);
+    Ok(())
+}
+
+#[test]
+fn connections_leave_no_descriptor() {
+    if !alone("connections_leave_no_descriptor") {
+        return;
+    }
+    run(|| {
+        leaves_nothing(async || {
+            let peer = Peer::start().await?;
+            // Closed, aborted, dropped in either order, with and without data on the way.
+            for kind in 0..8 {
+                let ((reader, writer), (peer_reader, peer_writer)) = peer.connect().await?;
+                if kind % 2 == 0 {
+                    fill(&writer, 1000)?;
+                }
+                match kind / 2 {
+                    0 => writer.close(),
+                    1 => writer.transport().abort(),
+                    2 => drop(writer),
+                    _ => drop(reader),
+                }
+                drop((peer_reader, peer_writer));
+                settle().await?;
+            }
+            peer.server.close();
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn what_is_given_up_leaves_no_descriptor() {
+    if !alone("what_is_given_up_leaves_no_descriptor") {
+        return;
+    }
+    async fn round() -> Result<()> {
+        let peer = Peer::start().await?;
+        // Connecting, cancelled or dropped after each number of turns that it takes.
+        for turns in 0..6 {
+            let mut connecting = Box::pin(open_connection("127.0.0.1", peer.port()));
+            for _ in 0..turns {
+                if futures::poll!(&mut connecting).is_ready() {
+                    break;
+                }
+                sleep(0.0).await?;
+            }
+            drop(connecting);
+            let connecting = create_task(open_connection("localhost", peer.port()));
+            for _ in 0..turns {
+                sleep(0.0).await?;
+            }
+            connecting.cancel(None);
+            let _ = connecting.await;
+        }
+        settle().await?;
+        peer.server.close();
+        peer.server.close_clients();
+        drop(peer);
+
+        // A server that is not started, or closed while clients come.
+        drop(start_server(async |_, _| Ok(()), "127.0.0.1", 0));
+        let mut starting = Box::pin(start_server(async |_, _| Ok(()), "127.0.0.1", 0));
+        let _ = futures::poll!(&mut starting);
+        drop(starting);
+        for turns in 0..6 {
+            let server = start_server(async |_, _| Ok(()), "127.0.0.1", 0).await?;
+            let client = TcpStream::connect(server.local_addrs()[0])?;
+            for _ in 0..turns {
+                sleep(0.0).await?;
+            }
+            server.close();
+            drop((server, client));
+        }
+
+        // Sockets whose operations are given up.
+        let listener = Socket::stream(Domain::Ipv4)?;
+        listener.bind(([127, 0, 0, 1], 0).into())?;
+        listener.listen(5)?;
+        let client = TcpStream::connect(listener.local_addr()?)?;
+        let (socket, _) = listener.accept().await?;
+        {
+            let (mut accept, mut recv) = (Box::pin(listener.accept()), Box::pin(socket.recv(1)));
+            assert!(futures::poll!(&mut accept).is_pending());
+            assert!(futures::poll!(&mut recv).is_pending());
+        }
+        let late = TcpStream::connect(listener.local_addr()?)?;
+        settle().await?;
+        drop((listener, socket, client, late));
+        settle().await
+    }
+    run(|| leaves_nothing(round));
+    run_deaf(|| leaves_nothing(round));
+}
+
+/// What is open when the loop closes is closed with it.
+#[test]
+fn a_loop_that_closes_leaves_no_descriptor() {
+    if !alone("a_loop_that_closes_leaves_no_descriptor") {
+        return;
+    }
+    let before = descriptors();
+    let kept = Rc::new(RefCell::new(Vec::new()));
+    for round in 1..=2 {
+        let keep = Rc::clone(&kept);
+        run(move || {
+            let keep = Rc::clone(&keep);
+            async move {
+                let peer = Peer::start().await?;
+                let pair = peer.connect().await?;
+                fill(&pair.0.1, 1000)?;
+                let hanging = peer.connect().await?;
+                create_task(async move {
+                    let ((reader, _writer), _peer) = hanging;
+                    // Goes on while the loop cancels what is left.
+                    let read = reader.read(1).await;
+                    sleep(0.001).await?;
+                    read
+                });
+                let _connecting = TcpStream::connect(peer.server.local_addrs()[0])?;
+                sleep(0.0).await?;
+                keep.borrow_mut().push((peer, pair, get_running_loop()?));
+                Ok(())
+            }
+        });
+        // Each of the two loops that a round runs has left what other threads wake it with, for as long as somebody knows it.
+        assert_eq!(descriptors(), before + 2 * round);
+    }
+    kept.take();
+    assert_eq!(descriptors(), before);
+}
+
+/// Opens files until there is no descriptor left.
+fn use_up() -> Vec<File> {
+    let limits = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(100), ..limits }).unwrap();
+    std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
+}
+
+/// With no descriptor left a server says so, pauses for a second, and goes on.
+#[test]
+fn a_server_without_descriptors_pauses() {
+    if !alone("a_server_without_descriptors_pauses") {
+        return;
+    }
+    run(|| async {
+        let reports = Reports::new();
+        let count = Rc::new(std::cell::Cell::new(0));
+        let counter = Rc::clone(&count);
+        let callback = move |_: StreamReader, _: StreamWriter| {
+            counter.set(counter.get() + 1);
+            async { Ok(()) }
+        };
+        let server = start_server(callback, "127.0.0.1", 0).await?;
+        let address = server.local_addrs()[0];
+        let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address)).collect::<io::Result<_>>()?;
+        let filling = use_up();
+        let event_loop = get_running_loop()?;
+        let begin = event_loop.time();
+        settle().await?;
+        assert_eq!(reports.take(), ["socket.accept() out of system resource: Too many open files (os error 24)"]);
+        drop(filling);
+        assert!(server.is_serving());
+        sleep(0.5).await?;
+        assert_eq!(count.get(), 0);
+        while count.get() < 3 {
+            sleep(0.01).await?;
+        }
+        let paused = event_loop.time() - begin;
+        assert!(paused >= Duration::from_secs(1) && paused < Duration::from_millis(1500), "{paused:?}");
+        assert_eq!(reports.take(), [] as [String; 0]);
+
+        // Closing while it pauses.
+        drop(clients);
+        let client = TcpStream::connect(address)?;
+        let filling = use_up();
+        let error = open_connection("127.0.0.1", address.port()).await.unwrap_err();
+        assert_eq!(error.as_io().unwrap().raw_os_error(), Some(24));
+        assert_eq!(
+            start_server(async |_, _| Ok(()), "", 0).await.unwrap_err().as_io().unwrap().raw_os_error(),
+            Some(24)
+        );
+        settle().await?;
+        assert_eq!(reports.take().len(), 1);
+        drop(filling);
+        server.close();
+        server.wait_closed().await?;
+        TcpListener::bind(address)?;
+        drop(client);
+        Ok(())
+    });
+}
+
+/// Five hundred connections at the same time, each of which echoes.
+#[test]
+fn many_connections() {
+    if !alone("many_connections") {
+        return;
+    }
+    let limits = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, ..limits }).unwrap();
+    run(|| async {
+        let echo = async |reader: StreamReader, writer: StreamWriter| {
+            loop {
+                let data = reader.read(1000).await?;
+                if data.is_empty() {
+                    return Ok(());
+                }
+                writer.write(&data)?;
+                writer.drain().await?;
+            }
+        };
+        let server = start_server(echo, "127.0.0.1", 0).backlog(500).await?;
+        let port = server.local_addrs()[0].port();
+        let before = descriptors();
+        let clients: Vec<_> = (0..500_u32)
+            .map(|n| {
+                create_task(async move {
+                    let (reader, writer) = open_connection("127.0.0.1", port).await?;
+                    for round in 0..10 {
+                        let message = format!("{n} {round}\n");
+                        writer.write(message.as_bytes())?;
+                        assert_eq!(reader.readline().await?, message);
+                    }
+                    Ok((reader, writer))
+                })
+            })
+            .collect();
+        let streams = aioli_core::gather(clients).await?;
+        assert_eq!(descriptors(), before + 1000);
+        drop(streams);
+        server.close();
+        server.wait_closed().await?;
+        assert_eq!(descriptors(), before - 1);
+        Ok(())
+    });
+}

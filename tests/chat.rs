@@ -1,5 +1,6 @@
 //! The chat server as a program, with five hundred clients, some of which misbehave.
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -63,6 +64,16 @@ async fn expect(reader: &StreamReader, wanted: &str) -> Result<()> {
     }
 }
 
+/// Reads lines until all of `wanted` have come, in any order.
+async fn expect_all(reader: &StreamReader, mut wanted: HashSet<String>) -> Result<()> {
+    while !wanted.is_empty() {
+        let line = reader.readline().await?;
+        assert!(!line.is_empty(), "the connection ended before {wanted:?} came");
+        wanted.remove(&*String::from_utf8_lossy(&line));
+    }
+    Ok(())
+}
+
 #[test]
 fn five_hundred_clients_talk_misbehave_and_get_a_goodbye() {
     let mut server = Server::start(&["--listen", "127.0.0.1:0"]);
@@ -91,6 +102,7 @@ fn five_hundred_clients_talk_misbehave_and_get_a_goodbye() {
             }
             // Those who behave hear what is said after they came.
             let polite: Vec<_> = kept.iter().filter(|(n, ..)| n % 5 == 0).collect();
+            expect_all(&listener.0, polite.iter().map(|(n, ..)| format!("*** client{n} is here\n")).collect()).await?;
             listener.1.write(b"is everybody here?\n")?;
             for (_, reader, _) in &polite {
                 expect(reader, "listener: is everybody here?\n").await?;

@@ -1,6 +1,6 @@
 //! [`LoopCore`]: the ready queue, the turn, and the step of a task.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
@@ -164,6 +164,12 @@ impl LoopCore {
     /// The driver's clock; the last reading once the driver is gone.
     pub(crate) fn now(&self) -> Instant {
         self.driver.borrow().as_ref().map_or(self.last_poll.get(), |driver| driver.now())
+    }
+
+    /// The driver; `None` once the loop is closed.
+    #[inline]
+    pub(crate) fn driver(&self) -> RefMut<'_, Option<Box<dyn Driver>>> {
+        self.driver.borrow_mut()
     }
 
     /// Calls `f` with the driver.

@@ -53,20 +53,21 @@ impl Operations {
     pub(crate) fn hand_over(&self, core: &LoopCore) {
         let Some(Completion { id, more, outcome }) = self.arrived.borrow_mut().pop_front() else { return };
         let mut entries = self.entries.borrow_mut();
-        let index = (id.0 & u64::from(u32::MAX)) as usize;
-        let known = entries.get(index).is_some_and(|entry| u64::from(entry.generation) == id.0 >> 32);
-        if !known {
+        let index = id.0 as u32 as usize;
+        let Some(entry) = entries.get(index).filter(|entry| u64::from(entry.generation) == id.0 >> 32) else {
             debug_assert!(false, "a driver completed an operation that is not in flight");
             return;
-        }
-        let (owner, tag) = if more {
-            (Rc::clone(&entries[index].owner), entries[index].tag)
-        } else {
-            let entry = entries.remove(index);
-            (entry.owner, entry.tag)
         };
+        let tag = entry.tag;
+        let owner = if more { Rc::clone(&entry.owner) } else { entries.remove(index).owner };
         drop(entries);
-        core.guard("the owner of an operation panicked", || owner.complete(tag, outcome, more));
+        // The closure moves once more than what it only borrows.
+        let mut outcome = Some(outcome);
+        core.guard("the owner of an operation panicked", || {
+            if let Some(outcome) = outcome.take() {
+                owner.complete(tag, outcome, more);
+            }
+        });
     }
 
     /// The driver is shut down: every owner gets what is still owed.
@@ -155,17 +156,16 @@ impl crate::Loop {
 
     /// Tries to send on a stream socket without waiting, see [`Driver::try_send`](crate::driver::Driver::try_send).
     pub fn try_send(&self, socket: crate::op::Resource, data: &[u8]) -> Option<std::io::Result<usize>> {
-        self.core().with_driver(|driver| driver.try_send(socket, data)).flatten()
+        self.core().driver().as_mut().and_then(|driver| driver.try_send(socket, data))
     }
 
     /// Tries to receive on a stream socket without waiting, see [`Driver::try_recv`](crate::driver::Driver::try_recv).
-    #[inline]
     pub fn try_recv(
         &self,
         socket: crate::op::Resource,
         buffer: &mut bytes::BytesMut,
     ) -> Option<std::io::Result<TryReceived>> {
-        self.core().with_driver(|driver| driver.try_recv(socket, buffer)).flatten()
+        self.core().driver().as_mut().and_then(|driver| driver.try_recv(socket, buffer))
     }
 
     /// Whether this loop is the one that runs on the current thread.

@@ -127,6 +127,7 @@ impl EpollDriver {
         Config::new().build()
     }
 
+    #[inline]
     fn usable(&self) -> io::Result<()> {
         self.home.check()?;
         if self.closed { Err(io::Error::from_raw_os_error(libc::ECANCELED)) } else { Ok(()) }
@@ -156,6 +157,12 @@ impl EpollDriver {
         let kind = Kind::of(fd.as_fd());
         Ok(self.reactor.open(fd, kind, true, &mut self.owed))
     }
+}
+
+/// The answer to an attempt on a resource that is closed.
+#[cold]
+fn gone<T>() -> Option<io::Result<T>> {
+    Some(Err(io::Error::from_raw_os_error(libc::EBADF)))
 }
 
 impl Driver for EpollDriver {
@@ -216,19 +223,17 @@ impl Driver for EpollDriver {
     }
 
     fn try_send(&mut self, resource: Resource, data: &[u8]) -> Option<io::Result<usize>> {
-        let n = match self.usable().and_then(|()| self.find(resource)) {
-            Ok(n) => n,
-            Err(error) => return Some(Err(error)),
-        };
-        self.reactor.try_send(n, data)
+        match self.usable() {
+            Ok(()) => self.reactor.table.find_mut(resource).map_or_else(gone, |entry| entry.try_send(data)),
+            Err(error) => Some(Err(error)),
+        }
     }
 
     fn try_recv(&mut self, resource: Resource, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
-        let n = match self.usable().and_then(|()| self.find(resource)) {
-            Ok(n) => n,
-            Err(error) => return Some(Err(error)),
-        };
-        self.reactor.try_recv(n, buffer)
+        match self.usable() {
+            Ok(()) => self.reactor.table.find_mut(resource).map_or_else(gone, |entry| entry.try_recv(buffer)),
+            Err(error) => Some(Err(error)),
+        }
     }
 
     fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {

@@ -34,6 +34,7 @@ impl Home {
     }
 
     /// An error in any other process.
+    #[inline]
     pub(crate) fn check(&self) -> io::Result<()> {
         if FORKS.load(Ordering::Relaxed) == self.forks { Ok(()) } else { Err(self.elsewhere()) }
     }

@@ -3,18 +3,14 @@
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
-use aioli_core::driver::{Completion, Completions, OpId, Submit, TryReceived};
+use aioli_core::driver::{Completion, Completions, OpId, Submit};
 use aioli_core::op::{Interest, Outcome, Resource};
-use bytes::BytesMut;
 
 use crate::epoll::{EDGES, ERR, Epoll, HUP, IN, Known, ONE_SHOT, OUT, RDHUP};
 use crate::flight::{Direction, Flight, Side};
 use crate::resource::{Armed, Attempt, Descriptor, Entry, Kind, Polling, Work};
 use crate::syscall;
 use crate::table::Table;
-
-/// What a watch tells.
-const READABLE: Interest = Interest { readable: true, writable: false };
 
 /// The epoll set, the entries in it, and the operations in flight.
 ///
@@ -120,18 +116,6 @@ impl Reactor {
         }
     }
 
-    /// Sends at once from borrowed memory, unless an op is before it.
-    pub(crate) fn try_send(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {
-        let entry = &mut self.table[n];
-        entry.line(Direction::Write).is_empty().then(|| entry.send(data))
-    }
-
-    /// Receives at once into borrowed memory, unless an op is before it.
-    pub(crate) fn try_recv(&mut self, n: usize, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
-        let entry = &mut self.table[n];
-        entry.line(Direction::Read).is_empty().then(|| entry.receive(buffer))
-    }
-
     /// Starts an op that tells whenever a resource may have become readable.
     pub(crate) fn watch_reads(&mut self, id: OpId, n: usize, out: &mut Completions) -> Submit {
         if self.table[n].watch.is_some() {
@@ -143,9 +127,7 @@ impl Reactor {
         }
         self.table[n].watch = Some(id);
         self.flight.insert(id, n, Side::Watch);
-        if self.table[n].is_readable() {
-            out.push_back(Completion { id, more: true, outcome: Outcome::Ready(Ok(READABLE)) });
-        }
+        self.table[n].tell(false, out);
         Submit::Pending
     }
 
@@ -189,32 +171,30 @@ impl Reactor {
     pub(crate) fn react(&mut self, event: usize, out: &mut Completions) {
         let (token, flags) = self.epoll.event(event);
         // The token may be that of an entry which is gone, while its file lives on in a duplicate.
+        let Some(entry) = self.table.find_mut(Resource(token)) else { return };
+        let silent = entry.is_readable();
+        if entry.is_idle() {
+            // A stream whose owner receives at once.
+            entry.note(flags);
+            entry.tell(silent, out);
+            return;
+        }
         let Some(n) = self.table.find(Resource(token)) else { return };
         let broken = flags & (ERR | HUP) != 0;
         let found = Interest { readable: broken || flags & (IN | RDHUP) != 0, writable: broken || flags & OUT != 0 };
-        if !self.table[n].polls.is_empty() {
-            self.settle(n, found, out);
-        }
-        if self.table[n].is_watched() {
-            if !self.table[n].polls.is_empty() {
+        self.settle(n, found, out);
+        let entry = &mut self.table[n];
+        if entry.is_watched() {
+            if !entry.polls.is_empty() {
                 // On an error the polls were told.
                 let _ = self.watch(n, None, out);
             }
             return;
         }
-        let entry = &mut self.table[n];
-        let silent = entry.is_readable();
         entry.note(flags);
-        if let Some(id) = entry.watch.filter(|_| !silent && entry.is_readable()) {
-            out.push_back(Completion { id, more: true, outcome: Outcome::Ready(Ok(READABLE)) });
-        }
-        let (reads, writes) = (!entry.line(Direction::Read).is_empty(), !entry.line(Direction::Write).is_empty());
-        if reads {
-            self.advance(n, Direction::Read, out);
-        }
-        if writes {
-            self.advance(n, Direction::Write, out);
-        }
+        entry.tell(silent, out);
+        self.advance(n, Direction::Read, out);
+        self.advance(n, Direction::Write, out);
     }
 
     /// Completes the polls that found what they wait for.

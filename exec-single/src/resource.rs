@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::{io, mem};
 
-use aioli_core::driver::{OpId, TryReceived};
+use aioli_core::driver::{Completion, Completions, OpId, TryReceived};
 use aioli_core::op::{Interest, Outcome};
 use bytes::{Bytes, BytesMut};
 use socket2::{Protocol, SockRef, Type};
@@ -269,23 +269,44 @@ impl Entry {
         self.read.ready
     }
 
-    /// Receives into borrowed memory, past the line.
-    pub(crate) fn receive(&mut self, buffer: &mut BytesMut) -> io::Result<TryReceived> {
-        if !self.read.ready {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let Descriptor::Owned(fd) = &self.fd else { return Err(io::Error::from_raw_os_error(libc::EBADF)) };
-        let count = receive(fd.as_fd(), self.kind, self.marked, &mut self.read.ready, buffer)?;
-        Ok(TryReceived { count, more: self.read.ready })
+    /// Whether no op waits for it but a watch.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.read.is_empty() && self.write.is_empty() && self.polls.is_empty()
     }
 
-    /// Sends from borrowed memory, past the line.
-    pub(crate) fn send(&mut self, data: &[u8]) -> io::Result<usize> {
-        let Descriptor::Owned(fd) = &self.fd else { return Err(io::Error::from_raw_os_error(libc::EBADF)) };
-        send(fd.as_fd(), self.kind, &mut self.write.ready, data)
+    /// Tells the watch that a read may go on, unless it knows.
+    #[inline]
+    pub(crate) fn tell(&self, knows: bool, out: &mut Completions) {
+        let readable = Interest { readable: true, writable: false };
+        if let Some(id) = self.watch.filter(|_| !knows && self.read.ready) {
+            out.push_back(Completion { id, more: true, outcome: Outcome::Ready(Ok(readable)) });
+        }
+    }
+
+    /// Receives at once into borrowed memory, unless an op is before it.
+    #[inline]
+    pub(crate) fn try_recv(&mut self, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
+        if !self.read.is_empty() {
+            return None;
+        }
+        if !self.read.ready {
+            return Some(Err(io::ErrorKind::WouldBlock.into()));
+        }
+        let Descriptor::Owned(fd) = &self.fd else { return None };
+        let received = receive(fd.as_fd(), self.kind, self.marked, &mut self.read.ready, buffer);
+        Some(received.map(|count| TryReceived { count, more: self.read.ready }))
+    }
+
+    /// Sends at once from borrowed memory, unless an op is before it.
+    #[inline]
+    pub(crate) fn try_send(&mut self, data: &[u8]) -> Option<io::Result<usize>> {
+        let Descriptor::Owned(fd) = &self.fd else { return None };
+        self.write.is_empty().then(|| send(fd.as_fd(), self.kind, &mut self.write.ready, data))
     }
 }
 
+#[inline]
 fn send(fd: BorrowedFd<'_>, kind: Kind, ready: &mut bool, data: &[u8]) -> io::Result<usize> {
     let result = syscall::send(fd, kind.socket, data);
     *ready = match &result {
@@ -295,6 +316,7 @@ fn send(fd: BorrowedFd<'_>, kind: Kind, ready: &mut bool, data: &[u8]) -> io::Re
     result
 }
 
+#[inline]
 fn receive(fd: BorrowedFd<'_>, kind: Kind, marked: bool, ready: &mut bool, buffer: &mut BytesMut) -> io::Result<usize> {
     let room = buffer.capacity() - buffer.len();
     let result = syscall::receive(fd, kind.socket, buffer);

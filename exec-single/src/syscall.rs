@@ -16,6 +16,7 @@ pub(crate) fn now() -> Instant {
     Instant::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
+#[inline]
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -25,19 +26,19 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
+#[inline]
 fn counted(count: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
 /// Receives into the spare capacity of a buffer, which is not empty.
+#[inline]
 pub(crate) fn receive(fd: BorrowedFd<'_>, socket: bool, buffer: &mut BytesMut) -> io::Result<usize> {
     let spare = buffer.spare_capacity_mut();
-    let count = uninterrupted(|| {
-        if socket {
-            return SockRef::from(&fd).recv(spare);
-        }
-        // SAFETY: the spare memory is ours to write to for the length given.
-        counted(unsafe { libc::read(fd.as_raw_fd(), spare.as_mut_ptr().cast(), spare.len()) })
+    let (fd, memory, room) = (fd.as_raw_fd(), spare.as_mut_ptr().cast(), spare.len());
+    // SAFETY: the spare memory is ours to write to for the length given.
+    let count = uninterrupted(|| unsafe {
+        counted(if socket { libc::recv(fd, memory, room, 0) } else { libc::read(fd, memory, room) })
     })?;
     let length = buffer.len() + count;
     // SAFETY: the kernel wrote `count` bytes at the start of the spare capacity.
@@ -46,13 +47,16 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, socket: bool, buffer: &mut BytesMut) -
 }
 
 /// Sends what the kernel takes at once. A socket whose peer is gone gives an error and no signal.
+#[inline]
 pub(crate) fn send(fd: BorrowedFd<'_>, socket: bool, data: &[u8]) -> io::Result<usize> {
-    uninterrupted(|| {
-        if socket {
-            return SockRef::from(&fd).send_with_flags(data, libc::MSG_NOSIGNAL);
-        }
-        // SAFETY: the data is readable for the length given.
-        counted(unsafe { libc::write(fd.as_raw_fd(), data.as_ptr().cast(), data.len()) })
+    let (fd, memory, length) = (fd.as_raw_fd(), data.as_ptr().cast(), data.len());
+    // SAFETY: the data is readable for the length given.
+    uninterrupted(|| unsafe {
+        counted(if socket {
+            libc::send(fd, memory, length, libc::MSG_NOSIGNAL)
+        } else {
+            libc::write(fd, memory, length)
+        })
     })
 }
 

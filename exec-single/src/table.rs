@@ -61,6 +61,13 @@ impl Table {
         self.find(id).filter(|&n| matches!(self[n].fd, Descriptor::Owned(_)))
     }
 
+    /// An entry, if it is still there.
+    #[inline]
+    pub(crate) fn find_mut(&mut self, id: Resource) -> Option<&mut Entry> {
+        let slot = self.slots.get_mut(id.0 as u32 as usize)?;
+        (u64::from(slot.generation) == id.0 >> 32).then_some(&mut slot.entry)
+    }
+
     pub(crate) fn holder(&self, fd: RawFd) -> Option<usize> {
         let n = *self.holders.get(usize::try_from(fd).ok()?)?;
         n.map(|n| n as usize)

@@ -5,7 +5,7 @@ use std::fmt;
 use std::task::Waker;
 
 use aioli_core::{Error, Result, Token};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
 use smallvec::SmallVec;
 
@@ -14,6 +14,8 @@ use crate::waiters;
 
 /// The memory of a buffer that received little is allotted in pieces of this size.
 const PIECE: usize = 4096;
+/// Up to here it costs less to copy data out than to share the buffer's memory.
+const SMALL: usize = 512;
 
 /// The receiving half of a stream: its buffer, its end, and who waits for it.
 pub(crate) struct Input {
@@ -23,6 +25,8 @@ pub(crate) struct Input {
     limit: usize,
     eof: Cell<bool>,
     error: RefCell<Option<Error>>,
+    /// There is an error.
+    broken: Cell<bool>,
     waiter: Cell<Waiter>,
     /// The waiter is an await.
     awaited: Cell<bool>,
@@ -68,6 +72,7 @@ impl Input {
             limit,
             eof: Cell::new(false),
             error: RefCell::new(None),
+            broken: Cell::new(false),
             waiter: Cell::new(Waiter::Nobody),
             awaited: Cell::new(false),
             failed: Cell::new(false),
@@ -110,6 +115,7 @@ impl Input {
     }
 
     pub(crate) fn set_error(&self, error: Error) {
+        self.broken.set(true);
         let old = self.error.replace(Some(error));
         drop(old);
         self.failed.set(self.awaited.get());
@@ -156,12 +162,16 @@ impl Input {
         self.error.borrow().clone()
     }
 
+    /// # Errors
+    /// That of the connection.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        match &*self.error.borrow() {
-            None => Ok(()),
-            Some(error) => Err(error.clone()),
-        }
+        if self.broken.get() { Err(self.failure()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn failure(&self) -> Error {
+        self.error().expect("a broken stream has an error")
     }
 
     /// Whether a read need not wait: there is data, or there will be no more.
@@ -181,15 +191,21 @@ impl Input {
         self.paused.replace(false)
     }
 
-    /// Cuts off at most `count` bytes.
+    /// Takes at most `count` bytes, if there are any, or nothing at the end or if `count` is 0.
     #[inline]
+    pub(crate) fn read(&self, count: usize) -> Option<Bytes> {
+        let mut buffer = self.buffer.borrow_mut();
+        match count.min(buffer.len()) {
+            0 => (count == 0 || self.is_eof()).then(Bytes::new),
+            count => Some(cut(&mut buffer, count)),
+        }
+    }
+
+    /// Takes at most `count` bytes.
     pub(crate) fn take(&self, count: usize) -> Bytes {
         let mut buffer = self.buffer.borrow_mut();
         let count = count.min(buffer.len());
-        if count == 0 {
-            return Bytes::new();
-        }
-        buffer.split_to(count).freeze()
+        cut(&mut buffer, count)
     }
 
     /// Copies out as many bytes as there are and fit.
@@ -197,7 +213,7 @@ impl Input {
         let mut buffer = self.buffer.borrow_mut();
         let count = target.len().min(buffer.len());
         target[..count].copy_from_slice(&buffer[..count]);
-        bytes::Buf::advance(&mut *buffer, count);
+        buffer.advance(count);
         count
     }
 
@@ -206,6 +222,12 @@ impl Input {
         let buffer = self.buffer.borrow_mut().split();
         self.lent.set(buffer.len());
         buffer
+    }
+
+    /// Whether a loan is out.
+    #[inline]
+    pub(crate) fn has_lent(&self) -> bool {
+        self.lent.get() > 0
     }
 
     /// A part of the loan was used up.
@@ -232,7 +254,7 @@ impl Input {
                     let text = "the separator is found, but the chunk is longer than the limit";
                     return Search::Failed(Error::limit_overrun(text, found.start));
                 }
-                return Search::Found(buffer.split_to(found.end).freeze());
+                return Search::Found(cut(&mut buffer, found.end));
             }
             offset = (buffer.len() + 1).saturating_sub(longest);
             if offset > self.limit {
@@ -250,7 +272,7 @@ impl Input {
     pub(crate) fn skip_line(&self, length: usize) {
         let mut buffer = self.buffer.borrow_mut();
         if buffer.get(length) == Some(&b'\n') {
-            bytes::Buf::advance(&mut *buffer, length + 1);
+            buffer.advance(length + 1);
         } else {
             buffer.clear();
         }
@@ -320,6 +342,22 @@ impl Waiter {
             Waiter::Poll(waker) => waiters::wake(waker),
         }
     }
+}
+
+/// Cuts `count` bytes off a buffer.
+#[inline]
+fn cut(buffer: &mut BytesMut, count: usize) -> Bytes {
+    if count > SMALL {
+        return buffer.split_to(count).freeze();
+    }
+    let data = Bytes::copy_from_slice(&buffer[..count]);
+    if count == buffer.len() {
+        // The same memory again, which is warm.
+        buffer.clear();
+    } else {
+        buffer.advance(count);
+    }
+    data
 }
 
 /// The separator that ends first; of those that end at the same place the shortest.

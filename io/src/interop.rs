@@ -72,6 +72,10 @@ impl AsyncBufRead for StreamReader {
         let loan: &mut BytesMut = this.loan.get_mut();
         let count = count.min(loan.len());
         loan.advance(count);
+        if loan.is_empty() {
+            // It would keep the buffer's memory.
+            *loan = BytesMut::new();
+        }
         this.connection().input.use_up(count);
         this.connection().maybe_resume_reading();
     }

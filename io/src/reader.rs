@@ -25,8 +25,8 @@ pub const DEFAULT_LIMIT: usize = 64 * 1024;
 /// One task may wait for data at a time. A read that is cancelled or dropped has taken nothing: its data stays in the buffer. After an
 /// error of the connection every read returns that error, even if there is data left in the buffer.
 ///
-/// The data comes as [`Bytes`], which are parts of the buffer and not copied; each keeps the whole piece of memory that it is a part
-/// of, usually 4 KiB.
+/// The data comes as [`Bytes`]. More than 512 bytes are a part of the buffer and not copied; they keep the whole piece of memory that
+/// they are a part of, usually 8 KiB.
 ///
 /// Reads that find their data in the buffer do not suspend the task; the 65th in one turn first lets everything else run that is
 /// ready.
@@ -86,7 +86,7 @@ impl StreamReader {
     /// Cancelled; the error of the connection; `Runtime` if another task waits for data.
     #[inline]
     pub fn read(&self, count: usize) -> impl Future<Output = Result<Bytes>> + use<'_> {
-        Read::new(self, "read", move |input: &Input| (count == 0 || input.is_ready()).then(|| Ok(input.take(count))))
+        Read::new(self, "read", move |input: &Input| input.read(count).map(Ok))
     }
 
     /// Reads everything until the stream ends: asyncio's `read(-1)`. The limit does not bound it. What has come when it is cancelled
@@ -168,9 +168,8 @@ impl StreamReader {
     /// Puts back what a poll of `AsyncBufRead` borrowed.
     #[inline]
     pub(crate) fn restore(&self) {
-        let loan = self.loan.take();
-        if !loan.is_empty() {
-            self.input().restore(loan);
+        if self.input().has_lent() {
+            self.input().restore(self.loan.take());
         }
     }
 

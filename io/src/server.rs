@@ -318,6 +318,7 @@ impl Owner for Shared {
                     self.accept(place);
                 }
             }
+            Err(_) if self.event_loop.is_closed() => self.close(),
             Err(error) if self.is_open() => self.accept_failed(place, error),
             Err(_) => (),
         }

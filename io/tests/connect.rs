@@ -10,15 +10,10 @@ use aioli_core::op::Domain;
 use aioli_core::{Error, ErrorKind, all_tasks, create_task, get_running_loop, sleep, timeout};
 use aioli_io::{Address, OpenConnection, Socket, open_connection, open_connection_to, start_server};
 
-use common::{Peer, run, settle, turn};
+use common::{Peer, refusing, run, settle, turn};
 
 fn io_kind(error: &Error) -> io::ErrorKind {
     error.as_io().unwrap_or_else(|| panic!("{error:?} is no error of the operating system")).kind()
-}
-
-/// A port of the IPv4 loopback address that nothing listens on.
-fn closed_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// A listener that answers no connection attempt any more, and the connections that keep it busy.
@@ -77,7 +72,8 @@ fn a_look_up_can_be_cancelled() {
 #[test]
 fn a_single_error_is_raised_as_it_is() {
     run(|| async {
-        let port = closed_port();
+        let (_socket, address) = refusing();
+        let port = address.port();
         let error = open_connection("127.0.0.1", port).await.unwrap_err();
         assert_eq!(io_kind(&error), io::ErrorKind::ConnectionRefused);
         assert_eq!(
@@ -95,7 +91,8 @@ fn a_single_error_is_raised_as_it_is() {
 fn every_address_is_tried_in_order() {
     run(|| async {
         let peer = Peer::start().await?;
-        let closed: [SocketAddr; 2] = [closed_port(), closed_port()].map(|port| ([127, 0, 0, 1], port).into());
+        let (sockets, closed): (Vec<_>, Vec<_>) = [refusing(), refusing()].into_iter().unzip();
+        let closed = [closed[0], closed[1]];
         let open: SocketAddr = ([127, 0, 0, 1], peer.port()).into();
         let (_reader, writer) = OpenConnection::with_addresses([closed[0], open, closed[1]]).await?;
         assert_eq!(writer.peer_addr(), Some(open));
@@ -120,6 +117,7 @@ fn every_address_is_tried_in_order() {
         // The same text twice is one error.
         let twice = OpenConnection::with_addresses([closed[0], closed[0]]).await.unwrap_err();
         assert_eq!(io_kind(&twice), io::ErrorKind::ConnectionRefused);
+        drop(sockets);
 
         let none = OpenConnection::with_addresses([open]).family(Domain::Ipv6).await.unwrap_err();
         assert_eq!(none.kind(), ErrorKind::Value);
@@ -143,7 +141,7 @@ fn a_connection_from_an_address() {
         assert_eq!(writer.local_addr().unwrap().ip(), Ipv4Addr::new(127, 0, 0, 2));
 
         let taken = peer.port();
-        let error = open_connection("127.0.0.1", closed_port()).local_addr("127.0.0.1", taken).await.unwrap_err();
+        let error = open_connection("127.0.0.1", 1).local_addr("127.0.0.1", taken).await.unwrap_err();
         assert_eq!(io_kind(&error), io::ErrorKind::AddrInUse);
         assert!(
             error.to_string().starts_with(&format!("error while attempting to bind on address 127.0.0.1:{taken}: ")),
@@ -271,7 +269,8 @@ fn streams_over_a_socket() {
 #[test]
 fn a_connection_is_opened_once() {
     run(|| async {
-        let mut opening = open_connection("127.0.0.1", closed_port());
+        let (_socket, address) = refusing();
+        let mut opening = open_connection("127.0.0.1", address.port());
         assert_eq!((&mut opening).await.unwrap_err().kind(), ErrorKind::Io);
         assert_eq!((&mut opening).await.unwrap_err().kind(), ErrorKind::Runtime);
         Ok(())

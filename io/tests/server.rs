@@ -66,16 +66,19 @@ fn all_interfaces() {
     });
 }
 
-/// The IPv6 socket leaves the IPv4 port to others.
+/// The IPv6 socket leaves the IPv4 port to others, unless somebody else happens to have it.
 #[test]
 fn ipv6_is_ipv6_only() {
     run(|| async {
-        let server = start_server(greet, "", 0).family(Domain::Ipv6).await;
-        let Ok(server) = server else {
-            eprintln!("skipped: this machine has no IPv6");
-            return Ok(());
-        };
-        TcpListener::bind((Ipv4Addr::UNSPECIFIED, port(&server)))?;
+        let mut left = Vec::new();
+        while !left.contains(&true) && left.len() < 20 {
+            let Ok(server) = start_server(greet, "", 0).family(Domain::Ipv6).await else {
+                eprintln!("skipped: this machine has no IPv6");
+                return Ok(());
+            };
+            left.push(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port(&server))).is_ok());
+        }
+        assert!(left.contains(&true));
         Ok(())
     });
 }
@@ -384,6 +387,27 @@ fn a_server_goes_on_without_its_handles() {
         TcpListener::bind(address)?;
         Ok(())
     });
+}
+
+/// The end of the loop is the end of the server, and nothing to report.
+#[test]
+fn a_server_that_is_left_open_ends_with_the_loop() {
+    let reports = Reports::default();
+    let (left, handler) = (Rc::new(RefCell::new(None)), reports.clone());
+    let keep = Rc::clone(&left);
+    let driver = aioli_exec_single::EpollDriver::new().unwrap();
+    aioli_core::run(driver, async move {
+        handler.install();
+        keep.replace(Some(start_server(serve, "127.0.0.1", 0).await?));
+        settle().await
+    })
+    .unwrap();
+    assert_eq!(reports.take(), [] as [String; 0]);
+    let server = left.take().unwrap();
+    assert!(!server.is_serving());
+    assert_eq!(server.local_addrs(), []);
+    server.close();
+    server.close_clients();
 }
 
 /// Whenever a server is closed while a connection comes in, the client is served or sees the end, and nothing keeps the server open.

@@ -431,7 +431,7 @@ fn upstream_sock_client_connect_racing() {
 #[test]
 fn upstream_sock_client_fail() {
     run(|| async {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let (_refusing, address) = common::refusing();
         let socket = Socket::stream(Domain::Ipv4)?;
         let error = socket.connect(address).await.unwrap_err();
         assert_eq!(io_kind(&error), io::ErrorKind::ConnectionRefused);

@@ -110,10 +110,10 @@ fn a_connection_that_is_reset() {
 #[test]
 fn a_connection_that_is_refused() {
     run_exact(|| async {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let (_socket, address) = common::refusing();
         let log = Log::default();
         log.start();
-        let error = open_connection("127.0.0.1", port).await.unwrap_err();
+        let error = open_connection("127.0.0.1", address.port()).await.unwrap_err();
         log.add(&name(&error));
         assert_eq!(log.take(), ["ConnectionRefused@2"]);
         Ok(())

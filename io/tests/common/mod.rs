@@ -4,15 +4,16 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
-use aioli_core::op::{Op, Outcome, Resource};
+use aioli_core::op::{Domain, Op, Outcome, Resource};
 use aioli_core::{Instant, Report, Result, get_running_loop, sleep, timeout};
 use aioli_exec_single::EpollDriver;
-use aioli_io::{Server, StreamReader, StreamWriter, open_connection, start_server};
+use aioli_io::{Server, Socket, StreamReader, StreamWriter, open_connection, start_server};
 use bytes::BytesMut;
 
 /// Runs a test on each backend.
@@ -235,6 +236,14 @@ pub fn fill(writer: &StreamWriter, extra: usize) -> Result<usize> {
     }
     writer.write(&vec![b'x'; extra])?;
     Ok(count + extra)
+}
+
+/// An address at which every connection is refused, for as long as the socket lives: it is bound, but does not listen.
+pub fn refusing() -> (Socket, SocketAddr) {
+    let socket = Socket::stream(Domain::Ipv4).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 /// How many descriptors this process has open.

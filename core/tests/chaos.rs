@@ -1,0 +1,293 @@
+//! Programs made at random: tasks, scopes, locks, queues and combinators that are cancelled, dropped and moved at any moment. Nothing
+//! panics, requests repeated often enough end everything, and then no lock is held, no permit and no item is missing.
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future as StdFuture, IntoFuture};
+use std::pin::Pin;
+use std::rc::Rc;
+
+use aioli_core::*;
+use common::*;
+use futures::future::{Either, join_all, select};
+use futures::stream::{FuturesUnordered, StreamExt};
+
+type Boxed = Pin<Box<dyn StdFuture<Output = Result<()>>>>;
+
+/// What all coroutines of a program share.
+#[derive(Clone)]
+struct World {
+    random: Rc<Cell<u64>>,
+    futures: Rc<RefCell<Vec<Future<()>>>>,
+    tasks: Rc<RefCell<Vec<AnyTask>>>,
+    shared: Rc<Shared>,
+}
+
+/// What they meet at.
+struct Shared {
+    lock: Lock,
+    semaphore: Semaphore,
+    event: Event,
+    condition: Condition,
+    barrier: Barrier,
+    queue: Queue<u32>,
+    /// Items put, less those got.
+    items: Cell<usize>,
+    token: RefCell<CancelToken>,
+}
+
+const PERMITS: usize = 2;
+
+impl Shared {
+    fn new() -> Self {
+        Shared {
+            lock: Lock::new(),
+            semaphore: Semaphore::new(PERMITS),
+            event: Event::new(),
+            condition: Condition::new(),
+            barrier: Barrier::new(2).unwrap(),
+            queue: Queue::new(2),
+            items: Cell::new(0),
+            token: RefCell::new(CancelToken::new()),
+        }
+    }
+
+    /// Nobody is left that uses any of it.
+    async fn check(&self) -> Result<()> {
+        assert_eq!(self.queue.qsize(), self.items.get());
+        assert_eq!(self.barrier.n_waiting(), 0);
+        let before = turn();
+        drop(self.lock.lock().await?);
+        drop(self.condition.lock().await?);
+        let mut permits = Vec::new();
+        for _ in 0..PERMITS {
+            permits.push(self.semaphore.permit().await?);
+        }
+        assert!(turn() == before && self.semaphore.locked());
+        Ok(())
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let random = Rc::new(Cell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1));
+        World { random, futures: Rc::default(), tasks: Rc::default(), shared: Rc::new(Shared::new()) }
+    }
+
+    /// A number below `n`.
+    fn below(&self, n: u64) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        (x >> 11) % n
+    }
+
+    fn delay(&self) -> f64 {
+        self.below(8) as f64 / 2.0
+    }
+
+    fn future(&self) -> Future<()> {
+        let known = self.futures.borrow();
+        if !known.is_empty() && self.below(3) == 0 {
+            return known[self.below(known.len() as u64) as usize].clone();
+        }
+        drop(known);
+        let fresh = pending();
+        self.futures.borrow_mut().push(fresh.clone());
+        fresh
+    }
+
+    fn spawn(&self, coroutine: Boxed) -> Task<()> {
+        let eager = self.below(4) == 0;
+        let task = TaskBuilder::new().eager_start(eager).create_task(coroutine);
+        self.tasks.borrow_mut().push(task.view());
+        task
+    }
+
+    /// Something without an await.
+    fn meddle(&self) {
+        let task = {
+            let tasks = self.tasks.borrow();
+            (!tasks.is_empty()).then(|| tasks[self.below(tasks.len() as u64) as usize].clone())
+        };
+        let future = self.future();
+        match (self.below(10), task) {
+            (0 | 1, Some(task)) => drop(task.cancel(Some("chaos")).then_some(task)),
+            (2, _) => drop(future.set_result(())),
+            (3, _) => drop(future.cancel(None).then_some(future)),
+            (4, Some(task)) => drop((task.uncancel(), task)),
+            (5, _) => self.shared.event.set(),
+            (6, _) => self.shared.event.clear(),
+            (7, _) => {
+                let token = self.shared.token.replace(CancelToken::new());
+                token.cancel(Some("token"));
+            }
+            _ => drop(self.spawn(self.coroutine(1))),
+        }
+    }
+
+    /// A coroutine made at random.
+    fn coroutine(&self, depth: u32) -> Boxed {
+        let world = self.clone();
+        let kind = self.below(if depth == 0 { 9 } else { 31 });
+        Box::pin(async move {
+            let inner = || world.coroutine(depth - 1);
+            let shared = &world.shared;
+            match kind {
+                0 => sleep(world.delay()).await,
+                1 => pump(1 + world.below(3) as u32).await,
+                2 => (&world.future()).await,
+                3 if world.below(4) == 0 => foreign().await,
+                3 | 4 => {
+                    world.meddle();
+                    sleep(0.0).await
+                }
+                5 => {
+                    shared.queue.put(1).await?;
+                    shared.items.set(shared.items.get() + 1);
+                    Ok(())
+                }
+                6 => {
+                    shared.queue.get().await?;
+                    shared.items.set(shared.items.get() - 1);
+                    Ok(())
+                }
+                7 => shared.event.wait().await,
+                8 => shared.barrier.wait().await.map(drop),
+                9 | 10 => timeout(world.delay(), inner()).await,
+                11 => {
+                    task_group(async |group| {
+                        for _ in 0..1 + world.below(3) {
+                            let task = group.create_task(inner())?;
+                            world.tasks.borrow_mut().push(task.view());
+                        }
+                        inner().await
+                    })
+                    .await
+                }
+                12 => {
+                    let (one, other) = futures::join!(inner(), inner());
+                    one.and(other)
+                }
+                13 => match select(inner(), inner()).await {
+                    Either::Left((result, other)) if world.below(2) == 0 => result.and(other.await),
+                    Either::Left((result, _)) | Either::Right((result, _)) => result,
+                },
+                14 => {
+                    let mut all: FuturesUnordered<_> = (0..1 + world.below(4)).map(|_| inner()).collect();
+                    while let Some(result) = all.next().await {
+                        result.or_else(|error| if world.below(2) == 0 { Ok(()) } else { Err(error) })?;
+                    }
+                    Ok(())
+                }
+                15 => join_all((0..1 + world.below(3)).map(|_| inner())).await.into_iter().collect(),
+                16 => world.spawn(inner()).await,
+                17 => gather([inner(), inner()]).await.map(drop),
+                18 => gather_results((world.spawn(inner()), world.future(), inner())).await.map(drop),
+                19 => shield(inner()).await,
+                20 => {
+                    let tasks = [world.spawn(inner()), world.spawn(inner())];
+                    wait(&tasks).timeout(world.delay()).return_when(ReturnWhen::FirstCompleted).await.map(drop)
+                }
+                21 => {
+                    // Swallows a cancellation, and then goes on.
+                    drop(inner().await);
+                    inner().await
+                }
+                22 => {
+                    let mut begun = inner();
+                    match touch(begun.as_mut()).await {
+                        std::task::Poll::Ready(result) => result,
+                        std::task::Poll::Pending if world.below(3) == 0 => Ok(()),
+                        std::task::Poll::Pending if world.below(2) == 0 => world.spawn(begun).await,
+                        std::task::Poll::Pending => timeout(world.delay(), begun).await,
+                    }
+                }
+                23 => {
+                    let task = world.spawn(inner());
+                    wait_for(&task, if world.below(2) == 0 { 0.0 } else { world.delay() }).await
+                }
+                24 => {
+                    me().cancel(None);
+                    inner().await
+                }
+                25 => {
+                    let _guard = shared.lock.lock().await?;
+                    inner().await
+                }
+                26 => {
+                    let _permit = shared.semaphore.permit().await?;
+                    inner().await
+                }
+                27 => {
+                    let mut guard = shared.condition.lock().await?;
+                    if world.below(2) == 0 {
+                        guard.notify(1)?;
+                        // A waiter takes the lock again before it is cancelled, so what holds the lock must be one that can be:
+                        // foreign awaits can in a scope of their own.
+                        return timeout(100.0, inner()).await;
+                    }
+                    guard.wait().await
+                }
+                28 => {
+                    let token = shared.token.borrow().child();
+                    token.run(inner()).await
+                }
+                29 => std::future::pending::<()>().cancellable().await,
+                _ => {
+                    let future = world.future();
+                    let (one, other) = futures::join!((&future).into_future(), timeout(world.delay(), foreign()));
+                    one.and(other)
+                }
+            }
+        })
+    }
+}
+
+/// Runs one program. Returns how many tasks it made.
+fn program(seed: u64) -> usize {
+    let made = Rc::new(Cell::new(0));
+    let count = Rc::clone(&made);
+    let seen = reports(async move {
+        let world = World::new(seed);
+        for _ in 0..8 {
+            drop(world.spawn(world.coroutine(4)));
+        }
+        for _ in 0..20 {
+            sleep(world.delay()).await?;
+            world.meddle();
+        }
+        for _ in 0..200 {
+            let left: Vec<_> = all_tasks().into_iter().filter(|task| *task != me()).collect();
+            if left.is_empty() {
+                break;
+            }
+            left.iter().for_each(|task| _ = task.cancel(None));
+            sleep(20.0).await?;
+        }
+        assert_eq!(all_tasks(), [me()], "seed {seed}");
+        assert_eq!(me().cancelling(), 0);
+        world.shared.check().await?;
+        count.set(world.tasks.borrow().len());
+        for task in world.tasks.borrow().iter() {
+            let error = task.exception().unwrap_or_else(Some);
+            assert!(error.is_none_or(|error| error.kind() != ErrorKind::Panicked), "seed {seed}: {task:?}");
+        }
+        Ok(())
+    });
+    for report in seen {
+        assert!(report.error.is_some_and(|error| error.kind() != ErrorKind::Panicked), "seed {seed}");
+    }
+    made.get()
+}
+
+/// As many programs as the environment variable `CHAOS` says.
+#[test]
+fn ends_when_it_is_cancelled_often_enough() {
+    let programs = std::env::var("CHAOS").map_or(1500, |count| count.parse().unwrap());
+    let tasks: usize = (0..programs).map(program).sum();
+    assert!(tasks as u64 > programs * 10, "{tasks}");
+}

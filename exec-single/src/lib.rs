@@ -13,16 +13,10 @@
 mod driver;
 mod epoll;
 mod flight;
-mod interrupt;
-mod process;
 mod reactor;
-mod refusal;
 mod resource;
 mod run;
-mod socket;
-mod syscall;
 mod table;
-mod wake;
 
 pub use driver::{Config, EpollDriver};
 pub use run::run;

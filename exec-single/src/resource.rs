@@ -7,12 +7,12 @@ use std::{io, mem};
 
 use aioli_core::driver::{Completion, Completions, OpId, TryReceived};
 use aioli_core::op::{Interest, Outcome};
+use aioli_exec_linux::{Kind, syscall};
 use bytes::{Bytes, BytesMut};
-use socket2::{Protocol, SockRef, Type};
+use socket2::SockRef;
 
 use crate::epoll::{ERR, HUP, IN, OUT, PRI, RDHUP};
 use crate::flight::Direction;
-use crate::syscall;
 
 /// Whose descriptor it is.
 #[derive(Debug)]
@@ -29,31 +29,6 @@ impl Descriptor {
             Descriptor::Owned(fd) => fd.as_raw_fd(),
             Descriptor::Watched(fd) => *fd,
         }
-    }
-}
-
-/// What kind of descriptor it is, as far as that decides how it is read and written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kind {
-    /// `recv` and `send` work on it.
-    pub(crate) socket: bool,
-    /// A TCP connection or listener. After a short read it is drained, after a short write full, and an edge follows. Nothing else
-    /// promises that: a Unix socket ends a read where descriptors were sent along, and a write where memory is short; a terminal
-    /// ends a read with the line.
-    pub(crate) tcp: bool,
-}
-
-impl Kind {
-    pub(crate) const TCP: Kind = Kind { socket: true, tcp: true };
-    pub(crate) const UDP: Kind = Kind { socket: true, tcp: false };
-    pub(crate) const OTHER: Kind = Kind { socket: false, tcp: false };
-
-    /// Finds out about a descriptor that came from elsewhere.
-    pub(crate) fn of(fd: BorrowedFd<'_>) -> Kind {
-        let socket = SockRef::from(&fd);
-        let Ok(r#type) = socket.r#type() else { return Kind::OTHER };
-        let tcp = r#type == Type::STREAM && matches!(socket.protocol(), Ok(Some(Protocol::TCP)));
-        Kind { socket: true, tcp: tcp && !syscall::has_upper_layer(fd) }
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::future::Future;
 
-use aioli_core::{Error, Result, Runner};
+use aioli_core::Result;
 
 use crate::EpollDriver;
-use crate::interrupt::Interrupt;
 
 /// Runs `main` on epoll and leaves in good order: asyncio's `run`.
 ///
@@ -26,13 +25,5 @@ where
     F: Future<Output = Result<T>> + 'static,
     T: 'static,
 {
-    if aioli_core::get_running_loop().is_ok() {
-        return Err(Error::runtime("run cannot be called from a running event loop: await the coroutine instead"));
-    }
-    let runner = Runner::new(EpollDriver::new()?);
-    let interrupt = Interrupt::install(&runner.get_loop().remote());
-    let result = runner.run(main);
-    drop(interrupt);
-    let closed = runner.close();
-    result.and_then(|value| closed.map(|()| value))
+    aioli_exec_linux::run(EpollDriver::new, main)
 }

@@ -9,7 +9,8 @@ use aioli_core::op::Interest;
 use bytes::BytesMut;
 use socket2::SockRef;
 
-pub(crate) fn now() -> Instant {
+/// The time of the monotonic clock.
+pub fn now() -> Instant {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes to `time`, which outlives the call. This clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
@@ -32,8 +33,11 @@ fn counted(count: libc::ssize_t) -> io::Result<usize> {
 }
 
 /// Receives into the spare capacity of a buffer, which is not empty.
+///
+/// # Errors
+/// The kernel's, but for EINTR.
 #[inline]
-pub(crate) fn receive(fd: BorrowedFd<'_>, socket: bool, buffer: &mut BytesMut) -> io::Result<usize> {
+pub fn receive(fd: BorrowedFd<'_>, socket: bool, buffer: &mut BytesMut) -> io::Result<usize> {
     let spare = buffer.spare_capacity_mut();
     let (fd, memory, room) = (fd.as_raw_fd(), spare.as_mut_ptr().cast(), spare.len());
     // SAFETY: the spare memory is ours to write to for the length given.
@@ -47,8 +51,11 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, socket: bool, buffer: &mut BytesMut) -
 }
 
 /// Sends what the kernel takes at once. A socket whose peer is gone gives an error and no signal.
+///
+/// # Errors
+/// The kernel's, but for EINTR.
 #[inline]
-pub(crate) fn send(fd: BorrowedFd<'_>, socket: bool, data: &[u8]) -> io::Result<usize> {
+pub fn send(fd: BorrowedFd<'_>, socket: bool, data: &[u8]) -> io::Result<usize> {
     let (fd, memory, length) = (fd.as_raw_fd(), data.as_ptr().cast(), data.len());
     // SAFETY: the data is readable for the length given.
     uninterrupted(|| unsafe {
@@ -61,14 +68,17 @@ pub(crate) fn send(fd: BorrowedFd<'_>, socket: bool, data: &[u8]) -> io::Result<
 }
 
 /// Accepts one connection, non-blocking and close-on-exec. A peer without an internet address counts as 0.0.0.0:0.
-pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
+///
+/// # Errors
+/// The kernel's, but for EINTR.
+pub fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     let (socket, address) = uninterrupted(|| SockRef::from(&fd).accept4(flags))?;
     Ok((socket.into(), address.as_socket().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into())))
 }
 
 /// Whether an error of [`accept`] is that of a connection which is gone, and not the listener's.
-pub(crate) fn concerns_connection(error: &io::Error) -> bool {
+pub fn concerns_connection(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(
@@ -85,7 +95,10 @@ pub(crate) fn concerns_connection(error: &io::Error) -> bool {
 }
 
 /// What a descriptor is ready for right now.
-pub(crate) fn ready(fd: RawFd, interest: Interest) -> io::Result<Interest> {
+///
+/// # Errors
+/// The kernel's; `EBADF` if it is not open.
+pub fn ready(fd: RawFd, interest: Interest) -> io::Result<Interest> {
     let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
     if interest.readable {
         poll.events |= libc::POLLIN | libc::POLLRDHUP;
@@ -107,7 +120,7 @@ pub(crate) fn ready(fd: RawFd, interest: Interest) -> io::Result<Interest> {
 }
 
 /// Whether a protocol layer, such as TLS, was put on a TCP socket.
-pub(crate) fn has_upper_layer(fd: BorrowedFd<'_>) -> bool {
+pub fn has_upper_layer(fd: BorrowedFd<'_>) -> bool {
     let mut name = [0u8; 16];
     let mut length = name.len() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes of the name.

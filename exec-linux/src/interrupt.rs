@@ -16,7 +16,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// A handler of SIGINT that cancels the main task of a loop the first time and ends the program the second time. Dropping it restores
 /// the default.
 #[derive(Debug)]
-pub(crate) struct Interrupt {
+pub struct Interrupt {
     target: *mut RemoteLoop,
 }
 
@@ -39,7 +39,7 @@ extern "C" fn handle(signal: libc::c_int) {
 
 impl Interrupt {
     /// Installs the handler for a loop, on the program's main thread and if nobody else handles SIGINT.
-    pub(crate) fn install(remote: &RemoteLoop) -> Option<Self> {
+    pub fn install(remote: &RemoteLoop) -> Option<Self> {
         if !is_main_thread() || !is_default() {
             return None;
         }

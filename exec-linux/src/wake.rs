@@ -23,13 +23,17 @@ const KICKED: u8 = 2;
 /// A wait that ends by itself between a kick's change of state and its ring leaves the ring behind; a later wait then returns early
 /// with nothing. The bell is never read: a counter of 64 bits does not fill up.
 #[derive(Debug)]
-pub(crate) struct Wake {
+pub struct Wake {
     bell: OwnedFd,
     state: AtomicU8,
 }
 
 impl Wake {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// An eventfd that nobody rang.
+    ///
+    /// # Errors
+    /// If the kernel has no descriptor or no memory for it.
+    pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers; the descriptor that comes back is ours alone.
         let bell = unsafe {
             let fd = libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
@@ -41,12 +45,13 @@ impl Wake {
         Ok(Wake { bell, state: AtomicU8::new(AWAKE) })
     }
 
-    pub(crate) fn bell(&self) -> RawFd {
+    /// The eventfd, readable from the first ring on.
+    pub fn bell(&self) -> RawFd {
         self.bell.as_raw_fd()
     }
 
     /// Called before a wait. False: there was a kick, do not wait.
-    pub(crate) fn sleep(&self) -> bool {
+    pub fn sleep(&self) -> bool {
         let fell_asleep = self.state.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if !fell_asleep {
             self.wake();
@@ -55,7 +60,7 @@ impl Wake {
     }
 
     /// Called after a wait, and takes the kicks until then.
-    pub(crate) fn wake(&self) {
+    pub fn wake(&self) {
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
 }

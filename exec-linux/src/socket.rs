@@ -8,9 +8,13 @@ use std::time::Duration;
 use aioli_core::op::{Domain, ShutdownHow, SocketKind, SocketOption};
 use socket2::{SockAddr, SockRef, Socket, Type};
 
-use crate::resource::Kind;
+use crate::Kind;
 
-pub(crate) fn open(domain: Domain, kind: SocketKind) -> io::Result<(OwnedFd, Kind)> {
+/// Opens a non-blocking, close-on-exec socket.
+///
+/// # Errors
+/// The kernel's.
+pub fn open(domain: Domain, kind: SocketKind) -> io::Result<(OwnedFd, Kind)> {
     let domain = match domain {
         Domain::Ipv4 => socket2::Domain::IPV4,
         Domain::Ipv6 => socket2::Domain::IPV6,
@@ -23,11 +27,19 @@ pub(crate) fn open(domain: Domain, kind: SocketKind) -> io::Result<(OwnedFd, Kin
     Ok((socket.into(), kind))
 }
 
-pub(crate) fn listen(socket: &SockRef<'_>, backlog: u32) -> io::Result<()> {
+/// Makes a bound socket a listener.
+///
+/// # Errors
+/// The kernel's.
+pub fn listen(socket: &SockRef<'_>, backlog: u32) -> io::Result<()> {
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
 }
 
-pub(crate) fn shutdown(socket: &SockRef<'_>, how: ShutdownHow) -> io::Result<()> {
+/// Ends one or both directions of a connection.
+///
+/// # Errors
+/// The kernel's.
+pub fn shutdown(socket: &SockRef<'_>, how: ShutdownHow) -> io::Result<()> {
     socket.shutdown(match how {
         ShutdownHow::Read => Shutdown::Read,
         ShutdownHow::Write => Shutdown::Write,
@@ -35,7 +47,11 @@ pub(crate) fn shutdown(socket: &SockRef<'_>, how: ShutdownHow) -> io::Result<()>
     })
 }
 
-pub(crate) fn set(socket: &SockRef<'_>, option: SocketOption) -> io::Result<()> {
+/// Sets an option.
+///
+/// # Errors
+/// The kernel's.
+pub fn set(socket: &SockRef<'_>, option: SocketOption) -> io::Result<()> {
     // The kernel takes a size as an int, and no more than its own limit.
     let size = |bytes: usize| bytes.min(i32::MAX as usize);
     match option {
@@ -53,7 +69,10 @@ pub(crate) fn set(socket: &SockRef<'_>, option: SocketOption) -> io::Result<()> 
     }
 }
 
-/// An address as the standard library has it; a socket of another family has none.
-pub(crate) fn internet(address: io::Result<SockAddr>) -> io::Result<SocketAddr> {
+/// An address as the standard library has it.
+///
+/// # Errors
+/// `EAFNOSUPPORT` for an address of another family.
+pub fn internet(address: io::Result<SockAddr>) -> io::Result<SocketAddr> {
     address?.as_socket().ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
 }

@@ -15,13 +15,17 @@ extern "C" fn forked() {
 ///
 /// A fork handler counts in the child, so that looking is one load and no `getpid`. A child made by a raw `clone` is not noticed.
 #[derive(Debug)]
-pub(crate) struct Home {
+pub struct Home {
     pid: u32,
     forks: u32,
 }
 
 impl Home {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// This process.
+    ///
+    /// # Errors
+    /// If the fork handler cannot be installed, for want of memory.
+    pub fn new() -> io::Result<Self> {
         static HANDLER: OnceLock<libc::c_int> = OnceLock::new();
         let code = *HANDLER.get_or_init(|| {
             // SAFETY: the handler only adds to an atomic, which a child of a threaded process may do.
@@ -33,9 +37,10 @@ impl Home {
         Ok(Home { pid: std::process::id(), forks: FORKS.load(Ordering::Relaxed) })
     }
 
-    /// An error in any other process.
+    /// # Errors
+    /// In any other process.
     #[inline]
-    pub(crate) fn check(&self) -> io::Result<()> {
+    pub fn check(&self) -> io::Result<()> {
         if FORKS.load(Ordering::Relaxed) == self.forks { Ok(()) } else { Err(self.elsewhere()) }
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use aioli_core::op::{Op, Outcome};
 
 /// Fails an op with the outcome of its kind. What it owned comes back, but for a descriptor to adopt, which is closed.
-pub(crate) fn refuse(op: Op, error: io::Error) -> Outcome {
+pub fn refuse(op: Op, error: io::Error) -> Outcome {
     match op {
         Op::Socket { .. } | Op::Adopt { .. } => Outcome::Opened(Err(error)),
         Op::LocalAddress { .. } | Op::PeerAddress { .. } => Outcome::Address(Err(error)),

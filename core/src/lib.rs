@@ -25,6 +25,7 @@
 //! - **L12 fork.** In a forked child the loop refuses to run.
 #![deny(unsafe_code)]
 
+mod address;
 mod as_completed;
 mod await_point;
 mod awaitable;

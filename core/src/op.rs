@@ -6,8 +6,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
+use std::process::ExitStatus;
 
 use bytes::{Bytes, BytesMut};
+
+pub use crate::address::{Address, UnixAddress};
 
 /// The driver's id of a socket, a listener or another thing that operations work on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -20,10 +23,12 @@ pub enum Domain {
     Ipv4,
     /// IPv6.
     Ipv6,
+    /// Sockets of this machine, which have files or abstract names for addresses.
+    Unix,
 }
 
 impl Domain {
-    /// The family that an address belongs to.
+    /// The family that an internet address belongs to.
     pub fn of(address: &SocketAddr) -> Self {
         match address {
             SocketAddr::V4(_) => Domain::Ipv4,
@@ -32,12 +37,22 @@ impl Domain {
     }
 }
 
+impl Address {
+    /// The family that the address belongs to.
+    pub fn domain(&self) -> Domain {
+        match self {
+            Address::Internet(address) => Domain::of(address),
+            Address::Unix(_) => Domain::Unix,
+        }
+    }
+}
+
 /// Whether a new socket carries a byte stream or datagrams.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SocketKind {
-    /// A byte stream: TCP.
+    /// A byte stream: TCP, or a stream of the Unix domain.
     Stream,
-    /// Datagrams: UDP.
+    /// Datagrams: UDP, or datagrams of the Unix domain.
     Datagram,
 }
 
@@ -105,7 +120,7 @@ pub enum Op {
         /// The socket.
         socket: Resource,
         /// The local address.
-        address: SocketAddr,
+        address: Address,
     },
     /// Makes a bound socket a listener. Completes at submit, with [`Outcome::Done`].
     Listen {
@@ -155,7 +170,7 @@ pub enum Op {
         /// The socket.
         socket: Resource,
         /// The peer.
-        address: SocketAddr,
+        address: Address,
     },
     /// Receives into the spare capacity of a buffer, with [`Outcome::Received`]. Zero bytes: the end of the stream.
     Recv {
@@ -193,6 +208,21 @@ pub enum Op {
         /// What to wait for.
         interest: Interest,
     },
+    /// Waits until a process has ended, and takes its exit status, with [`Outcome::Exited`]. Nothing is left of the process then. An
+    /// op that is cancelled leaves the process as it is, unless it was too late. A capability: a driver without processes answers
+    /// `Unsupported`.
+    WaitProcess {
+        /// A child process of this program: a pidfd that was [adopted](Op::Adopt).
+        process: Resource,
+    },
+    /// Sends a signal to a process, with [`Outcome::Done`]. Completes at submit. `ESRCH` if it has ended and its exit status was
+    /// taken. A capability, as above.
+    SignalProcess {
+        /// A pidfd that was [adopted](Op::Adopt).
+        process: Resource,
+        /// The number of the signal.
+        signal: i32,
+    },
 }
 
 /// What an operation came to.
@@ -204,9 +234,9 @@ pub enum Outcome {
     /// A new resource.
     Opened(io::Result<Resource>),
     /// An address.
-    Address(io::Result<SocketAddr>),
+    Address(io::Result<Address>),
     /// A connection that came in, and its peer's address.
-    Accepted(io::Result<(Resource, SocketAddr)>),
+    Accepted(io::Result<(Resource, Address)>),
     /// Bytes appended to the buffer, which comes back in every case.
     Received {
         /// How many bytes came; 0 is the end of the stream.
@@ -223,4 +253,6 @@ pub enum Outcome {
     },
     /// What a resource or descriptor is ready for.
     Ready(io::Result<Interest>),
+    /// How a process ended. `ECHILD` if somebody else took its exit status, or it is no child of this program.
+    Exited(io::Result<ExitStatus>),
 }

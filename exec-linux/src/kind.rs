@@ -20,8 +20,8 @@ pub struct Kind {
 impl Kind {
     /// A TCP socket.
     pub const TCP: Kind = Kind { socket: true, tcp: true };
-    /// A UDP socket.
-    pub const UDP: Kind = Kind { socket: true, tcp: false };
+    /// Any other socket.
+    pub const SOCKET: Kind = Kind { socket: true, tcp: false };
     /// Something that is no socket.
     pub const OTHER: Kind = Kind { socket: false, tcp: false };
 

@@ -13,6 +13,7 @@ pub fn refuse(op: Op, error: io::Error) -> Outcome {
         Op::Recv { buffer, .. } => Outcome::Received { result: Err(error), buffer },
         Op::Send { data, .. } => Outcome::Sent { result: Err(error), data },
         Op::Poll { .. } | Op::PollFd { .. } | Op::Watch { .. } => Outcome::Ready(Err(error)),
+        Op::WaitProcess { .. } => Outcome::Exited(Err(error)),
         _ => Outcome::Done(Err(error)),
     }
 }

@@ -1,11 +1,13 @@
 //! The operations on sockets that complete at once.
 
+use std::ffi::OsStr;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use aioli_core::op::{Domain, ShutdownHow, SocketKind, SocketOption};
+use aioli_core::op::{Address, Domain, ShutdownHow, SocketKind, SocketOption, UnixAddress};
 use socket2::{SockAddr, SockRef, Socket, Type};
 
 use crate::Kind;
@@ -18,10 +20,12 @@ pub fn open(domain: Domain, kind: SocketKind) -> io::Result<(OwnedFd, Kind)> {
     let domain = match domain {
         Domain::Ipv4 => socket2::Domain::IPV4,
         Domain::Ipv6 => socket2::Domain::IPV6,
+        Domain::Unix => socket2::Domain::UNIX,
     };
+    let internet = domain != socket2::Domain::UNIX;
     let (r#type, kind) = match kind {
-        SocketKind::Stream => (Type::STREAM, Kind::TCP),
-        SocketKind::Datagram => (Type::DGRAM, Kind::UDP),
+        SocketKind::Stream => (Type::STREAM, if internet { Kind::TCP } else { Kind::SOCKET }),
+        SocketKind::Datagram => (Type::DGRAM, Kind::SOCKET),
     };
     let socket = Socket::new_raw(domain, r#type.nonblocking().cloexec(), None)?;
     Ok((socket.into(), kind))
@@ -69,10 +73,30 @@ pub fn set(socket: &SockRef<'_>, option: SocketOption) -> io::Result<()> {
     }
 }
 
-/// An address as the standard library has it.
+/// An address as the kernel has it.
+///
+/// # Errors
+/// As [`UnixAddress::to_std`].
+pub fn to_kernel(address: &Address) -> io::Result<SockAddr> {
+    match address {
+        Address::Internet(address) => Ok((*address).into()),
+        Address::Unix(address) => SockAddr::unix(OsStr::from_bytes(&address.to_bytes()?)),
+    }
+}
+
+/// An address of a family that the operations know.
 ///
 /// # Errors
 /// `EAFNOSUPPORT` for an address of another family.
-pub fn internet(address: io::Result<SockAddr>) -> io::Result<SocketAddr> {
-    address?.as_socket().ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+pub fn from_kernel(address: &SockAddr) -> io::Result<Address> {
+    if let Some(address) = address.as_socket() {
+        return Ok(address.into());
+    }
+    let unix = match (address.as_pathname(), address.as_abstract_namespace()) {
+        (Some(path), _) => UnixAddress::Path(path.to_owned()),
+        (None, Some(name)) => UnixAddress::Abstract(name.to_owned()),
+        (None, None) if address.is_unnamed() => UnixAddress::Unnamed,
+        (None, None) => return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+    };
+    Ok(unix.into())
 }

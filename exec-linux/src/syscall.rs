@@ -1,13 +1,17 @@
 //! The system calls of operations, repeated when a signal interrupts them.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 use aioli_core::Instant;
-use aioli_core::op::Interest;
+use aioli_core::op::{Address, Interest, UnixAddress};
 use bytes::BytesMut;
 use socket2::SockRef;
+
+use crate::socket::from_kernel;
 
 /// The time of the monotonic clock.
 pub fn now() -> Instant {
@@ -67,14 +71,14 @@ pub fn send(fd: BorrowedFd<'_>, socket: bool, data: &[u8]) -> io::Result<usize> 
     })
 }
 
-/// Accepts one connection, non-blocking and close-on-exec. A peer without an internet address counts as 0.0.0.0:0.
+/// Accepts one connection, non-blocking and close-on-exec. A peer without an address of a known family counts as unnamed.
 ///
 /// # Errors
 /// The kernel's, but for EINTR.
-pub fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
+pub fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, Address)> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     let (socket, address) = uninterrupted(|| SockRef::from(&fd).accept4(flags))?;
-    Ok((socket.into(), address.as_socket().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into())))
+    Ok((socket.into(), from_kernel(&address).unwrap_or(UnixAddress::Unnamed.into())))
 }
 
 /// Whether an error of [`accept`] is that of a connection which is gone, and not the listener's.
@@ -92,6 +96,48 @@ pub fn concerns_connection(error: &io::Error) -> bool {
                 | libc::ENONET
         )
     )
+}
+
+/// Takes the exit status of the process of a pidfd.
+///
+/// # Errors
+/// The kernel's, but for EINTR; `WouldBlock` if it has not ended.
+pub fn exit_status(pidfd: BorrowedFd<'_>) -> io::Result<ExitStatus> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let (id, memory) = (pidfd.as_raw_fd() as libc::id_t, info.as_mut_ptr());
+    // SAFETY: the kernel writes to `info`, which outlives the call.
+    uninterrupted(|| unsafe {
+        counted(libc::waitid(libc::P_PIDFD, id, memory, libc::WEXITED | libc::WNOHANG) as libc::ssize_t)
+    })?;
+    // SAFETY: zeroed or filled by the kernel, all of its bytes are initialized.
+    let info = unsafe { info.assume_init() };
+    waited_for(&info).ok_or_else(|| io::ErrorKind::WouldBlock.into())
+}
+
+/// How a process ended, from what `waitid` filled in; `None` if it found no process that has ended.
+pub fn waited_for(info: &libc::siginfo_t) -> Option<ExitStatus> {
+    // SAFETY: these fields are numbers, for which any bytes will do.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return None;
+    }
+    // As wait(2) encodes it.
+    Some(ExitStatus::from_raw(match info.si_code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        libc::CLD_DUMPED => status | 0x80,
+        _ => status,
+    }))
+}
+
+/// Sends a signal to the process of a pidfd.
+///
+/// # Errors
+/// The kernel's.
+pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: no info is given, and the kernel checks the rest.
+    let code = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) };
+    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// What a descriptor is ready for right now.

@@ -98,6 +98,7 @@ fn refuse(op: Op) -> Outcome {
         Op::Recv { buffer, .. } => Outcome::Received { result: Err(unsupported()), buffer },
         Op::Send { data, .. } => Outcome::Sent { result: Err(unsupported()), data },
         Op::Poll { .. } | Op::PollFd { .. } => Outcome::Ready(Err(unsupported())),
+        Op::WaitProcess { .. } => Outcome::Exited(Err(unsupported())),
         _ => Outcome::Done(Err(unsupported())),
     }
 }

@@ -81,7 +81,6 @@ impl Config {
 ///   places in a slab, and two ops in flight must differ in them.
 /// - A [`Recv`](Op::Recv) or [`Send`](Op::Send) works on every kind of descriptor that was [adopted](Op::Adopt). On a pipe whose reader
 ///   is gone, a send raises `SIGPIPE` unless the process ignores it, as Rust programs do by default.
-/// - A connection accepted from a listener that is no internet socket has the peer address `0.0.0.0:0`.
 /// - A [`PollFd`](Op::PollFd) of a descriptor that the caller closes ends with `EBADF` as soon as the kernel tells: when the number is
 ///   used again by a resource, or polled again. Until then it waits.
 /// - After a fork, the child gets an error from every submit and turn, and dropping the driver there only closes descriptors.
@@ -142,6 +141,13 @@ impl EpollDriver {
         }
     }
 
+    fn signal(&self, process: Resource, signal: i32) -> io::Result<()> {
+        match &self.reactor.table[self.find(process)?].fd {
+            Descriptor::Owned(fd) => syscall::signal(fd.as_fd(), signal),
+            Descriptor::Watched(_) => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    }
+
     fn start(&mut self, id: OpId, resource: Resource, work: Work) -> Submit {
         match self.find(resource) {
             Ok(n) => self.reactor.start(id, n, work, &mut self.owed),
@@ -188,7 +194,7 @@ impl Driver for EpollDriver {
                 return self.start(id, socket, Work::Recv(buffer));
             }
             Op::Send { socket, data } => return self.start(id, socket, Work::Send(data)),
-            Op::Connect { socket, address } => return self.start(id, socket, Work::Connect(Some(address))),
+            Op::Connect { socket, address } => return self.start(id, socket, Work::Connect(Some(Box::new(address)))),
             Op::Accept { credit: 0, .. } => Outcome::Accepted(Err(io::ErrorKind::InvalidInput.into())),
             Op::Accept { listener, credit } => return self.start(id, listener, Work::Accept { credit }),
             Op::Poll { resource, interest } => match self.find(resource) {
@@ -199,16 +205,20 @@ impl Driver for EpollDriver {
                 Ok(n) => return self.reactor.watch_reads(id, n, &mut self.owed),
                 Err(error) => Outcome::Ready(Err(error)),
             },
+            Op::WaitProcess { process } => return self.start(id, process, Work::WaitProcess),
+            Op::SignalProcess { process, signal } => Outcome::Done(self.signal(process, signal)),
             Op::PollFd { fd, interest } => return self.reactor.poll_fd(id, fd, interest, &mut self.owed),
             Op::Socket { domain, kind } => Outcome::Opened(
                 socket::open(domain, kind).map(|(fd, kind)| self.reactor.open(fd, kind, true, &mut self.owed)),
             ),
             Op::Adopt { fd } => Outcome::Opened(self.adopt(fd)),
-            Op::Bind { socket, address } => Outcome::Done(self.call(socket, |s| s.bind(&address.into()))),
+            Op::Bind { socket, address } => Outcome::Done(self.call(socket, |s| s.bind(&socket::to_kernel(&address)?))),
             Op::Listen { socket, backlog } => Outcome::Done(self.call(socket, |s| socket::listen(&s, backlog))),
             Op::SetOption { socket, option } => Outcome::Done(self.call(socket, |s| socket::set(&s, option))),
-            Op::LocalAddress { socket } => Outcome::Address(self.call(socket, |s| socket::internet(s.local_addr()))),
-            Op::PeerAddress { socket } => Outcome::Address(self.call(socket, |s| socket::internet(s.peer_addr()))),
+            Op::LocalAddress { socket } => {
+                Outcome::Address(self.call(socket, |s| socket::from_kernel(&s.local_addr()?)))
+            }
+            Op::PeerAddress { socket } => Outcome::Address(self.call(socket, |s| socket::from_kernel(&s.peer_addr()?))),
             Op::Shutdown { socket, how } => Outcome::Done(self.call(socket, |s| socket::shutdown(&s, how))),
             Op::Close { resource } => Outcome::Done(self.find(resource).map(|n| self.reactor.close(n, &mut self.owed))),
             op => refuse(op, io::ErrorKind::Unsupported.into()),

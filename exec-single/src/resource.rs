@@ -1,13 +1,12 @@
 //! [`Entry`]: a descriptor, what is known of it, and the operations that wait for it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::{io, mem};
 
 use aioli_core::driver::{Completion, Completions, OpId, TryReceived};
-use aioli_core::op::{Interest, Outcome};
-use aioli_exec_linux::{Kind, syscall};
+use aioli_core::op::{Address, Interest, Outcome};
+use aioli_exec_linux::{Kind, socket, syscall};
 use bytes::{Bytes, BytesMut};
 use socket2::SockRef;
 
@@ -40,14 +39,15 @@ pub(crate) enum Work {
     },
     Recv(BytesMut),
     /// With the address while the kernel was not asked yet.
-    Connect(Option<SocketAddr>),
+    Connect(Option<Box<Address>>),
     Send(Bytes),
+    WaitProcess,
 }
 
 impl Work {
     pub(crate) fn direction(&self) -> Direction {
         match self {
-            Work::Accept { .. } | Work::Recv(_) => Direction::Read,
+            Work::Accept { .. } | Work::Recv(_) | Work::WaitProcess => Direction::Read,
             Work::Connect(_) | Work::Send(_) => Direction::Write,
         }
     }
@@ -58,6 +58,7 @@ impl Work {
             Work::Recv(buffer) => Outcome::Received { result: Err(error), buffer },
             Work::Connect(_) => Outcome::Done(Err(error)),
             Work::Send(data) => Outcome::Sent { result: Err(error), data },
+            Work::WaitProcess => Outcome::Exited(Err(error)),
         }
     }
 }
@@ -68,7 +69,7 @@ pub(crate) enum Attempt {
     /// It would block, which the line knows now.
     Blocked,
     /// A connection. The op goes on unless this one used up its credit.
-    Accepted { socket: OwnedFd, address: SocketAddr, last: bool },
+    Accepted { socket: OwnedFd, address: Address, last: bool },
     /// The op is finished, and its buffer taken out.
     Done(Outcome),
 }
@@ -176,7 +177,7 @@ impl Entry {
     /// Whether a new op may try its system call at once. While others are before it in line, the call is known to block.
     pub(crate) fn may_try(&self, work: &Work) -> bool {
         match work {
-            Work::Accept { .. } | Work::Recv(_) => self.read.ready,
+            Work::Accept { .. } | Work::Recv(_) | Work::WaitProcess => self.read.ready,
             Work::Send(_) => self.write.ready,
             // The call is what starts it.
             Work::Connect(_) => true,
@@ -339,7 +340,7 @@ fn attempt(fd: BorrowedFd<'_>, kind: Kind, marked: bool, ready: &mut bool, work:
                     Ok(None) => Ok(()),
                     Ok(Some(e)) | Err(e) => Err(e),
                 },
-                Some(address) => match socket.connect(&address.into()) {
+                Some(address) => match socket::to_kernel(&address).and_then(|address| socket.connect(&address)) {
                     Err(e) if matches!(e.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {
                         *ready = false;
                         return Attempt::Blocked;
@@ -348,6 +349,14 @@ fn attempt(fd: BorrowedFd<'_>, kind: Kind, marked: bool, ready: &mut bool, work:
                 },
             };
             Attempt::Done(Outcome::Done(result))
+        }
+        Work::WaitProcess => {
+            let result = syscall::exit_status(fd);
+            if blocks(&result) {
+                *ready = false;
+                return Attempt::Blocked;
+            }
+            Attempt::Done(Outcome::Exited(result))
         }
     }
 }

@@ -219,7 +219,7 @@ fn calls_are_counted() {
             let mut rig = rig();
             let (listener, address) = rig.listener(8);
             let socket = rig.socket();
-            done(rig.run(Op::Connect { socket, address })).unwrap();
+            done(rig.run(Op::Connect { socket, address: address.into() })).unwrap();
             let (ours, _) = accepted(rig.run(Op::Accept { listener, credit: 1 })).unwrap();
             mark();
             let id = rig.later(recv(socket));

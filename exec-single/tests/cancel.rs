@@ -167,6 +167,8 @@ fn ops(socket: aioli_core::op::Resource) -> Vec<Op> {
         Op::Recv { socket, buffer: BytesMut::with_capacity(123) },
         Op::Send { socket, data: Bytes::from_static(b"data") },
         Op::Poll { resource: socket, interest: READ },
+        Op::WaitProcess { process: socket },
+        Op::SignalProcess { process: socket, signal: 0 },
         Op::Close { resource: socket },
     ]
 }
@@ -179,6 +181,7 @@ fn failed(outcome: Outcome) -> std::io::Error {
         | Outcome::Opened(Err(error))
         | Outcome::Address(Err(error))
         | Outcome::Accepted(Err(error))
+        | Outcome::Exited(Err(error))
         | Outcome::Ready(Err(error)) => error,
         Outcome::Received { result: Err(error), buffer } => {
             assert_eq!(buffer.capacity(), 123);

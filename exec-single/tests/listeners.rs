@@ -11,7 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::sleep;
 
 use aioli_core::driver::{Completion, Completions, Driver, OpId, Wait};
-use aioli_core::op::{Op, Outcome, Resource, SocketOption};
+use aioli_core::op::{Address, Op, Outcome, Resource, SocketOption, UnixAddress};
 use bytes::Bytes;
 use common::*;
 
@@ -148,8 +148,8 @@ fn a_unix_listener_can_be_adopted() {
     let id = rig.later(Op::Accept { listener, credit: 2 });
     let mut peer = UnixStream::connect(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    let (socket, from) = accepted(rig.next(id).outcome).unwrap();
-    assert_eq!(from, ([0, 0, 0, 0], 0).into());
+    let Outcome::Accepted(Ok((socket, from))) = rig.next(id).outcome else { panic!() };
+    assert_eq!(from, UnixAddress::Unnamed.into());
     peer.write_all(b"hello").unwrap();
     assert_eq!(rig.recv(socket).unwrap(), b"hello");
 }
@@ -159,7 +159,7 @@ fn a_port_in_use_is_an_error() {
     let mut rig = Rig::new();
     let (_listener, address) = rig.listener(8);
     let socket = rig.socket();
-    assert_eq!(errno(done(rig.now(Op::Bind { socket, address }))), libc::EADDRINUSE);
+    assert_eq!(errno(done(rig.now(Op::Bind { socket, address: address.into() }))), libc::EADDRINUSE);
     assert_eq!(errno(done(rig.now(Op::Bind { socket, address: ([192, 0, 2, 1], 0).into() }))), libc::EADDRNOTAVAIL);
 }
 
@@ -168,9 +168,9 @@ fn connect_and_talk() {
     let mut rig = Rig::new();
     let (listener, address) = rig.listener(8);
     let socket = rig.socket();
-    done(rig.run(Op::Connect { socket, address })).unwrap();
+    done(rig.run(Op::Connect { socket, address: address.into() })).unwrap();
     let (ours, from) = accepted(rig.run(Op::Accept { listener, credit: 1 })).unwrap();
-    let Outcome::Address(Ok(local)) = rig.now(Op::LocalAddress { socket }) else { panic!() };
+    let Outcome::Address(Ok(Address::Internet(local))) = rig.now(Op::LocalAddress { socket }) else { panic!() };
     assert_eq!(from, local);
     // Several rounds, so that both the first receive of a fresh connection and later ones are seen, before and after data came.
     for round in 0..4u8 {
@@ -191,9 +191,11 @@ fn connect_to_nobody_is_refused() {
     // Bound, but not listening.
     let nobody = rig.socket();
     done(rig.now(Op::Bind { socket: nobody, address: ([127, 0, 0, 1], 0).into() })).unwrap();
-    let Outcome::Address(Ok(address)) = rig.now(Op::LocalAddress { socket: nobody }) else { panic!() };
+    let Outcome::Address(Ok(Address::Internet(address))) = rig.now(Op::LocalAddress { socket: nobody }) else {
+        panic!()
+    };
     let socket = rig.socket();
-    assert_eq!(errno(done(rig.run(Op::Connect { socket, address }))), libc::ECONNREFUSED);
+    assert_eq!(errno(done(rig.run(Op::Connect { socket, address: address.into() }))), libc::ECONNREFUSED);
 }
 
 #[test]
@@ -203,14 +205,14 @@ fn connect_from_an_address_pair_in_use_is_an_error() {
     let bound = |rig: &mut Rig, at: SocketAddr| {
         let socket = rig.socket();
         done(rig.now(Op::SetOption { socket, option: SocketOption::ReuseAddress(true) })).unwrap();
-        done(rig.now(Op::Bind { socket, address: at })).unwrap();
+        done(rig.now(Op::Bind { socket, address: at.into() })).unwrap();
         socket
     };
     let first = bound(&mut rig, ([127, 0, 0, 1], 0).into());
-    let Outcome::Address(Ok(local)) = rig.now(Op::LocalAddress { socket: first }) else { panic!() };
+    let Outcome::Address(Ok(Address::Internet(local))) = rig.now(Op::LocalAddress { socket: first }) else { panic!() };
     let second = bound(&mut rig, local);
-    done(rig.run(Op::Connect { socket: first, address })).unwrap();
-    assert_eq!(errno(done(rig.run(Op::Connect { socket: second, address }))), libc::EADDRNOTAVAIL);
+    done(rig.run(Op::Connect { socket: first, address: address.into() })).unwrap();
+    assert_eq!(errno(done(rig.run(Op::Connect { socket: second, address: address.into() }))), libc::EADDRNOTAVAIL);
 }
 
 /// An address where connects hang, since the queue of its listener is full, and what keeps it so.
@@ -219,7 +221,7 @@ fn hanging(rig: &mut Rig) -> (SocketAddr, Vec<OpId>) {
     let mut ids = Vec::new();
     loop {
         let socket = rig.socket();
-        let id = rig.later(Op::Connect { socket, address });
+        let id = rig.later(Op::Connect { socket, address: address.into() });
         sleep(SETTLE);
         let mut completions = Completions::new();
         rig.driver.turn(Wait::No, &mut completions).unwrap();
@@ -235,7 +237,7 @@ fn a_connect_that_hangs_can_be_cancelled() {
     let mut rig = Rig::new();
     let (address, _) = hanging(&mut rig);
     let socket = rig.socket();
-    let connect = rig.later(Op::Connect { socket, address });
+    let connect = rig.later(Op::Connect { socket, address: address.into() });
     // What is sent before the connection stands waits behind the connect.
     assert!(rig.driver.try_send(socket, b"early").is_none());
     let early = rig.later(send(socket, b"early"));

@@ -65,7 +65,7 @@ fn a_watch_tells_of_what_is_there_already() {
 
     let (listener, address) = rig.listener(1);
     let socket = rig.socket();
-    done(rig.run(Op::Connect { socket, address })).unwrap();
+    done(rig.run(Op::Connect { socket, address: address.into() })).unwrap();
     let (other, _) = accepted(rig.run(Op::Accept { listener, credit: 1 })).unwrap();
     rig.send_all(other, b"early".as_slice().into());
     rig.turn(Wait::No);

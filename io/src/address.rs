@@ -3,10 +3,10 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
-use aioli_core::{Error, Result};
+use aioli_core::{Error, Result, op};
 
 /// A host and a port, as in `"example.org:80"`, `"127.0.0.1:8080"` or `"[::1]:8080"`. The host may be empty, for a server that
 /// listens on all interfaces.
@@ -129,13 +129,13 @@ impl<H: Hosts, const N: usize> Hosts for [H; N] {
 #[derive(Debug)]
 struct AtAddress {
     what: &'static str,
-    address: SocketAddr,
+    address: op::Address,
     error: io::Error,
 }
 
 /// The same error, of the same kind, with the address in its text. The error as it was is its source.
-pub(crate) fn at(what: &'static str, address: SocketAddr, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), AtAddress { what, address, error })
+pub(crate) fn at(what: &'static str, address: impl Into<op::Address>, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), AtAddress { what, address: address.into(), error })
 }
 
 impl fmt::Display for AtAddress {

@@ -224,7 +224,7 @@ async fn connect(event_loop: &Loop, mut addresses: Vec<SocketAddr>, options: &Op
         }
     };
     match connected {
-        Some((socket, peer)) => Ok(Connection::new(socket, Some(peer), options.limit)),
+        Some((socket, peer)) => Ok(Connection::new(socket, Some(peer.into()), options.limit)),
         None => Err(failure(errors, options.all_errors)),
     }
 }
@@ -268,7 +268,7 @@ async fn attempt(
     {
         return Ok(Err(failed));
     }
-    match perform(event_loop, Op::Connect { socket: socket.resource(), address }).await? {
+    match perform(event_loop, Op::Connect { socket: socket.resource(), address: address.into() }).await? {
         Outcome::Done(Ok(())) => Ok(Ok(socket)),
         Outcome::Done(Err(error)) => Ok(Err(vec![at("connect call failed", address, error).into()])),
         other => Err(unexpected(&other)),
@@ -279,7 +279,7 @@ async fn attempt(
 fn bind_to_any(socket: &Handle, address: &SocketAddr, local: &[SocketAddr]) -> Result<Result<(), Failed>> {
     let mut failed = Vec::new();
     for &local in local.iter().filter(|local| Domain::of(local) == Domain::of(address)) {
-        match socket.bind(local)? {
+        match socket.bind(local.into())? {
             Ok(()) => return Ok(Ok(())),
             Err(error) => failed.push(at("error while attempting to bind on address", local, error).into()),
         }

@@ -3,11 +3,10 @@
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
 use aioli_core::driver::{OpId, TryReceived};
-use aioli_core::op::{Interest, Op, Outcome, Resource, ShutdownHow, SocketOption};
+use aioli_core::op::{Address, Interest, Op, Outcome, Resource, ShutdownHow, SocketOption};
 use aioli_core::ops::{Owner, Submitted};
 use aioli_core::{Error, Loop, Report, Result};
 use bytes::{Bytes, BytesMut};
@@ -53,10 +52,10 @@ pub(crate) struct Connection {
 }
 
 /// The addresses of a connection's ends.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Default, Debug)]
 pub(crate) struct Addresses {
-    pub(crate) local: Option<SocketAddr>,
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) local: Option<Address>,
+    pub(crate) peer: Option<Address>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,7 +85,7 @@ enum Closing {
 
 impl Connection {
     /// A stream over a connected socket. It does not receive before [`start_reading`](Self::start_reading).
-    pub(crate) fn new(socket: Handle, peer: Option<SocketAddr>, limit: usize) -> Rc<Self> {
+    pub(crate) fn new(socket: Handle, peer: Option<Address>, limit: usize) -> Rc<Self> {
         // Small writes are to be sent without waiting for the peer's acknowledgement of the last one. A socket that has no such
         // option does without.
         let _ = socket.set_option(SocketOption::NoDelay(true));
@@ -132,8 +131,8 @@ impl Connection {
         &self.event_loop
     }
 
-    pub(crate) fn addresses(&self) -> Addresses {
-        self.addresses
+    pub(crate) fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// Who the driver reports to; `None` while the connection is dropped.

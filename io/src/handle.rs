@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
-use aioli_core::op::{Domain, Op, Outcome, Resource, ShutdownHow, SocketKind, SocketOption};
+use aioli_core::op::{Address, Domain, Op, Outcome, Resource, ShutdownHow, SocketKind, SocketOption};
 use aioli_core::{Loop, Result};
 
 /// Owns a resource of a loop's driver, and closes it when dropped.
@@ -30,7 +29,7 @@ impl Handle {
         self.resource
     }
 
-    pub(crate) fn bind(&self, address: SocketAddr) -> Result<io::Result<()>> {
+    pub(crate) fn bind(&self, address: Address) -> Result<io::Result<()>> {
         self.done(Op::Bind { socket: self.resource, address })
     }
 
@@ -46,11 +45,11 @@ impl Handle {
         Ok(self.done(Op::Shutdown { socket: self.resource, how })??)
     }
 
-    pub(crate) fn local_addr(&self) -> Result<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> Result<Address> {
         address(self.event_loop.submit_now(Op::LocalAddress { socket: self.resource })?)
     }
 
-    pub(crate) fn peer_addr(&self) -> Result<SocketAddr> {
+    pub(crate) fn peer_addr(&self) -> Result<Address> {
         address(self.event_loop.submit_now(Op::PeerAddress { socket: self.resource })?)
     }
 
@@ -69,7 +68,7 @@ pub(crate) fn opened(outcome: Outcome) -> Result<Resource> {
     }
 }
 
-fn address(outcome: Outcome) -> Result<SocketAddr> {
+fn address(outcome: Outcome) -> Result<Address> {
     match outcome {
         Outcome::Address(result) => Ok(result?),
         other => Err(unexpected(&other)),

@@ -247,7 +247,7 @@ fn bind(event_loop: &Loop, addresses: &[SocketAddr], options: &Options) -> Resul
             // Otherwise it would take the address of the IPv4 socket too.
             socket.set_option(SocketOption::OnlyV6(true))?;
         }
-        match socket.bind(address)? {
+        match socket.bind(address.into())? {
             Ok(()) => sockets.push(socket),
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => (),
             Err(error) => return Err(at("error while attempting to bind on address", address, error).into()),

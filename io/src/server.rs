@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use aioli_core::op::{Op, Outcome};
+use aioli_core::op::{Address, Op, Outcome};
 use aioli_core::ops::{Owner, Submitted};
 use aioli_core::{Context, Error, Loop, Report, Result, TimerHandle, create_task, sleep};
 use slab::Slab;
@@ -78,7 +78,7 @@ pub(crate) struct Shared {
 
 struct Listener {
     socket: Handle,
-    address: SocketAddr,
+    address: Address,
     /// Runs while accepting is paused.
     retry: Cell<Option<TimerHandle>>,
 }
@@ -181,7 +181,7 @@ impl Server {
 
     /// The addresses that it listens on; none when it is closed. asyncio has these as `server.sockets`.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.shared.listeners.borrow().iter().flatten().map(|listener| listener.address).collect()
+        self.shared.listeners.borrow().iter().flatten().filter_map(|listener| listener.address.internet()).collect()
     }
 
     pub(crate) fn start(&self) -> Result<()> {
@@ -241,14 +241,14 @@ impl Shared {
     }
 
     /// A connection came in. As in asyncio, the third turn from here is the first of its task.
-    fn accepted(&self, socket: Handle, peer: SocketAddr) {
+    fn accepted(&self, socket: Handle, peer: Address) {
         let Some(this) = self.this.upgrade() else { return };
         let context = self.context.borrow().clone();
         // If the loop takes no handle any more, the socket is closed.
         let _ = context.run(|| self.event_loop.call_soon(move || this.connect(socket, peer)));
     }
 
-    fn connect(&self, socket: Handle, peer: SocketAddr) {
+    fn connect(&self, socket: Handle, peer: Address) {
         let Some(this) = self.this.upgrade() else { return };
         if !self.is_open() {
             return;

@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use aioli_core::op::{Domain, Interest, Op, Outcome, ShutdownHow, SocketKind, SocketOption};
+use aioli_core::op::{Address, Domain, Interest, Op, Outcome, ShutdownHow, SocketKind, SocketOption};
 use aioli_core::ops::{Owner, Submitted};
 use aioli_core::{Loop, Result, get_running_loop};
 use bytes::{Buf, Bytes, BytesMut};
@@ -52,6 +52,9 @@ pub struct Socket {
 
 /// What the drivers end a cancelled operation with, as Linux numbers it; the standard library has no name for it.
 const ECANCELED: i32 = 125;
+
+/// EAFNOSUPPORT, as Linux numbers it.
+const WRONG_FAMILY: i32 = 97;
 
 const READ: u32 = 0;
 const WRITE: u32 = 1;
@@ -131,7 +134,7 @@ impl Socket {
     pub fn bind(&self, address: SocketAddr) -> Result<()> {
         Ok(self
             .handle
-            .bind(address)?
+            .bind(address.into())?
             .map_err(|error| at("error while attempting to bind on address", address, error))?)
     }
 
@@ -156,7 +159,7 @@ impl Socket {
     /// # Errors
     /// `Io` from the operating system, also for a socket that is not an internet socket.
     pub fn local_addr(&self) -> Result<SocketAddr> {
-        self.handle.local_addr()
+        internet(self.handle.local_addr()?)
     }
 
     /// The peer's address.
@@ -164,7 +167,7 @@ impl Socket {
     /// # Errors
     /// `Io` from the operating system, also for a socket that is not connected.
     pub fn peer_addr(&self) -> Result<SocketAddr> {
-        self.handle.peer_addr()
+        internet(self.handle.peer_addr()?)
     }
 
     /// Ends one or both directions of a connection.
@@ -273,7 +276,10 @@ impl Socket {
         let left = self.shared.write.left_behind().filter(|outcome| matches!(outcome, Outcome::Done(Ok(()))));
         let outcome = match left {
             Some(outcome) => outcome,
-            None => self.run(&mut turn, WRITE, Op::Connect { socket: self.handle.resource(), address }).await?,
+            None => {
+                self.run(&mut turn, WRITE, Op::Connect { socket: self.handle.resource(), address: address.into() })
+                    .await?
+            }
         };
         match outcome {
             Outcome::Done(result) => Ok(result.map_err(|error| at("connect call failed", address, error))?),
@@ -281,7 +287,8 @@ impl Socket {
         }
     }
 
-    /// Accepts a connection on a listener, and returns it with the peer's address. asyncio's `sock_accept`.
+    /// Accepts a connection on a listener, and returns it with the peer's address, which is `0.0.0.0:0` if that is not an internet
+    /// socket. asyncio's `sock_accept`.
     ///
     /// # Errors
     /// Cancelled; `Io` from the operating system.
@@ -294,7 +301,10 @@ impl Socket {
         match outcome {
             Outcome::Accepted(result) => {
                 let (resource, peer) = result?;
-                Ok((Socket::over(Handle::adopt(self.event_loop(), resource)), peer))
+                Ok((
+                    Socket::over(Handle::adopt(self.event_loop(), resource)),
+                    peer.internet().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()),
+                ))
             }
             other => Err(unexpected(&other)),
         }
@@ -323,6 +333,10 @@ impl Socket {
             other => Err(unexpected(&other)),
         }
     }
+}
+
+fn internet(address: Address) -> Result<SocketAddr> {
+    Ok(address.internet().ok_or_else(|| io::Error::from_raw_os_error(WRONG_FAMILY))?)
 }
 
 /// Whether an operation ended because that was asked for, so that it came to nothing.

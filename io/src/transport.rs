@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use aioli_core::Result;
-use aioli_core::op::SocketOption;
+use aioli_core::op::{Address, SocketOption};
 
 use crate::connection::Connection;
 
@@ -63,12 +63,12 @@ impl Transport {
 
     /// The address of this end; asyncio's `get_extra_info('sockname')`. It is known also after the connection is lost.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.connection.addresses().local
+        self.connection.addresses().local.as_ref().and_then(Address::internet)
     }
 
     /// The address of the other end; asyncio's `get_extra_info('peername')`.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.connection.addresses().peer
+        self.connection.addresses().peer.as_ref().and_then(Address::internet)
     }
 
     /// Whether small writes are sent without waiting for the acknowledgement of those before (`TCP_NODELAY`). Streams start with this

@@ -150,12 +150,12 @@ impl StreamWriter {
 
     /// The address of this end.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.connection.addresses().local
+        self.transport().local_addr()
     }
 
     /// The address of the other end.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.connection.addresses().peer
+        self.transport().peer_addr()
     }
 }
 

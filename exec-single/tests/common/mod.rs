@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use aioli_core::driver::{Completion, Completions, Driver, OpId, Submit, Wait};
-use aioli_core::op::{Domain, Interest, Op, Outcome, Resource, SocketKind};
+use aioli_core::op::{Address, Domain, Interest, Op, Outcome, Resource, SocketKind};
 use aioli_exec_single::{Config, EpollDriver};
 use bytes::{Bytes, BytesMut};
 
@@ -178,7 +178,7 @@ impl Rig {
         let socket = self.socket();
         done(self.now(Op::Bind { socket, address: (Ipv4Addr::LOCALHOST, 0).into() })).unwrap();
         done(self.now(Op::Listen { socket, backlog })).unwrap();
-        let Outcome::Address(Ok(address)) = self.now(Op::LocalAddress { socket }) else { panic!() };
+        let Outcome::Address(Ok(Address::Internet(address))) = self.now(Op::LocalAddress { socket }) else { panic!() };
         (socket, address)
     }
 
@@ -257,7 +257,7 @@ pub fn opened(outcome: Outcome) -> io::Result<Resource> {
 #[track_caller]
 pub fn accepted(outcome: Outcome) -> io::Result<(Resource, SocketAddr)> {
     let Outcome::Accepted(result) = outcome else { panic!("{outcome:?}") };
-    result
+    result.map(|(resource, address)| (resource, address.internet().unwrap()))
 }
 
 #[track_caller]

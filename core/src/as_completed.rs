@@ -12,6 +12,7 @@ use futures_core::Stream;
 
 use crate::await_point::{Token, Wait, WaitPoll};
 use crate::awaitable::{Awaitable, Child};
+use crate::awaited::Awaited;
 use crate::callback::{Callback, Hook, HookRef};
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
@@ -399,7 +400,7 @@ impl Next {
             self.entitled = false;
             return Poll::Ready(Some(event));
         }
-        match self.wait.register(cx) {
+        match self.wait.register_for(cx, Awaited::Futures) {
             Ok(token) => {
                 self.course.waiting.borrow_mut().push_back(token);
                 Poll::Pending

@@ -10,6 +10,7 @@
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
+use crate::awaited::Awaited;
 use crate::cancel;
 use crate::error::{Error, ErrorKind, Message, Result};
 use crate::event_loop::LoopCore;
@@ -37,11 +38,17 @@ pub(crate) struct WaitState {
     pub(crate) asked: bool,
     /// It returns Cancelled whatever it waited for came to.
     pub(crate) must_cancel: bool,
+    /// What it waits for, if that is no target.
+    pub(crate) awaited: Awaited,
 }
 
 impl WaitState {
-    pub(crate) const VACANT: Self = WaitState { phase: Phase::Vacant, asked: false, must_cancel: false };
-    const PENDING: Self = WaitState { phase: Phase::Pending, ..Self::VACANT };
+    pub(crate) const VACANT: Self =
+        WaitState { phase: Phase::Vacant, asked: false, must_cancel: false, awaited: Awaited::Other };
+
+    const fn pending(awaited: Awaited) -> Self {
+        WaitState { phase: Phase::Pending, asked: false, must_cancel: false, awaited }
+    }
 }
 
 /// An await point beside the one in the task's memory.
@@ -230,12 +237,26 @@ impl Wait {
     /// `Runtime` if no task runs.
     #[inline]
     pub fn register(&mut self, cx: &Context<'_>) -> Result<Token> {
-        self.register_on(cx, None)
+        self.register_for(cx, Awaited::Other)
+    }
+
+    /// As [`register`](Self::register), and says what the task waits for, in case a report is to tell.
+    ///
+    /// # Errors
+    /// As [`register`](Self::register).
+    #[inline]
+    pub fn register_for(&mut self, cx: &Context<'_>, awaited: Awaited) -> Result<Token> {
+        self.register_with(cx, None, awaited)
     }
 
     /// Registers with the task that runs. `target` is what a cancellation is passed on to.
     #[inline]
     pub(crate) fn register_on(&mut self, cx: &Context<'_>, target: Option<&RawFuture>) -> Result<Token> {
+        self.register_with(cx, target, Awaited::Other)
+    }
+
+    #[inline]
+    fn register_with(&mut self, cx: &Context<'_>, target: Option<&RawFuture>, awaited: Awaited) -> Result<Token> {
         self.release();
         let task = home::with(|core| core.current_task()).flatten().ok_or_else(outside)?;
         let head = task.head();
@@ -244,7 +265,7 @@ impl Wait {
         let own = waker::is_own(cx.waker(), &task);
         if own && head.wait_state.get().phase == Phase::Vacant {
             head.wait_serial.set(serial);
-            head.wait_state.set(WaitState::PENDING);
+            head.wait_state.set(WaitState::pending(awaited));
             if let Some(target) = target {
                 head.wait_target.set(Some(target.clone()));
             }
@@ -255,7 +276,7 @@ impl Wait {
             let waker = (!own).then(|| cx.waker().clone());
             head.extra().spilled.borrow_mut().push(Spilled {
                 serial,
-                state: WaitState::PENDING,
+                state: WaitState::pending(awaited),
                 target: target.cloned(),
                 scope: task.core().current.scope(),
                 waker,
@@ -454,7 +475,7 @@ impl Covered {
             if message.is_some() {
                 head.extra().wait_message.set(message);
             }
-            head.wait_state.set(WaitState { phase: Phase::Cancelled, asked: true, must_cancel: false });
+            head.wait_state.set(WaitState { phase: Phase::Cancelled, asked: true, ..WaitState::VACANT });
             self.token.task.wake();
         } else {
             self.update(|state| state.asked = true);

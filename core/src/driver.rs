@@ -136,6 +136,14 @@ pub trait Driver: 'static {
     /// An error means that the backend itself is broken; the loop stops with it. An interrupted wait is no error.
     fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()>;
 
+    /// Whether nothing that this driver does can complete an operation any more, so that a wait without a deadline could be ended by
+    /// other threads alone. The loop asks a driver with a virtual clock before it waits like that. If it does wait, the driver may
+    /// end the wait, after a time of its choice, with an error of the kind [`Deadlock`](io::ErrorKind::Deadlock): the loop then stops
+    /// with [`ErrorKind::Deadlock`](crate::ErrorKind::Deadlock), unless a thread works for it.
+    fn is_stuck(&self) -> bool {
+        false
+    }
+
     /// The handle by which other threads interrupt a wait. It may outlive the driver; kicks are then ignored.
     fn kicker(&self) -> Arc<dyn Kick>;
 

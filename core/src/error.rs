@@ -116,6 +116,9 @@ pub enum ErrorKind {
     Io,
     /// The program was interrupted by Ctrl-C: `KeyboardInterrupt`.
     Interrupted,
+    /// The program can never go on: everything waits, and nothing is left that could end a wait. Only a loop with a virtual clock
+    /// can tell. The text has the tree of what waits on what.
+    Deadlock,
     /// User code panicked.
     Panicked,
     /// Several errors at once: `ExceptionGroup`.
@@ -220,6 +223,10 @@ impl Error {
             .map(|text| text.to_string())
             .or_else(|| payload.downcast_ref::<String>().cloned());
         Self::boxed(ErrorKind::Panicked, Detail::Panic(text, Mutex::new(Some(payload))))
+    }
+
+    pub(crate) fn deadlock(tree: String) -> Self {
+        Self::boxed(ErrorKind::Deadlock, Detail::Text(tree))
     }
 
     fn boxed(kind: ErrorKind, detail: Detail) -> Self {

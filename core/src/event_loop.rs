@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -368,12 +369,21 @@ impl LoopCore {
             Some(deadline) => Wait::Until(deadline),
             None => Wait::Forever,
         };
+        if wait == Wait::Forever && self.is_virtual && self.is_deadlocked() {
+            return Err(self.deadlock());
+        }
         let now = {
-            let mut driver = self.driver.borrow_mut();
-            let Some(driver) = driver.as_mut() else { return Err(Error::runtime("the event loop is closed")) };
+            let mut driver_guard = self.driver.borrow_mut();
+            let Some(driver) = driver_guard.as_mut() else { return Err(Error::runtime("the event loop is closed")) };
             let mut arrived = self.operations.arrived();
             let before = arrived.len();
-            driver.turn(wait, &mut arrived)?;
+            match driver.turn(wait, &mut arrived) {
+                Err(error) if error.kind() == io::ErrorKind::Deadlock => {
+                    drop((driver_guard, arrived));
+                    return if self.registry.awaits_reply() { Ok(()) } else { Err(self.deadlock()) };
+                }
+                turned => turned?,
+            }
             for _ in before..arrived.len() {
                 self.push(Ready::Completion);
             }

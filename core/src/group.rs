@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::await_point::{Token, Wait, WaitPoll};
+use crate::awaited::Awaited;
 use crate::callback::{Callback, Hook, HookRef};
 use crate::cancel;
 use crate::error::{Error, ErrorKind, Result};
@@ -398,7 +399,7 @@ impl Future for AllDone<'_> {
         if this.group.tasks.borrow().is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let token = match this.wait.register(cx) {
+        let token = match this.wait.register_for(cx, Awaited::Group) {
             Ok(token) => token,
             Err(error) => return Poll::Ready(Err(error)),
         };

@@ -47,6 +47,12 @@ impl Registry {
         }
     }
 
+    /// Whether another thread is to answer. A task whose result other threads await is no answer.
+    pub(crate) fn awaits_reply(&self) -> bool {
+        let awaits = |entry: &Entry| matches!(entry, Entry::Future(raw) if raw.as_task().is_none());
+        self.entries.borrow().values().any(awaits)
+    }
+
     pub(crate) fn remove(&self, number: u64) -> Option<Entry> {
         self.entries.borrow_mut().remove(&number)
     }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use aioli_timers::TimerKey;
 
 use crate::await_point::{Token, Wait, WaitPoll};
+use crate::awaited::Awaited;
 use crate::cancel;
 use crate::delay::{Delay, IntoDelay, saturating_nanos};
 use crate::error::{Error, ErrorKind, Result};
@@ -88,7 +89,7 @@ impl Sleep {
     }
 
     fn arm(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
-        let token = match self.wait.register(cx) {
+        let token = match self.wait.register_for(cx, Awaited::Time) {
             Ok(token) => token,
             Err(error) => return Poll::Ready(Err(error)),
         };
@@ -121,7 +122,7 @@ impl Sleep {
             drop(TimerKey::from_bits(self.value).and_then(|key| before.core().disarm(key)));
             return Poll::Ready(Err(Error::fixed(ErrorKind::Runtime, &"the sleep belongs to a different event loop")));
         }
-        let token = match self.wait.register(cx) {
+        let token = match self.wait.register_for(cx, Awaited::Time) {
             Ok(token) => token,
             Err(error) => return Poll::Ready(Err(error)),
         };
@@ -165,7 +166,7 @@ impl Sleep {
 
     #[cold]
     fn begin_registered(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
-        let token = match self.wait.register(cx) {
+        let token = match self.wait.register_for(cx, Awaited::Turn) {
             Ok(token) => token,
             Err(error) => return Poll::Ready(Err(error)),
         };

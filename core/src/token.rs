@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use pin_project::pin_project;
 
 use crate::await_point::{Token, Wait, WaitPoll};
+use crate::awaited::Awaited;
 use crate::cancel;
 use crate::error::{self, Error, Message, Result};
 use crate::event_loop::LoopCore;
@@ -344,7 +345,7 @@ impl Future for TokenCancelled {
         if this.node.fired.get() {
             return Poll::Ready(Ok(()));
         }
-        match this.wait.register(cx) {
+        match this.wait.register_for(cx, Awaited::CancelToken) {
             Ok(token) => {
                 this.place = Some(this.node.enlist(Waiting::Await(token)));
                 Poll::Pending

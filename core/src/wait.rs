@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use crate::await_point::{Token, Wait, WaitPoll};
 use crate::awaitable;
+use crate::awaited::Awaited;
 use crate::callback::{Callback, Hook, HookRef};
 use crate::delay::{Delay, saturating_nanos};
 use crate::error::{Error, Result};
@@ -165,7 +166,7 @@ impl<W: Waitable> WaitAll<W> {
             return Err(Error::value("nothing to wait for: the set of futures is empty"));
         }
         let timeout = self.timeout.map(Delay::duration).transpose()?;
-        let token = self.wait.register(cx)?;
+        let token = self.wait.register_for(cx, Awaited::Futures)?;
         let timer = timeout.and_then(|delay| {
             home::with(|core| {
                 let target = TimerTarget::wake(token.clone());

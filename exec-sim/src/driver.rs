@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use aioli_core::Instant;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, Wait};
@@ -13,6 +14,9 @@ pub struct SimDriver {
     now: Instant,
     bell: Arc<Bell>,
 }
+
+/// How long the real clock runs before a wait that only other threads could end counts as a deadlock.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What other threads ring.
 #[derive(Debug, Default)]
@@ -26,11 +30,12 @@ impl Bell {
         std::mem::take(&mut self.rung.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn wait(&self) {
-        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        while !std::mem::take(&mut *rung) {
-            rung = self.waiting.wait(rung).unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Waits until it rings, for a time of the real clock. Returns whether it has rung.
+    fn wait_for(&self, patience: Duration) -> bool {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.waiting.wait_timeout_while(rung, patience, |rung| !*rung);
+        let (mut rung, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut rung)
     }
 }
 
@@ -74,9 +79,14 @@ impl Driver for SimDriver {
         match wait {
             Wait::No => (),
             Wait::Until(deadline) => self.now = self.now.max(deadline),
-            Wait::Forever => self.bell.wait(),
+            Wait::Forever if self.bell.wait_for(PATIENCE) => (),
+            Wait::Forever => return Err(io::ErrorKind::Deadlock.into()),
         }
         Ok(())
+    }
+
+    fn is_stuck(&self) -> bool {
+        true
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {

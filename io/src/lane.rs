@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use aioli_core::driver::OpId;
 use aioli_core::op::Outcome;
-use aioli_core::{Loop, Result, Token, Wait, WaitPoll};
+use aioli_core::{Awaited, Loop, Result, Token, Wait, WaitPoll};
 
 use crate::fairness::{Fairness, give_way};
 
@@ -118,7 +118,7 @@ impl Future for Landed<'_> {
         if let Some(outcome) = self.lane.outcome.take() {
             return Poll::Ready(Ok(outcome));
         }
-        let token = self.wait.register(cx)?;
+        let token = self.wait.register_for(cx, Awaited::Operation)?;
         let old = self.lane.token.replace(Some(token));
         drop(old);
         Poll::Pending
@@ -153,7 +153,7 @@ impl Future for InLine<'_> {
                 }
             }
         }
-        let token = this.wait.register(cx)?;
+        let token = this.wait.register_for(cx, Awaited::Operation)?;
         this.token = Some(token.clone());
         this.lane.line.borrow_mut().push_back(token);
         Poll::Pending

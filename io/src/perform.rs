@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use aioli_core::driver::OpId;
 use aioli_core::op::{Op, Outcome};
 use aioli_core::ops::{Owner, Submitted};
-use aioli_core::{Loop, Result, Token, Wait, WaitPoll};
+use aioli_core::{Awaited, Loop, Result, Token, Wait, WaitPoll};
 
 /// Submits an operation and waits for what comes of it. If the await is cancelled or dropped, so is the operation, and its outcome is
 /// ignored: this is for operations whose outcome owns nothing.
@@ -59,7 +59,7 @@ impl Future for Performing<'_> {
         if let Some(outcome) = self.slot.outcome.take() {
             return Poll::Ready(Ok(outcome));
         }
-        let token = self.wait.register(cx)?;
+        let token = self.wait.register_for(cx, Awaited::Operation)?;
         let old = self.slot.token.replace(Some(token));
         drop(old);
         Poll::Pending

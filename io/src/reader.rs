@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use aioli_core::{Error, ErrorKind, Result, Wait, WaitPoll, get_running_loop};
+use aioli_core::{Awaited, Error, ErrorKind, Result, Wait, WaitPoll, get_running_loop};
 use bytes::{Bytes, BytesMut};
 
 use crate::connection::Connection;
@@ -269,7 +269,7 @@ impl<F: FnMut(&Input) -> Option<Result<Bytes>>> Future for Read<'_, F> {
         if input.has_to_resume() {
             reader.connection.resume_reading();
         }
-        let token = this.wait.register(cx)?;
+        let token = this.wait.register_for(cx, Awaited::Data)?;
         input.wait(token);
         Poll::Pending
     }

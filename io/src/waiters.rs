@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use aioli_core::{Report, Result, Token, Wait, WaitPoll, get_running_loop};
+use aioli_core::{Awaited, Report, Result, Token, Wait, WaitPoll, get_running_loop};
 use smallvec::SmallVec;
 
 /// Tasks that wait for an event, in the order in which they came.
@@ -78,7 +78,7 @@ impl Future for Waiting<'_> {
                 WaitPoll::Moved(_) => this.waiters.prune(),
             }
         }
-        let token = this.wait.register(cx)?;
+        let token = this.wait.register_for(cx, Awaited::Connection)?;
         this.waiters.tokens.borrow_mut().push(token);
         Poll::Pending
     }

@@ -14,6 +14,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 
+use crate::awaited::Awaited;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Event;
 use crate::sync::waiters::{LoopBound, Waiters};
@@ -94,8 +95,8 @@ impl<T, S: Store<T>> Queue<T, S> {
         Queue {
             store,
             maxsize,
-            getters: Waiters::new(),
-            putters: Waiters::new(),
+            getters: Waiters::new(Awaited::Item),
+            putters: Waiters::new(Awaited::Room),
             bound: LoopBound::new(&"this queue is bound to a different event loop"),
             unfinished: Cell::new(0),
             finished,

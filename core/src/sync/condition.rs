@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
 
+use crate::awaited::Awaited;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::lock::{Hold, Lock};
 use crate::sync::waiters::{LoopBound, Waiter, Waiters};
@@ -62,7 +63,7 @@ impl Condition {
     pub fn with_lock(lock: Rc<Lock>) -> Self {
         Condition {
             lock,
-            waiters: Waiters::new(),
+            waiters: Waiters::new(Awaited::Condition),
             bound: LoopBound::new(&"this condition is bound to a different event loop"),
         }
     }

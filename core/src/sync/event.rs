@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 
+use crate::awaited::Awaited;
 use crate::error::Result;
 use crate::sync::waiters::{LoopBound, Waiter, Waiters};
 
@@ -38,7 +39,7 @@ impl Event {
     pub const fn new() -> Self {
         Event {
             set: Cell::new(false),
-            waiters: Waiters::new(),
+            waiters: Waiters::new(Awaited::Event),
             bound: LoopBound::new(&"this event is bound to a different event loop"),
         }
     }

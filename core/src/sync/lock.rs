@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 
+use crate::awaited::Awaited;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::waiters::{LoopBound, Waiter, Waiters};
 
@@ -61,7 +62,7 @@ impl Lock {
         Lock {
             locked: Cell::new(false),
             holds: Cell::new(0),
-            waiters: Waiters::new(),
+            waiters: Waiters::new(Awaited::Lock),
             bound: LoopBound::new(&"this lock is bound to a different event loop"),
         }
     }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 
+use crate::awaited::Awaited;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::waiters::{LoopBound, Waiter, Waiters};
 
@@ -46,7 +47,7 @@ impl Semaphore {
     pub const fn new(value: usize) -> Self {
         Semaphore {
             value: Cell::new(value),
-            waiters: Waiters::new(),
+            waiters: Waiters::new(Awaited::Semaphore),
             bound: LoopBound::new(&"this semaphore is bound to a different event loop"),
         }
     }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use slab::Slab;
 
 use crate::await_point::{Token, Wait, WaitPoll};
+use crate::awaited::Awaited;
 use crate::error::{Error, ErrorKind, Result};
 use crate::task::home;
 
@@ -21,6 +22,7 @@ const KEPT_SEATS: usize = 1024;
 /// Waiters that are cancelled leave when their task runs, as in asyncio. Those whose await point is gone (their task ended and they
 /// were leaked, or will be polled by another task) are passed over.
 pub(crate) struct Waiters {
+    awaited: Awaited,
     in_line: Cell<usize>,
     /// How many have been called and not left yet.
     called: Cell<usize>,
@@ -48,9 +50,10 @@ enum Standing {
 }
 
 impl Waiters {
-    pub(crate) const fn new() -> Self {
+    /// `awaited` is what they wait for.
+    pub(crate) const fn new(awaited: Awaited) -> Self {
         let seats = Seats { slab: Slab::new(), first: NONE, last: NONE };
-        Waiters { in_line: Cell::new(0), called: Cell::new(0), seats: RefCell::new(seats) }
+        Waiters { awaited, in_line: Cell::new(0), called: Cell::new(0), seats: RefCell::new(seats) }
     }
 
     /// How many have joined and not left.
@@ -293,7 +296,7 @@ impl<'a> Waiter<'a> {
 
     fn register(&mut self, cx: &Context<'_>) -> Result<Token> {
         self.bound.check()?;
-        let token = self.wait.register(cx)?;
+        let token = self.wait.register_for(cx, self.waiters.awaited)?;
         self.bound.home.set(home::home());
         Ok(token)
     }

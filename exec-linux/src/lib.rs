@@ -10,6 +10,7 @@ mod run;
 pub mod socket;
 pub mod syscall;
 mod wake;
+mod work;
 
 pub use interrupt::Interrupt;
 pub use kind::Kind;
@@ -17,3 +18,4 @@ pub use process::Home;
 pub use refusal::refuse;
 pub use run::run;
 pub use wake::Wake;
+pub use work::{Armed, Attempt, Direction, Queue, Work};

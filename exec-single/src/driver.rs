@@ -9,13 +9,13 @@ use std::time::Duration;
 use aioli_core::Instant;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
 use aioli_core::op::{Op, Outcome, Resource};
-use aioli_exec_linux::{Home, Kind, Wake, refuse, socket, syscall};
+use aioli_exec_linux::{Home, Kind, Wake, Work, refuse, socket, syscall};
 use bytes::BytesMut;
 use socket2::SockRef;
 
 use crate::epoll::{Epoll, IN, Timeout};
 use crate::reactor::Reactor;
-use crate::resource::{Descriptor, Work};
+use crate::resource::Descriptor;
 
 /// The token of the bell in the epoll set. No entry has it: its low bits are no place in a table.
 const BELL: u64 = u64::MAX;

@@ -1,13 +1,7 @@
 //! [`Flight`]: where the operations in flight are.
 
 use aioli_core::driver::OpId;
-
-/// Reading or writing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Direction {
-    Read,
-    Write,
-}
+use aioli_exec_linux::Direction;
 
 /// Where in an entry an op waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

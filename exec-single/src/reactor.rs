@@ -5,11 +5,11 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use aioli_core::driver::{Completion, Completions, OpId, Submit};
 use aioli_core::op::{Interest, Outcome, Resource};
-use aioli_exec_linux::{Kind, syscall};
+use aioli_exec_linux::{Armed, Attempt, Direction, Kind, Work, syscall};
 
 use crate::epoll::{EDGES, ERR, Epoll, HUP, IN, Known, ONE_SHOT, OUT, RDHUP};
-use crate::flight::{Direction, Flight, Side};
-use crate::resource::{Armed, Attempt, Descriptor, Entry, Polling, Work};
+use crate::flight::{Flight, Side};
+use crate::resource::{Descriptor, Entry, Polling};
 use crate::table::Table;
 
 /// The epoll set, the entries in it, and the operations in flight.

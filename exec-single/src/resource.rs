@@ -1,17 +1,14 @@
 //! [`Entry`]: a descriptor, what is known of it, and the operations that wait for it.
 
-use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::{io, mem};
 
 use aioli_core::driver::{Completion, Completions, OpId, TryReceived};
-use aioli_core::op::{Address, Interest, Outcome};
-use aioli_exec_linux::{Kind, socket, syscall};
-use bytes::{Bytes, BytesMut};
-use socket2::SockRef;
+use aioli_core::op::{Interest, Outcome};
+use aioli_exec_linux::{Armed, Attempt, Direction, Kind, Queue, Work, syscall};
+use bytes::BytesMut;
 
 use crate::epoll::{ERR, HUP, IN, OUT, PRI, RDHUP};
-use crate::flight::Direction;
 
 /// Whose descriptor it is.
 #[derive(Debug)]
@@ -31,63 +28,12 @@ impl Descriptor {
     }
 }
 
-/// What an op in a line has to do.
-#[derive(Debug)]
-pub(crate) enum Work {
-    Accept {
-        credit: u32,
-    },
-    Recv(BytesMut),
-    /// With the address while the kernel was not asked yet.
-    Connect(Option<Box<Address>>),
-    Send(Bytes),
-    WaitProcess,
-}
-
-impl Work {
-    pub(crate) fn direction(&self) -> Direction {
-        match self {
-            Work::Accept { .. } | Work::Recv(_) | Work::WaitProcess => Direction::Read,
-            Work::Connect(_) | Work::Send(_) => Direction::Write,
-        }
-    }
-
-    pub(crate) fn fail(self, error: io::Error) -> Outcome {
-        match self {
-            Work::Accept { .. } => Outcome::Accepted(Err(error)),
-            Work::Recv(buffer) => Outcome::Received { result: Err(error), buffer },
-            Work::Connect(_) => Outcome::Done(Err(error)),
-            Work::Send(data) => Outcome::Sent { result: Err(error), data },
-            Work::WaitProcess => Outcome::Exited(Err(error)),
-        }
-    }
-}
-
-/// What the system call of some [`Work`] came to.
-#[derive(Debug)]
-pub(crate) enum Attempt {
-    /// It would block, which the line knows now.
-    Blocked,
-    /// A connection. The op goes on unless this one used up its credit.
-    Accepted { socket: OwnedFd, address: Address, last: bool },
-    /// The op is finished, and its buffer taken out.
-    Done(Outcome),
-}
-
-/// An op in a line.
-#[derive(Debug)]
-pub(crate) struct Armed {
-    pub(crate) id: OpId,
-    pub(crate) work: Work,
-}
-
-/// The ops that wait for one direction, in order. There is seldom more than one, so that one needs no allocation.
+/// One direction of a descriptor.
 ///
 /// When the driver returns, a line with ops in it is not ready.
 #[derive(Debug)]
 pub(crate) struct Line {
-    first: Option<Armed>,
-    rest: VecDeque<Armed>,
+    pub(crate) queue: Queue,
     /// False: the system call would block. An edge comes when that changes, or, on a descriptor that is not registered yet, an event
     /// when it is.
     ready: bool,
@@ -95,33 +41,7 @@ pub(crate) struct Line {
 
 impl Line {
     fn new(ready: bool) -> Self {
-        Line { first: None, rest: VecDeque::new(), ready }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
-    pub(crate) fn push(&mut self, armed: Armed) {
-        if self.first.is_none() {
-            self.first = Some(armed);
-        } else {
-            self.rest.push_back(armed);
-        }
-    }
-
-    pub(crate) fn pop(&mut self) -> Option<Armed> {
-        let first = self.first.take();
-        self.first = self.rest.pop_front();
-        first
-    }
-
-    pub(crate) fn remove(&mut self, id: OpId) -> Option<Armed> {
-        if self.first.as_ref().is_some_and(|armed| armed.id == id) {
-            return self.pop();
-        }
-        let n = self.rest.iter().position(|armed| armed.id == id)?;
-        self.rest.remove(n)
+        Line { queue: Queue::default(), ready }
     }
 }
 
@@ -167,10 +87,10 @@ impl Entry {
         matches!(self.fd, Descriptor::Watched(_))
     }
 
-    pub(crate) fn line(&mut self, direction: Direction) -> &mut Line {
+    pub(crate) fn line(&mut self, direction: Direction) -> &mut Queue {
         match direction {
-            Direction::Read => &mut self.read,
-            Direction::Write => &mut self.write,
+            Direction::Read => &mut self.read.queue,
+            Direction::Write => &mut self.write.queue,
         }
     }
 
@@ -191,7 +111,7 @@ impl Entry {
         }
         if flags & (IN | RDHUP | HUP | ERR | PRI) != 0 {
             self.read.ready = true;
-        } else if matches!(self.write.first, Some(Armed { work: Work::Connect(_), .. })) {
+        } else if matches!(self.write.queue.first(), Some(Armed { work: Work::Connect(_), .. })) {
             // Just connected, and the peer has sent nothing yet: spares the first receive a try.
             self.read.ready = false;
         }
@@ -221,14 +141,14 @@ impl Entry {
         if !line.ready {
             return None;
         }
-        let Armed { id, work } = line.first.as_mut()?;
+        let Armed { id, work } = line.queue.first_mut()?;
         let id = *id;
         let attempt = attempt(fd.as_fd(), self.kind, self.marked, &mut line.ready, work);
         match attempt {
             Attempt::Blocked => return None,
             Attempt::Accepted { last: false, .. } => {}
             Attempt::Accepted { .. } | Attempt::Done(_) => {
-                line.pop();
+                line.queue.pop();
             }
         }
         Some((id, attempt))
@@ -236,8 +156,8 @@ impl Entry {
 
     /// Takes note of what a poll found: an event that says so may not have been seen yet. Of a watched one it must be seen.
     pub(crate) fn note_found(&mut self, found: Interest) {
-        self.read.ready |= found.readable && self.read.is_empty() && self.watch.is_none();
-        self.write.ready |= found.writable && self.write.is_empty();
+        self.read.ready |= found.readable && self.read.queue.is_empty() && self.watch.is_none();
+        self.write.ready |= found.writable && self.write.queue.is_empty();
     }
 
     /// Whether a read is not known to block.
@@ -248,7 +168,7 @@ impl Entry {
     /// Whether no op waits for it but a watch.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
-        self.read.is_empty() && self.write.is_empty() && self.polls.is_empty()
+        self.read.queue.is_empty() && self.write.queue.is_empty() && self.polls.is_empty()
     }
 
     /// Tells the watch that a read may go on, unless it knows.
@@ -263,7 +183,7 @@ impl Entry {
     /// Receives at once into borrowed memory, unless an op is before it.
     #[inline]
     pub(crate) fn try_recv(&mut self, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
-        if !self.read.is_empty() {
+        if !self.read.queue.is_empty() {
             return None;
         }
         if !self.read.ready {
@@ -278,7 +198,7 @@ impl Entry {
     #[inline]
     pub(crate) fn try_send(&mut self, data: &[u8]) -> Option<io::Result<usize>> {
         let Descriptor::Owned(fd) = &self.fd else { return None };
-        self.write.is_empty().then(|| send(fd.as_fd(), self.kind, &mut self.write.ready, data))
+        self.write.queue.is_empty().then(|| send(fd.as_fd(), self.kind, &mut self.write.ready, data))
     }
 }
 
@@ -303,64 +223,15 @@ fn receive(fd: BorrowedFd<'_>, kind: Kind, marked: bool, ready: &mut bool, buffe
     result
 }
 
+/// Tries the system call of an op, and takes note of what the result says of the next one.
 fn attempt(fd: BorrowedFd<'_>, kind: Kind, marked: bool, ready: &mut bool, work: &mut Work) -> Attempt {
-    match work {
-        Work::Recv(buffer) => {
-            let result = receive(fd, kind, marked, ready, buffer);
-            if blocks(&result) {
-                return Attempt::Blocked;
-            }
-            Attempt::Done(Outcome::Received { result, buffer: mem::take(buffer) })
-        }
-        Work::Send(data) => {
-            let result = send(fd, kind, ready, data);
-            if blocks(&result) {
-                return Attempt::Blocked;
-            }
-            Attempt::Done(Outcome::Sent { result, data: mem::take(data) })
-        }
-        Work::Accept { credit } => loop {
-            match syscall::accept(fd) {
-                Ok((socket, address)) => {
-                    *credit -= 1;
-                    return Attempt::Accepted { socket, address, last: *credit == 0 };
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    *ready = false;
-                    return Attempt::Blocked;
-                }
-                Err(e) if syscall::concerns_connection(&e) => {}
-                Err(e) => return Attempt::Done(Outcome::Accepted(Err(e))),
-            }
-        },
-        Work::Connect(address) => {
-            let socket = SockRef::from(&fd);
-            let result = match address.take() {
-                None => match socket.take_error() {
-                    Ok(None) => Ok(()),
-                    Ok(Some(e)) | Err(e) => Err(e),
-                },
-                Some(address) => match socket::to_kernel(&address).and_then(|address| socket.connect(&address)) {
-                    Err(e) if matches!(e.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {
-                        *ready = false;
-                        return Attempt::Blocked;
-                    }
-                    result => result,
-                },
-            };
-            Attempt::Done(Outcome::Done(result))
-        }
-        Work::WaitProcess => {
-            let result = syscall::exit_status(fd);
-            if blocks(&result) {
-                *ready = false;
-                return Attempt::Blocked;
-            }
-            Attempt::Done(Outcome::Exited(result))
-        }
-    }
-}
-
-fn blocks<T>(result: &io::Result<T>) -> bool {
-    matches!(result, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    let room = work.size();
+    let attempt = work.attempt(fd, kind);
+    *ready = match &attempt {
+        Attempt::Blocked => false,
+        Attempt::Done(Outcome::Received { result: Ok(count), .. }) => *count == room || marked || !kind.tcp,
+        Attempt::Done(Outcome::Sent { result: Ok(count), .. }) => *count == room || !kind.tcp,
+        _ => true,
+    };
+    attempt
 }

@@ -150,3 +150,50 @@ pub trait Driver: 'static {
     /// Cancels everything in flight and appends every final completion still owed. Afterwards each submit answers with an error.
     fn shutdown(&mut self, completions: &mut Completions);
 }
+
+/// A boxed driver is one too, for those who choose it while running.
+impl<D: Driver + ?Sized> Driver for Box<D> {
+    fn report(&self) -> DriverReport {
+        (**self).report()
+    }
+
+    fn now(&self) -> Instant {
+        (**self).now()
+    }
+
+    fn is_virtual(&self) -> bool {
+        (**self).is_virtual()
+    }
+
+    fn submit(&mut self, id: OpId, op: Op) -> Submit {
+        (**self).submit(id, op)
+    }
+
+    fn cancel(&mut self, id: OpId) {
+        (**self).cancel(id);
+    }
+
+    fn try_send(&mut self, resource: crate::op::Resource, data: &[u8]) -> Option<io::Result<usize>> {
+        (**self).try_send(resource, data)
+    }
+
+    fn try_recv(
+        &mut self,
+        resource: crate::op::Resource,
+        buffer: &mut bytes::BytesMut,
+    ) -> Option<io::Result<TryReceived>> {
+        (**self).try_recv(resource, buffer)
+    }
+
+    fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {
+        (**self).turn(wait, completions)
+    }
+
+    fn kicker(&self) -> Arc<dyn Kick> {
+        (**self).kicker()
+    }
+
+    fn shutdown(&mut self, completions: &mut Completions) {
+        (**self).shutdown(completions);
+    }
+}

@@ -1,0 +1,118 @@
+//! [`Backend`]: what the suite is run on.
+
+use std::fmt;
+use std::io;
+
+use aioli_core::driver::Driver;
+use aioli_exec_sim::SimDriver;
+use aioli_exec_single::EpollDriver;
+
+/// A backend to test: it makes drivers.
+///
+/// ```
+/// use aioli_compat_tests::{Backend, Capabilities};
+/// use aioli_core::driver::Driver;
+///
+/// #[derive(Debug)]
+/// struct MyBackend;
+///
+/// impl Backend for MyBackend {
+///     fn name(&self) -> &str {
+///         "mine"
+///     }
+///
+///     fn driver(&self) -> std::io::Result<Box<dyn Driver>> {
+///         Ok(Box::new(aioli_exec_single::EpollDriver::new()?))
+///     }
+///
+///     fn capabilities(&self) -> Capabilities {
+///         Capabilities::all()
+///     }
+/// }
+/// ```
+pub trait Backend: Send + Sync + fmt::Debug {
+    /// A short name, which stands in the results.
+    fn name(&self) -> &str;
+
+    /// A driver of its own for each loop that a case runs.
+    ///
+    /// # Errors
+    /// The machine refuses what the backend needs. A run on this backend then fails at once.
+    fn driver(&self) -> io::Result<Box<dyn Driver>>;
+
+    /// What its drivers have. Cases that need more are skipped, and say so.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::all()
+    }
+}
+
+/// What a [`Backend`] has besides a clock and a wait that other threads can interrupt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Stream sockets and listeners.
+    pub network: bool,
+    /// Sockets that other programs on this machine reach, and descriptors that can be adopted and polled.
+    pub descriptors: bool,
+}
+
+impl Capabilities {
+    /// Everything.
+    pub const fn all() -> Self {
+        Capabilities { network: true, descriptors: true }
+    }
+
+    /// Only the clock and the wait.
+    pub const fn none() -> Self {
+        Capabilities { network: false, descriptors: false }
+    }
+
+    /// The same, but for the network.
+    #[must_use]
+    pub const fn network(self, network: bool) -> Self {
+        Capabilities { network, ..self }
+    }
+
+    /// The same, but for descriptors.
+    #[must_use]
+    pub const fn descriptors(self, descriptors: bool) -> Self {
+        Capabilities { descriptors, ..self }
+    }
+}
+
+/// Linux's epoll.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epoll;
+
+impl Backend for Epoll {
+    fn name(&self) -> &str {
+        "epoll"
+    }
+
+    fn driver(&self) -> io::Result<Box<dyn Driver>> {
+        Ok(Box::new(EpollDriver::new()?))
+    }
+}
+
+/// The simulated machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sim;
+
+impl Backend for Sim {
+    fn name(&self) -> &str {
+        "sim"
+    }
+
+    fn driver(&self) -> io::Result<Box<dyn Driver>> {
+        Ok(Box::new(SimDriver::new()))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::none()
+    }
+}
+
+/// The backends of aioli.
+pub fn backends() -> [&'static dyn Backend; 2] {
+    [&Epoll, &Sim]
+}

@@ -1,0 +1,135 @@
+//! Tasks that start eagerly, as CPython has them.
+
+use std::rc::Rc;
+
+use crate::case::cases;
+use crate::cases::support::*;
+use crate::machine::Machine;
+use aioli_core::*;
+
+cases! {
+    ($) "eager" in eager as __cases_eager;
+    the_first_step_runs_at_once_as_its_own_task_in_a_copy_of_the_context: "";
+    one_that_does_not_suspend_is_done_on_return: "";
+    what_is_done_at_once_takes_no_turn: "";
+    one_that_cancels_itself_is_cancelled_at_its_end_or_its_next_await: "";
+    eager_tasks_nest: "";
+    a_scope_of_the_creator_is_not_around_an_eager_task: "";
+}
+
+fn eager<T: 'static>(coroutine: impl std::future::Future<Output = Result<T>> + 'static) -> Task<T> {
+    TaskBuilder::new().eager_start(true).create_task(coroutine)
+}
+
+fn the_first_step_runs_at_once_as_its_own_task_in_a_copy_of_the_context(on: &Machine) {
+    on.run(async {
+        let (trace, var) = (Trace::new(), Rc::new(ContextVar::<&str>::new()));
+        var.set("parent");
+        let (inside, inner) = (trace.clone(), Rc::clone(&var));
+        let outer = me().name();
+        let task = TaskBuilder::new().name("E").eager_start(true).create_task(async move {
+            inside.log(format_args!("in {} {}", me().name(), inner.get().unwrap()));
+            inner.set("child");
+            sleep(0.0).await?;
+            inside.mark(format_args!("resumed {}", inner.get().unwrap()));
+            Ok(5)
+        });
+        trace.log(format_args!("after {} {}", var.get().unwrap(), task.done()));
+        assert_eq!(me().name(), outer);
+        assert_eq!(task.await?, 5);
+        assert_eq!(trace.take(), ["in E parent", "after parent false", "resumed child+1"]);
+        Ok(())
+    });
+}
+
+fn one_that_does_not_suspend_is_done_on_return(on: &Machine) {
+    on.run(async {
+        let task = eager(async { Ok(all_tasks().len()) });
+        assert_eq!((task.done(), task.result()?, all_tasks().len()), (true, 2, 1));
+        let failed = eager(fail::<()>("eager"));
+        assert_eq!(failed.exception()?.unwrap().to_string(), "eager");
+        let trace = Trace::new();
+        let callback = trace.clone();
+        task.add_done_callback(move |_| callback.mark("callback"));
+        pump(2).await?;
+        assert_eq!(trace.take(), ["callback+1"]);
+        Ok(())
+    });
+}
+
+fn what_is_done_at_once_takes_no_turn(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        assert_eq!(gather((eager(ready(1)), eager(ready(2)))).await?, (1, 2));
+        assert_eq!(eager(ready(1)).await?, 1);
+        assert_eq!(shield(eager(ready(1))).await?, 1);
+        assert_eq!(trace.turns(), 0);
+        let (done, left) = wait([eager(ready(1))]).await?;
+        assert_eq!((done.len(), left.len(), trace.turns()), (1, 0, 2));
+        trace.start();
+        let child = |coroutine| {
+            task_group(async move |group| {
+                group.create_task_with(TaskBuilder::new().eager_start(true), coroutine).map(drop)
+            })
+        };
+        child(ready(())).await?;
+        assert_eq!(trace.turns(), 2);
+        Ok(())
+    });
+}
+
+fn one_that_cancels_itself_is_cancelled_at_its_end_or_its_next_await(on: &Machine) {
+    on.run(async {
+        let task = eager(async {
+            me().cancel(None);
+            sleep(0.0).await
+        });
+        assert_eq!(state(&task), "PENDING cancelling=1");
+        pump(3).await?;
+        assert_eq!(state(&task), "CANCELLED cancelling=1");
+        let task = eager(async { Ok(me().cancel(None)) });
+        assert_eq!(state(&task), "CANCELLED cancelling=1");
+        Ok(())
+    });
+}
+
+fn eager_tasks_nest(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let (outer, inner) = (trace.clone(), trace.clone());
+        let name = |name| TaskBuilder::new().name(name).eager_start(true);
+        let task = name("S1").create_task(async move {
+            outer.log(me().name());
+            let nested = name("S2").create_task(async move {
+                inner.log(me().name());
+                Ok(())
+            });
+            outer.log(me().name());
+            nested.await
+        });
+        assert!(task.done());
+        assert_eq!(trace.take(), ["S1", "S2", "S1"]);
+        Ok(())
+    });
+}
+
+fn a_scope_of_the_creator_is_not_around_an_eager_task(on: &Machine) {
+    on.run(async {
+        let task = timeout(1.0, async {
+            Ok(eager(async {
+                sleep(5.0).await?;
+                Ok(seconds())
+            }))
+        })
+        .await?;
+        let late = timeout(1.0, async {
+            let other = eager(sleep(9.0));
+            let interrupted = hang().await;
+            assert!(!other.done() && other.cancelling() == 0);
+            interrupted
+        });
+        assert!(late.await.unwrap_err().is_timeout());
+        assert_eq!(task.await?, 5.0);
+        Ok(())
+    });
+}

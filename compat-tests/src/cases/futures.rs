@@ -1,0 +1,142 @@
+//! The states of futures and tasks, as CPython has them.
+
+use crate::case::cases;
+use crate::cases::support::*;
+use crate::machine::Machine;
+use aioli_core::*;
+
+cases! {
+    ($) "futures" in futures as __cases_futures;
+    are_reached_once: "";
+    a_value_is_taken_once_and_cloned_as_often_as_one_likes: "";
+    an_error_is_the_same_for_everybody: "";
+    a_cancellation_set_as_an_error_is_no_cancelled_state: "";
+    a_callback_is_removed_until_it_is_scheduled: "";
+    a_future_of_another_loop_cannot_be_awaited: "";
+    a_dropped_handle_detaches_a_task: "";
+    names_are_given_or_counted: "";
+}
+
+fn are_reached_once(on: &Machine) {
+    on.run(async {
+        let invalid = |result: Result<()>| assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidState);
+        let future = pending::<u32>();
+        invalid(future.result().map(drop));
+        invalid(future.exception().map(drop));
+        assert!(!future.done() && !future.cancelled());
+        future.set_result(1)?;
+        invalid(future.set_result(2));
+        invalid(future.set_exception(Error::msg("late")));
+        assert!(!future.cancel(None));
+        assert_eq!((future.result()?, future.exception()?.is_none()), (1, true));
+
+        let cancelled = pending::<u32>();
+        assert!(cancelled.cancel(None));
+        assert!(cancelled.done() && cancelled.cancelled());
+        invalid(cancelled.set_result(2));
+        assert!(cancelled.result().unwrap_err().is_cancelled() && cancelled.exception().unwrap_err().is_cancelled());
+        Ok(())
+    });
+}
+
+fn a_value_is_taken_once_and_cloned_as_often_as_one_likes(on: &Machine) {
+    on.run(async {
+        let future = done(vec![1]);
+        assert_eq!(((&future).await?, (&future).await?), (vec![1], vec![1]));
+        assert_eq!(future.clone().await?, [1]);
+        assert_eq!(future.take_result().unwrap_err().kind(), ErrorKind::InvalidState);
+        assert_eq!(future.await.unwrap_err().kind(), ErrorKind::InvalidState);
+        let task = create_task(ready(5));
+        assert_eq!((&task).await?, 5);
+        assert_eq!((task.take_result()?, task.take_result().is_err()), (5, true));
+        Ok(())
+    });
+}
+
+fn an_error_is_the_same_for_everybody(on: &Machine) {
+    on.run(async {
+        let (future, error) = (pending::<u32>(), Error::msg("x"));
+        future.set_exception(error.clone())?;
+        for _ in 0..2 {
+            assert!((&future).await.unwrap_err().same(&error));
+        }
+        assert!(future.exception()?.unwrap().same(&error));
+        assert!(!error.same(&Error::msg("x")));
+        Ok(())
+    });
+}
+
+fn a_cancellation_set_as_an_error_is_no_cancelled_state(on: &Machine) {
+    on.run(async {
+        let future = pending::<u32>();
+        future.set_exception(Error::cancelled(Some("given")))?;
+        assert!(!future.cancelled());
+        assert_eq!(message(&future.await).as_deref(), Some("given"));
+        Ok(())
+    });
+}
+
+fn a_callback_is_removed_until_it_is_scheduled(on: &Machine) {
+    on.run(async {
+        let (trace, future) = (Trace::new(), pending::<()>());
+        let add = |name: &'static str| {
+            let trace = trace.clone();
+            future.add_done_callback(move |_| trace.mark(name))
+        };
+        let ids = [add("0"), add("1"), add("2"), add("3")];
+        assert!(future.remove_done_callback(ids[1]));
+        assert!(!future.remove_done_callback(ids[1]));
+        assert!(future.remove_done_callback(ids[0]));
+        trace.start();
+        future.set_result(())?;
+        assert!(!future.remove_done_callback(ids[2]), "it is scheduled");
+        let late = add("late");
+        assert!(!future.remove_done_callback(late));
+        pump(2).await?;
+        assert_eq!(trace.take(), ["2+1", "3+1", "late+1"]);
+        Ok(())
+    });
+}
+
+fn a_future_of_another_loop_cannot_be_awaited(on: &Machine) {
+    let other = on.runner();
+    let stranger = other.get_loop().create_future::<()>();
+    let done = other.get_loop().create_future::<u32>();
+    done.set_result(3).unwrap();
+    on.run(async move {
+        let trace = Trace::new();
+        assert_eq!((&stranger).await.unwrap_err().kind(), ErrorKind::Runtime);
+        assert_eq!(trace.turns(), 1);
+        assert!(gather([&stranger]).await.unwrap_err().kind() == ErrorKind::Value);
+        assert_eq!(done.await?, 3, "awaiting what is done asks no loop");
+        Ok(())
+    });
+}
+
+fn a_dropped_handle_detaches_a_task(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let inside = trace.clone();
+        drop(create_task(async move {
+            sleep(5.0).await?;
+            inside.log(seconds());
+            Ok(())
+        }));
+        sleep(9.0).await?;
+        assert_eq!(trace.take(), ["5"]);
+        Ok(())
+    });
+}
+
+fn names_are_given_or_counted(on: &Machine) {
+    on.run(async {
+        let number = |name: &str| name.strip_prefix("Task-").unwrap().parse::<u64>().unwrap();
+        let (one, two) = (create_task(hang()), create_task(hang()));
+        assert_eq!(number(&two.name()), number(&one.name()) + 1);
+        one.set_name("given");
+        assert_eq!((&*one.name(), &*one.view().name()), ("given", "given"));
+        let built = TaskBuilder::new().name("built").create_task(async { Ok(me().name().to_string()) });
+        assert_eq!(built.await?, "built");
+        Ok(())
+    });
+}

@@ -1,0 +1,188 @@
+//! `gather`, turn by turn, as CPython does it.
+
+use std::rc::Rc;
+
+use crate::case::cases;
+use crate::cases::support::*;
+use crate::machine::Machine;
+use aioli_core::*;
+
+cases! {
+    ($) "gather" in gather as __cases_gather;
+    cancelled_it_ends_with_the_first_child: "";
+    cancelled_with_results_it_waits_for_every_child: "";
+    children_that_swallow_leave_a_cancellation_without_message: "";
+    a_second_request_reaches_the_children_in_their_cleanup: "";
+    after_the_first_error_the_others_run_on_and_their_errors_are_lost: "";
+    a_cancelled_child_is_a_cancelled_await_without_a_request: "";
+    with_results_a_cancelled_child_is_one_of_them: "";
+    its_future_is_done_when_its_children_are: "";
+    one_given_twice_is_waited_for_once: "";
+    dropped_it_lets_the_children_run: "";
+    values_come_in_the_order_of_the_arguments: "";
+    what_is_done_at_once_needs_no_turn: "";
+}
+
+fn cancelled_it_ends_with_the_first_child(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let (a, b) = (slow("a", &trace, 1, None), slow("b", &trace, 4, None));
+        let (turns, task) = cancel_after(3, &trace, async { gather((a, b)).await }).await?;
+        assert_eq!((turns, state(&task).as_str()), (4, CANCELLED));
+        assert_eq!(message(&task.await).as_deref(), Some("m"));
+        pump(3).await?;
+        assert_eq!(trace.take(), ["a:m+1", "b:m+1", "a:done+2", "b:done+5"]);
+        Ok(())
+    });
+}
+
+fn cancelled_with_results_it_waits_for_every_child(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let (a, b) = (slow("a", &trace, 1, None), slow("b", &trace, 4, None));
+        let (turns, task) = cancel_after(3, &trace, async { gather_results((a, b)).await.map(drop) }).await?;
+        assert_eq!((turns, state(&task).as_str()), (7, CANCELLED));
+        assert_eq!(message(&task.await).as_deref(), Some("m"));
+        assert_eq!(trace.take(), ["a:m+1", "b:m+1", "a:done+2", "b:done+5"]);
+        Ok(())
+    });
+}
+
+fn children_that_swallow_leave_a_cancellation_without_message(on: &Machine) {
+    on.run(async {
+        let swallow = || async { Ok(hang().await.is_err()) };
+        let trace = Trace::new();
+        let (turns, task) = cancel_after(3, &trace, async move { gather([swallow(), swallow()]).await }).await?;
+        assert_eq!((turns, state(&task).as_str()), (3, CANCELLED));
+        assert_eq!(message(&task.await), None);
+        Ok(())
+    });
+}
+
+fn a_second_request_reaches_the_children_in_their_cleanup(on: &Machine) {
+    on.run(async {
+        let cleaning = || async {
+            let interrupted = hang().await;
+            pump(2).await?;
+            interrupted
+        };
+        let children = [create_task(cleaning()), create_task(cleaning())];
+        let views = [children[0].view(), children[1].view()];
+        let task = create_task(async move { gather(children).await });
+        pump(2).await?;
+        task.cancel(Some("a"));
+        pump(1).await?;
+        task.cancel(Some("b"));
+        assert_eq!(views.each_ref().map(AnyTask::cancelling), [2, 2]);
+        pump(6).await?;
+        assert_eq!(state(&task), "CANCELLED cancelling=2");
+        assert_eq!(message(&task.await).as_deref(), Some("b"));
+        assert!(views.iter().all(AnyTask::cancelled));
+        Ok(())
+    });
+}
+
+fn after_the_first_error_the_others_run_on_and_their_errors_are_lost(on: &Machine) {
+    let seen = on.reports(async {
+        let trace = Trace::new();
+        let inside = trace.clone();
+        let sibling = async move {
+            pump(4).await?;
+            inside.log("sibling continued");
+            fail::<()>("second").await
+        };
+        let result = gather((fail::<()>("first"), sibling)).await;
+        trace.log(result.unwrap_err());
+        pump(6).await?;
+        assert_eq!(trace.take(), ["first", "sibling continued"]);
+        Ok(())
+    });
+    assert!(seen.is_empty(), "{seen:?}");
+}
+
+fn a_cancelled_child_is_a_cancelled_await_without_a_request(on: &Machine) {
+    on.run(async {
+        let task = create_task(async {
+            let child = create_task(hang());
+            let view = child.view();
+            let all = gather((child, pending::<()>()));
+            soon(move || assert!(view.cancel(Some("kid"))));
+            let result = (&all).await;
+            assert_eq!((all.cancelled(), me().cancelling()), (false, 0));
+            result
+        });
+        pump(8).await?;
+        assert_eq!(state(&task), "CANCELLED");
+        assert_eq!(message(&task.await).as_deref(), Some("kid"));
+        Ok(())
+    });
+}
+
+fn with_results_a_cancelled_child_is_one_of_them(on: &Machine) {
+    on.run(async {
+        let child = create_task(hang());
+        let view = child.view();
+        soon(move || assert!(view.cancel(Some("kid"))));
+        let (cancelled, value, error) = gather_results((child, ready(5), fail::<()>("e"))).await?;
+        assert_eq!(message(&cancelled).as_deref(), Some("kid"));
+        assert_eq!((value?, error.unwrap_err().to_string()), (5, "e".into()));
+        Ok(())
+    });
+}
+
+fn its_future_is_done_when_its_children_are(on: &Machine) {
+    on.run(async {
+        let all = gather((pending::<()>(), pending::<()>()));
+        assert!(all.cancel(None));
+        assert!(!all.done());
+        pump(3).await?;
+        assert!(all.done() && !all.cancelled());
+        assert_eq!(message(&all.result()), None);
+        assert!(!all.cancel(None));
+        Ok(())
+    });
+}
+
+fn one_given_twice_is_waited_for_once(on: &Machine) {
+    on.run(async {
+        let task = create_task(ready(Rc::new(1)));
+        let values = gather([&task, &task]).await?;
+        assert!(Rc::ptr_eq(&values[0], &values[1]));
+        assert!(gather(Vec::<Task<()>>::new()).done());
+        Ok(())
+    });
+}
+
+fn dropped_it_lets_the_children_run(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let inside = trace.clone();
+        drop(gather([async move {
+            pump(2).await?;
+            inside.log("done");
+            Ok(())
+        }]));
+        pump(5).await?;
+        assert_eq!(trace.take(), ["done"]);
+        Ok(())
+    });
+}
+
+fn values_come_in_the_order_of_the_arguments(on: &Machine) {
+    on.run(async {
+        let later = |seconds: f64| async move { sleep(seconds).await.map(|()| seconds) };
+        assert_eq!(gather([later(3.0), later(1.0), later(2.0)]).await?, [3.0, 1.0, 2.0]);
+        assert_eq!(gather((later(2.0), ready('x'), async { Ok(()) })).await?, (2.0, 'x', ()));
+        Ok(())
+    });
+}
+
+fn what_is_done_at_once_needs_no_turn(on: &Machine) {
+    on.run(async {
+        let failed = pending::<u32>();
+        failed.set_exception(Error::msg("e"))?;
+        assert_eq!(gather((done(1), failed)).result().unwrap_err().to_string(), "e");
+        assert_eq!(gather((done(1), done(2))).result()?, (1, 2));
+        Ok(())
+    });
+}

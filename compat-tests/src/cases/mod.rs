@@ -1,0 +1,98 @@
+//! The cases. Each file has a table of its own; all tables stand in [`TABLES`].
+
+mod support;
+
+mod as_completed;
+mod cancel;
+mod cancellable;
+mod concurrent;
+mod drop_laws;
+mod eager;
+mod futures;
+mod gather;
+mod groups;
+mod order;
+mod reentrancy;
+mod reports;
+mod scopes_foreign;
+mod shield;
+mod sync;
+mod threads;
+mod timeouts;
+mod token;
+mod turns;
+mod wait;
+mod wait_for;
+
+/// Makes, of one list, the table of all tables, and [`conformance!`](crate::conformance).
+macro_rules! tables {
+    (($d:tt) $($($module:ident)::+ as $tests:ident;)*) => {
+        pub(crate) const TABLES: &[&[crate::Case]] = &[$($($module)::+::CASES),*];
+
+        /// Turns the whole suite into `#[test]`s for a [`Backend`](crate::Backend): a module for each file of cases, and a test
+        /// for each case.
+        ///
+        /// It takes an expression for the backend that can be a `static`: a unit struct, say.
+        ///
+        /// ```
+        /// mod epoll {
+        ///     use aioli_compat_tests::{Epoll, conformance};
+        ///
+        ///     conformance!(Epoll);
+        /// }
+        /// ```
+        #[macro_export]
+        macro_rules! conformance {
+            ($d backend:expr) => {
+                $($d crate::$tests! { $d backend })*
+            };
+        }
+    };
+}
+
+tables! {
+    ($)
+    as_completed as __cases_as_completed;
+    cancel as __cases_cancel;
+    cancellable as __cases_cancellable;
+    concurrent as __cases_concurrent;
+    drop_laws::awaits as __cases_drop_laws_awaits;
+    drop_laws::groups as __cases_drop_laws_groups;
+    drop_laws::handles as __cases_drop_laws_handles;
+    drop_laws::timeouts as __cases_drop_laws_timeouts;
+    eager as __cases_eager;
+    futures as __cases_futures;
+    gather as __cases_gather;
+    groups as __cases_groups;
+    order as __cases_order;
+    reentrancy as __cases_reentrancy;
+    reentrancy::clones as __cases_reentrancy_clones;
+    reentrancy::destructors as __cases_reentrancy_destructors;
+    reentrancy::panics as __cases_reentrancy_panics;
+    reentrancy::wakers as __cases_reentrancy_wakers;
+    reports::errors as __cases_reports_errors;
+    reports::handler as __cases_reports_handler;
+    reports::runner as __cases_reports_runner;
+    scopes_foreign as __cases_scopes_foreign;
+    scopes_foreign::foreign_waits as __cases_scopes_foreign_foreign_waits;
+    scopes_foreign::leaves as __cases_scopes_foreign_leaves;
+    scopes_foreign::scopes as __cases_scopes_foreign_scopes;
+    shield as __cases_shield;
+    sync::comparisons as __cases_comparisons;
+    sync::drops as __cases_drops;
+    sync::locks as __cases_locks;
+    sync::model as __cases_model;
+    sync::queues as __cases_queues;
+    sync::traces as __cases_traces;
+    sync::traces_of_conditions as __cases_traces_of_conditions;
+    sync::traces_of_queues as __cases_traces_of_queues;
+    sync::upstream_barriers as __cases_upstream_barriers;
+    sync::upstream_locks as __cases_upstream_locks;
+    sync::upstream_queues as __cases_upstream_queues;
+    threads as __cases_threads;
+    timeouts as __cases_timeouts;
+    token as __cases_token;
+    turns as __cases_turns;
+    wait as __cases_wait;
+    wait_for as __cases_wait_for;
+}

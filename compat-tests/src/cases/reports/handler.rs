@@ -1,0 +1,70 @@
+//! The loop's exception handler.
+
+use super::*;
+
+cases! {
+    ($) "exceptions" in reports_handler as __cases_reports_handler;
+    hears_of_callbacks_that_panic_and_the_loop_goes_on: "";
+    is_called_by_hand_and_can_be_replaced: "";
+    may_use_the_loop_and_even_replace_itself: "";
+}
+
+fn hears_of_callbacks_that_panic_and_the_loop_goes_on(on: &Machine) {
+    let line = Rc::new(Cell::new(0));
+    let at = Rc::clone(&line);
+    let seen = on.reports(async move {
+        let trace = Trace::new();
+        at.set(line!() + 1);
+        event_loop().call_soon(|| panic!("in callback"))?;
+        event_loop().call_later(0.0, || panic!("in timer"))?;
+        soon(trace.marker("next"));
+        let future = pending::<()>();
+        future.add_done_callback(|_| panic!("in done callback"));
+        let mark = trace.marker("second ran");
+        future.add_done_callback(move |_| mark());
+        future.set_result(())?;
+        pump(2).await?;
+        assert_eq!(trace.take(), ["next+1", "second ran+1"]);
+        Ok(())
+    });
+    assert_eq!(messages(&seen), ["exception in callback"; 3]);
+    let texts: Vec<_> = seen.iter().map(text).collect();
+    assert_eq!(texts, ["panicked: in callback", "panicked: in done callback", "panicked: in timer"]);
+    assert_eq!((seen[0].location.unwrap().line(), &seen[0].task), (line.get(), &None));
+    assert!(seen[0].to_string().contains("scheduled at"));
+    assert_eq!(seen[0].error.as_ref().unwrap().kind(), ErrorKind::Panicked);
+}
+
+fn is_called_by_hand_and_can_be_replaced(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let install = |name: &'static str| {
+            let trace = trace.clone();
+            let handler = move |report: &Report| trace.log(format_args!("{name}: {report}"));
+            event_loop().set_exception_handler(Some(Box::new(handler)));
+        };
+        install("one");
+        event_loop().call_exception_handler(Report::new("msg").with_error(Error::msg("x")));
+        install("two");
+        event_loop().call_exception_handler(Report::new("again"));
+        assert_eq!(trace.take(), ["one: msg: x", "two: again"]);
+        Ok(())
+    });
+}
+
+fn may_use_the_loop_and_even_replace_itself(on: &Machine) {
+    on.run(async {
+        let count = Rc::new(Cell::new(0));
+        let seen = Rc::clone(&count);
+        event_loop().set_exception_handler(Some(Box::new(move |_| {
+            seen.set(seen.get() + 1);
+            event_loop().set_exception_handler(Some(Box::new(|_| ())));
+            create_task(fail::<()>("from the handler"));
+            soon(|| panic!("from the handler"));
+        })));
+        create_task(fail::<()>("v"));
+        pump(5).await?;
+        assert_eq!(count.get(), 1);
+        Ok(())
+    });
+}

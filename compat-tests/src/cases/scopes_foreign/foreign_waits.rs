@@ -1,0 +1,315 @@
+//! A cancellation that finds a task waiting for what knows none.
+
+use super::*;
+
+cases! {
+    ($) "foreign" in scopes_foreign_foreign_waits as __cases_scopes_foreign_foreign_waits;
+    without_a_scope_end_with_the_task: "";
+    are_polled_once_more_and_may_be_ready_by_then: "";
+    that_follow_each_other_get_one_chance_together: "";
+    end_the_innermost_scope_and_the_task_goes_on: "";
+    under_a_timeout_end_when_it_fires: "";
+    in_scopes_beside_each_other_end_each: "";
+    in_a_scope_beside_an_await_end_with_it: "";
+    in_scopes_under_unordered_futures_end_each: "";
+    under_a_timeout_around_a_combinator_of_scopes_end_each: "";
+    in_cleanup_are_left_alone: "";
+    in_cleanup_after_a_bare_yield_are_left_alone: "";
+    whose_request_was_taken_back_are_left_alone: "";
+    of_a_group_body_end_the_body: "";
+    a_task_that_waits_in_both_is_cancelled_at_its_await: "";
+}
+
+fn without_a_scope_end_with_the_task(on: &Machine) {
+    on.run(async {
+        struct Probe(Trace);
+        impl Drop for Probe {
+            fn drop(&mut self) {
+                self.0.mark(format_args!("dropped in {}", me().name()));
+            }
+        }
+        let trace = Trace::new();
+        let (probe, var) = (Probe(trace.clone()), ContextVar::<u32>::new());
+        let task = TaskBuilder::new().name("T").create_task(async move {
+            var.set(1);
+            let _probe = probe;
+            foreign().await
+        });
+        pump(1).await?;
+        trace.start();
+        task.cancel(Some("m"));
+        assert!(!task.done(), "a request never drops");
+        pump(1).await?;
+        assert_eq!(trace.take(), ["dropped in T+1"]);
+        assert_eq!(state(&task), "CANCELLED cancelling=1");
+        assert_eq!(message(&task.await).as_deref(), Some("m"));
+        Ok(())
+    });
+}
+
+fn are_polled_once_more_and_may_be_ready_by_then(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let (sender, receiver) = channel::<&str>();
+        let t = trace.clone();
+        let task = create_task(async move {
+            t.log(receiver.await?);
+            logged("next", &t, sleep(1.0)).await
+        });
+        pump(1).await?;
+        trace.start();
+        task.cancel(None);
+        sender.send("came in time").unwrap();
+        assert_eq!(until_done(&task, &trace).await?, 2);
+        assert_eq!(trace.take(), ["came in time", "next cancelled 1+2"]);
+        Ok(())
+    });
+}
+
+fn that_follow_each_other_get_one_chance_together(on: &Machine) {
+    on.run(async {
+        let (sender, receiver) = channel::<()>();
+        let task = create_task(async move {
+            receiver.await?;
+            foreign().await
+        });
+        pump(1).await?;
+        task.cancel(None);
+        sender.send(()).unwrap();
+        pump(1).await?;
+        assert_eq!(state(&task), "CANCELLED cancelling=1");
+        Ok(())
+    });
+}
+
+fn end_the_innermost_scope_and_the_task_goes_on(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let t = trace.clone();
+        let coroutine = async move {
+            let body = logged("inner", &t, timeout(50.0, foreign()));
+            let result = logged(
+                "outer",
+                &t,
+                timeout(100.0, async {
+                    let interrupted = body.await;
+                    sleep(1.0).await?;
+                    t.log("cleaned up");
+                    interrupted
+                }),
+            );
+            result.await
+        };
+        let task = create_task(coroutine);
+        pump(1).await?;
+        trace.start();
+        task.cancel(Some("m"));
+        sleep(2.0).await?;
+        assert_eq!(trace.take(), ["inner cancelled 1+1", "cleaned up", "outer cancelled 1+3"]);
+        assert_eq!(message(&task.await).as_deref(), Some("m"));
+        Ok(())
+    });
+}
+
+fn under_a_timeout_end_when_it_fires(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let late = logged("late", &trace, timeout(1.0, foreign())).await;
+        assert!(late.unwrap_err().is_timeout());
+        assert_eq!((seconds(), me().cancelling()), (1.0, 0));
+        let (sender, receiver) = channel::<u32>();
+        event_loop().call_later(1.0, move || sender.send(5).unwrap())?;
+        assert_eq!(timeout(2.0, receiver).await?, 5);
+        Ok(())
+    });
+}
+
+fn in_scopes_beside_each_other_end_each(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let t = trace.clone();
+        let coroutine = async move {
+            let scope = |name| logged(name, &t, timeout(100.0, foreign()));
+            let (a, b) = futures::join!(scope("a"), scope("b"));
+            a.and(b)
+        };
+        let (turns, task) = cancel_after(1, &trace, coroutine).await?;
+        assert_eq!((turns, state(&task)), (1, "CANCELLED cancelling=1".into()));
+        assert_eq!(trace.take(), ["a cancelled 1+1", "b cancelled 1+1"]);
+        Ok(())
+    });
+}
+
+fn in_a_scope_beside_an_await_end_with_it(on: &Machine) {
+    on.run(async {
+        for scope_first in [true, false] {
+            let trace = Trace::new();
+            let t = trace.clone();
+            let coroutine = async move {
+                let scope = logged("scope", &t, timeout(100.0, foreign()));
+                let leaf = logged("leaf", &t, sleep(50.0));
+                let (a, b) = match scope_first {
+                    true => futures::join!(scope, leaf),
+                    false => {
+                        let (leaf, scope) = futures::join!(leaf, scope);
+                        (scope, leaf)
+                    }
+                };
+                a.and(b)
+            };
+            let (turns, task) = cancel_after(1, &trace, coroutine).await?;
+            assert_eq!((turns, state(&task)), (1, "CANCELLED cancelling=1".into()));
+            let mut lines = trace.take();
+            lines.sort();
+            assert_eq!(lines, ["leaf cancelled 1+1", "scope cancelled 1+1"]);
+            assert_eq!(message(&task.await).as_deref(), Some("m"));
+        }
+        Ok(())
+    });
+}
+
+fn in_scopes_under_unordered_futures_end_each(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let t = trace.clone();
+        let coroutine = async move {
+            let mut all = FuturesUnordered::new();
+            all.push(logged("a", &t, timeout(100.0, foreign())));
+            all.push(logged("b", &t, timeout(200.0, foreign())));
+            while let Some(result) = all.next().await {
+                assert!(result.unwrap_err().is_cancelled());
+                // Other awaits between do not keep the other scope from it.
+                sleep(1.0).await?;
+            }
+            Ok(())
+        };
+        let task = create_task(coroutine);
+        pump(1).await?;
+        trace.start();
+        task.cancel(None);
+        sleep(3.0).await?;
+        assert_eq!(state(&task), "RESULT () cancelling=1");
+        let mut lines = trace.take();
+        lines.sort();
+        assert!(lines[0].starts_with("a cancelled 1") && lines[1].starts_with("b cancelled 1"), "{lines:?}");
+        Ok(())
+    });
+}
+
+fn under_a_timeout_around_a_combinator_of_scopes_end_each(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let scopes = async {
+            let scope = |name| logged(name, &trace, timeout(100.0, foreign()));
+            let (a, b) = futures::join!(scope("a"), scope("b"));
+            a.and(b)
+        };
+        assert!(timeout(1.0, scopes).await.unwrap_err().is_timeout());
+        assert_eq!(trace.take(), ["a cancelled 1+2", "b cancelled 1+2"]);
+
+        let unordered = async {
+            let mut all = FuturesUnordered::new();
+            all.push(logged("c", &trace, timeout(100.0, foreign())));
+            all.next().await.unwrap()
+        };
+        assert!(timeout(1.0, unordered).await.unwrap_err().is_timeout());
+        assert!(trace.take()[0].starts_with("c cancelled 1"));
+        assert_eq!((seconds(), me().cancelling()), (2.0, 0));
+        Ok(())
+    });
+}
+
+fn in_cleanup_are_left_alone(on: &Machine) {
+    on.run(async {
+        let (sender, receiver) = channel::<&str>();
+        let trace = Trace::new();
+        let t = trace.clone();
+        let task = create_task(timeout(100.0, async move {
+            let interrupted = sleep(50.0).await;
+            t.log(receiver.await?);
+            interrupted
+        }));
+        pump(1).await?;
+        task.cancel(None);
+        pump(5).await?;
+        assert!(!task.done());
+        sender.send("cleanup").unwrap();
+        pump(2).await?;
+        assert_eq!((trace.take(), state(&task)), (vec!["cleanup".into()], "CANCELLED cancelling=1".into()));
+        Ok(())
+    });
+}
+
+fn in_cleanup_after_a_bare_yield_are_left_alone(on: &Machine) {
+    on.run(async {
+        let (sender, receiver) = channel::<&str>();
+        let task = create_task(timeout(100.0, async move {
+            let interrupted = pump(50).await;
+            receiver.await?;
+            interrupted
+        }));
+        pump(1).await?;
+        task.cancel(None);
+        pump(5).await?;
+        assert!(!task.done());
+        sender.send("cleanup").unwrap();
+        pump(2).await?;
+        assert_eq!(state(&task), "CANCELLED cancelling=1");
+        Ok(())
+    });
+}
+
+fn whose_request_was_taken_back_are_left_alone(on: &Machine) {
+    on.run(async {
+        let (bare, scoped) = (channel::<u32>(), channel::<u32>());
+        let tasks = [create_task(bare.1), create_task(timeout(100.0, scoped.1))];
+        pump(1).await?;
+        for task in &tasks {
+            task.cancel(None);
+            assert_eq!(task.uncancel(), 0);
+        }
+        pump(3).await?;
+        bare.0.send(1).unwrap();
+        scoped.0.send(2).unwrap();
+        pump(2).await?;
+        assert_eq!(tasks.each_ref().map(state), ["RESULT 1", "RESULT 2"]);
+        Ok(())
+    });
+}
+
+fn of_a_group_body_end_the_body(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let failed = task_group(async |group| {
+            group.create_task(async { sleep(1.0).await.and(fail::<()>("child").await) })?;
+            foreign().await
+        });
+        let failed = logged("group", &trace, failed).await.unwrap_err();
+        assert_eq!((failed.errors().len(), seconds()), (1, 1.0));
+        let left = cancellable_task_group(async |group| {
+            soon(move || group.cancel());
+            foreign().await
+        });
+        assert_eq!(left.await?, None);
+        Ok(())
+    });
+}
+
+fn a_task_that_waits_in_both_is_cancelled_at_its_await(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let t = trace.clone();
+        let coroutine = async move {
+            let mut other = Box::pin(foreign());
+            let both = select(Box::pin(logged("leaf", &t, sleep(9.0))), other.as_mut()).await;
+            match both {
+                Either::Left((result, _)) => result,
+                Either::Right((result, _)) => result,
+            }
+        };
+        let (turns, task) = cancel_after(1, &trace, coroutine).await?;
+        assert_eq!((turns, state(&task)), (1, "CANCELLED cancelling=1".into()));
+        assert_eq!(trace.take(), ["leaf cancelled 1+1"]);
+        Ok(())
+    });
+}

@@ -1,0 +1,18 @@
+//! The subcommands. Each takes its arguments and gives the exit code, or says what is wrong with the arguments.
+
+pub(crate) mod run;
+
+use std::process::ExitCode;
+
+/// What a subcommand gives.
+pub(crate) type Ended = Result<ExitCode, String>;
+
+/// The value of an option, or a complaint.
+pub(crate) fn value(option: &str, rest: &mut impl Iterator<Item = String>) -> Result<String, String> {
+    rest.next().ok_or_else(|| format!("{option} needs a value; see --help"))
+}
+
+/// A complaint about an argument that no one knows.
+pub(crate) fn unknown(argument: &str) -> String {
+    format!("there is no option {argument:?}; see --help")
+}

@@ -84,6 +84,10 @@ impl<D: Driver> Driver for Jumping<D> {
         Ok(())
     }
 
+    fn is_stuck(&self) -> bool {
+        self.driver.is_stuck()
+    }
+
     fn kicker(&self) -> Arc<dyn Kick> {
         Arc::clone(&self.bell) as Arc<dyn Kick>
     }

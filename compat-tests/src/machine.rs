@@ -1,6 +1,6 @@
 //! [`Machine`]: what a case runs on.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
 
@@ -14,21 +14,11 @@ use crate::clock::Jumping;
 #[derive(Clone)]
 pub(crate) struct Machine {
     backend: &'static dyn Backend,
-    skipped: Rc<Cell<Option<String>>>,
 }
 
 impl Machine {
     pub(crate) fn new(backend: &'static dyn Backend) -> Self {
-        Machine { backend, skipped: Rc::default() }
-    }
-
-    /// Says that the machine lacks what the case needs, which then returns.
-    pub(crate) fn skip(&self, why: impl Into<String>) {
-        self.skipped.set(Some(why.into()));
-    }
-
-    pub(crate) fn skipped(&self) -> Option<String> {
-        self.skipped.take()
+        Machine { backend }
     }
 
     /// A driver with its own clock.

@@ -189,6 +189,10 @@ impl<D: Driver + ?Sized> Driver for Box<D> {
         (**self).turn(wait, completions)
     }
 
+    fn is_stuck(&self) -> bool {
+        (**self).is_stuck()
+    }
+
     fn kicker(&self) -> Arc<dyn Kick> {
         (**self).kicker()
     }

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aioli_core::driver::{Completion, Completions, Driver, DriverReport, Kick, OpId, Submit, Wait as DriverWait};
 use aioli_core::op::{Op, Outcome, Resource};

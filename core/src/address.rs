@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The address of a socket, in one of the families that the operations know.
 ///
@@ -82,6 +82,40 @@ impl<I: Into<std::net::IpAddr>> From<(I, u16)> for Address {
 impl From<UnixAddress> for Address {
     fn from(address: UnixAddress) -> Self {
         Address::Unix(address)
+    }
+}
+
+/// A path; one that begins with a zero byte is an abstract name, as in Python.
+impl From<&Path> for UnixAddress {
+    fn from(path: &Path) -> Self {
+        match path.as_os_str().as_bytes() {
+            [0, name @ ..] => UnixAddress::Abstract(name.to_owned()),
+            _ => UnixAddress::Path(path.to_owned()),
+        }
+    }
+}
+
+impl From<PathBuf> for UnixAddress {
+    fn from(path: PathBuf) -> Self {
+        path.as_path().into()
+    }
+}
+
+impl From<&PathBuf> for UnixAddress {
+    fn from(path: &PathBuf) -> Self {
+        path.as_path().into()
+    }
+}
+
+impl From<&str> for UnixAddress {
+    fn from(path: &str) -> Self {
+        Path::new(path).into()
+    }
+}
+
+impl From<String> for UnixAddress {
+    fn from(path: String) -> Self {
+        Path::new(&path).into()
     }
 }
 

@@ -21,6 +21,7 @@ use crate::handle::{Handle, unexpected};
 use crate::perform::perform;
 use crate::reader::{DEFAULT_LIMIT, StreamReader, check_limit};
 use crate::socket::Socket;
+use crate::starting::Starting;
 use crate::waiters::Waiters;
 use crate::writer::StreamWriter;
 
@@ -74,16 +75,10 @@ pub fn open_connection_to(address: &str) -> OpenConnection {
 /// The future of [`open_connection`], and its options.
 #[must_use = "a connection is not opened unless this is awaited"]
 pub struct OpenConnection {
-    state: State,
+    state: Starting<(Target, Options), (StreamReader, StreamWriter)>,
 }
 
 type Opened = Result<(StreamReader, StreamWriter)>;
-
-enum State {
-    New(Target, Options),
-    Running(Pin<Box<dyn Future<Output = Opened>>>),
-    Done,
-}
 
 enum Target {
     Host(String, u16),
@@ -109,7 +104,7 @@ impl OpenConnection {
             happy_eyeballs_delay: None,
             all_errors: false,
         };
-        OpenConnection { state: State::New(target, options) }
+        OpenConnection { state: Starting::New((target, options)) }
     }
 
     /// Connects to the first of several addresses that can be connected, as if they were those of a name.
@@ -123,9 +118,7 @@ impl OpenConnection {
     }
 
     fn option(mut self, set: impl FnOnce(&mut Options)) -> Self {
-        if let State::New(_, options) = &mut self.state {
-            set(options);
-        }
+        self.state.option(|(_, options)| set(options));
         self
     }
 
@@ -160,20 +153,11 @@ impl Future for OpenConnection {
     type Output = Opened;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Opened> {
-        if let State::New(..) = self.state {
-            let State::New(target, options) = std::mem::replace(&mut self.state, State::Done) else { unreachable!() };
-            self.state = State::Running(Box::pin(open(target, options)));
-        }
-        let State::Running(running) = &mut self.state else {
-            return Poll::Ready(Err(Error::runtime("the connection was opened already")));
-        };
-        let result = std::task::ready!(running.as_mut().poll(cx));
-        self.state = State::Done;
-        Poll::Ready(result)
+        self.state.poll(cx, open, "the connection was opened already")
     }
 }
 
-async fn open(target: Target, options: Options) -> Opened {
+async fn open((target, options): (Target, Options)) -> Opened {
     check_limit(options.limit)?;
     let event_loop = get_running_loop()?;
     let connection = match target {
@@ -194,16 +178,20 @@ async fn open(target: Target, options: Options) -> Opened {
         }
     };
     let streams = (StreamReader::over(&connection), StreamWriter::over(&connection));
-    // As asyncio's protocol is told of its transport in a handle of its own.
+    begin(connection).await?;
+    Ok(streams)
+}
+
+/// Has a connection start to receive, in a handle of its own, as asyncio's protocol is told of its transport.
+pub(crate) async fn begin(connection: Rc<Connection>) -> Result<()> {
     let made = Rc::new(Waiters::default());
     let tell = Rc::clone(&made);
-    event_loop.call_soon(move || {
+    connection.event_loop().clone().call_soon(move || {
         connection.start_reading();
         drop(connection);
         tell.wake_all();
     })?;
-    made.wait().await?;
-    Ok(streams)
+    made.wait().await
 }
 
 /// A connection to one of the addresses.
@@ -403,6 +391,6 @@ fn failure(errors: Vec<Error>, all: bool) -> Error {
 
 impl fmt::Debug for OpenConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenConnection").field("begun", &!matches!(self.state, State::New(..))).finish_non_exhaustive()
+        f.debug_struct("OpenConnection").field("begun", &self.state.has_begun()).finish_non_exhaustive()
     }
 }

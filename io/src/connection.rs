@@ -86,10 +86,12 @@ enum Closing {
 impl Connection {
     /// A stream over a connected socket. It does not receive before [`start_reading`](Self::start_reading).
     pub(crate) fn new(socket: Handle, peer: Option<Address>, limit: usize) -> Rc<Self> {
-        // Small writes are to be sent without waiting for the peer's acknowledgement of the last one. A socket that has no such
-        // option does without.
-        let _ = socket.set_option(SocketOption::NoDelay(true));
         let local = socket.local_addr().ok();
+        if !matches!(local, Some(Address::Unix(_))) {
+            // Small writes are to be sent without waiting for the peer's acknowledgement of the last one. A socket that has no such
+            // option does without.
+            let _ = socket.set_option(SocketOption::NoDelay(true));
+        }
         let peer = peer.or_else(|| socket.peer_addr().ok());
         let event_loop = socket.event_loop().clone();
         Self::build(event_loop, Some(socket), Addresses { local, peer }, limit)

@@ -16,6 +16,8 @@ use crate::handle::Handle;
 use crate::reader::{DEFAULT_LIMIT, StreamReader, check_limit};
 use crate::server::{Handler, Server, handler};
 use crate::socket::Socket;
+use crate::socket_file::SocketFile;
+use crate::starting::Starting;
 use crate::writer::StreamWriter;
 
 /// Listens on a host and port, and calls `callback` for each connection: asyncio's `start_server`.
@@ -71,13 +73,7 @@ where
 /// The future of [`start_server`], and its options.
 #[must_use = "a server is not started unless this is awaited"]
 pub struct StartServer {
-    state: State,
-}
-
-enum State {
-    New(Handler, Target, Options),
-    Running(Pin<Box<dyn Future<Output = Result<Server>>>>),
-    Done,
+    state: Starting<(Handler, Target, Options), Server>,
 }
 
 enum Target {
@@ -112,7 +108,7 @@ impl StartServer {
             keep_alive: false,
             start_serving: true,
         };
-        StartServer { state: State::New(handler(callback), target, options) }
+        StartServer { state: Starting::New((handler(callback), target, options)) }
     }
 
     /// Serves on a socket that is bound: asyncio's `start_server(sock=…)`.
@@ -126,9 +122,7 @@ impl StartServer {
     }
 
     fn option(mut self, set: impl FnOnce(&mut Options)) -> Self {
-        if let State::New(_, _, options) = &mut self.state {
-            set(options);
-        }
+        self.state.option(|(_, _, options)| set(options));
         self
     }
 
@@ -172,27 +166,16 @@ impl Future for StartServer {
     type Output = Result<Server>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let State::New(..) = self.state {
-            let State::New(handler, target, options) = std::mem::replace(&mut self.state, State::Done) else {
-                unreachable!()
-            };
-            self.state = State::Running(Box::pin(start(handler, target, options)));
-        }
-        let State::Running(running) = &mut self.state else {
-            return Poll::Ready(Err(Error::runtime("the server was started already")));
-        };
-        let result = std::task::ready!(running.as_mut().poll(cx));
-        self.state = State::Done;
-        Poll::Ready(result)
+        self.state.poll(cx, start, "the server was started already")
     }
 }
 
-async fn start(handler: Handler, target: Target, options: Options) -> Result<Server> {
+async fn start((handler, target, options): (Handler, Target, Options)) -> Result<Server> {
     check_limit(options.limit)?;
     let event_loop = get_running_loop()?;
     let sockets = match target {
         Target::Invalid(error) => return Err(error),
-        Target::Socket(socket) => vec![socket.into_parts().await?.0],
+        Target::Socket(socket) => vec![(socket.into_parts().await?.0, None)],
         Target::Hosts(hosts, port) => bind(&event_loop, &addresses(hosts, port, options.family).await?, &options)?,
     };
     let server = Server::new(event_loop, handler, options.limit, options.backlog, sockets)?;
@@ -225,7 +208,7 @@ async fn listen_on(host: Option<String>, port: u16, family: Option<Domain>) -> R
 }
 
 /// Sockets bound to the addresses. Those of a family that this machine does not have are left out.
-fn bind(event_loop: &Loop, addresses: &[SocketAddr], options: &Options) -> Result<Vec<Handle>> {
+fn bind(event_loop: &Loop, addresses: &[SocketAddr], options: &Options) -> Result<Vec<(Handle, Option<SocketFile>)>> {
     let mut sockets = Vec::new();
     for &address in addresses {
         let domain = Domain::of(&address);
@@ -248,7 +231,7 @@ fn bind(event_loop: &Loop, addresses: &[SocketAddr], options: &Options) -> Resul
             socket.set_option(SocketOption::OnlyV6(true))?;
         }
         match socket.bind(address.into())? {
-            Ok(()) => sockets.push(socket),
+            Ok(()) => sockets.push((socket, None)),
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => (),
             Err(error) => return Err(at("error while attempting to bind on address", address, error).into()),
         }
@@ -262,6 +245,6 @@ fn bind(event_loop: &Loop, addresses: &[SocketAddr], options: &Options) -> Resul
 
 impl fmt::Debug for StartServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StartServer").field("begun", &!matches!(self.state, State::New(..))).finish_non_exhaustive()
+        f.debug_struct("StartServer").field("begun", &self.state.has_begun()).finish_non_exhaustive()
     }
 }

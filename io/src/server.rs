@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use aioli_core::op::{Address, Op, Outcome};
+use aioli_core::op::{Address, Op, Outcome, UnixAddress};
 use aioli_core::ops::{Owner, Submitted};
 use aioli_core::{Context, Error, Loop, Report, Result, TimerHandle, create_task, sleep};
 use slab::Slab;
@@ -16,6 +16,7 @@ use slab::Slab;
 use crate::connection::Connection;
 use crate::handle::Handle;
 use crate::reader::StreamReader;
+use crate::socket_file::SocketFile;
 use crate::waiters::Waiters;
 use crate::writer::StreamWriter;
 
@@ -48,7 +49,7 @@ where
     })
 }
 
-/// A server that [`start_server`](crate::start_server) started: asyncio's `Server`.
+/// A server that [`start_server`](crate::start_server) or [`start_unix_server`](crate::start_unix_server) started: asyncio's `Server`.
 ///
 /// Clones are handles to the same server. It goes on when all of them are dropped, until its loop closes.
 #[derive(Clone)]
@@ -78,6 +79,8 @@ pub(crate) struct Shared {
 
 struct Listener {
     socket: Handle,
+    /// Removed after the socket is closed.
+    _file: Option<SocketFile>,
     address: Address,
     /// Runs while accepting is paused.
     retry: Cell<Option<TimerHandle>>,
@@ -90,11 +93,11 @@ impl Server {
         handler: Handler,
         limit: usize,
         backlog: u32,
-        sockets: Vec<Handle>,
+        sockets: Vec<(Handle, Option<SocketFile>)>,
     ) -> Result<Self> {
-        let listeners = sockets.into_iter().map(|socket| {
+        let listeners = sockets.into_iter().map(|(socket, file)| {
             let address = socket.local_addr()?;
-            Ok(Listener { socket, address, retry: Cell::new(None) })
+            Ok(Listener { socket, _file: file, address, retry: Cell::new(None) })
         });
         let listeners = listeners.collect::<Result<Vec<_>>>()?;
         let shared = Rc::new_cyclic(|this| Shared {
@@ -179,9 +182,15 @@ impl Server {
         Ok(())
     }
 
-    /// The addresses that it listens on; none when it is closed. asyncio has these as `server.sockets`.
+    /// The internet addresses that it listens on; none when it is closed. asyncio has these as `server.sockets`.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.shared.listeners.borrow().iter().flatten().filter_map(|listener| listener.address.internet()).collect()
+    }
+
+    /// The addresses of the Unix domain that it listens on; none when it is closed.
+    pub fn unix_addrs(&self) -> Vec<UnixAddress> {
+        let listeners = self.shared.listeners.borrow();
+        listeners.iter().flatten().filter_map(|listener| listener.address.unix().cloned()).collect()
     }
 
     pub(crate) fn start(&self) -> Result<()> {
@@ -342,9 +351,11 @@ impl Drop for Membership {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (internet, unix) = (self.local_addrs(), self.unix_addrs());
+        let addresses: &dyn fmt::Debug = if unix.is_empty() { &internet } else { &unix };
         f.debug_struct("Server")
             .field("serving", &self.is_serving())
-            .field("addresses", &self.local_addrs())
+            .field("addresses", addresses)
             .field("clients", &self.shared.clients.borrow().len())
             .finish_non_exhaustive()
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use aioli_core::Result;
-use aioli_core::op::{Address, SocketOption};
+use aioli_core::op::{Address, SocketOption, UnixAddress};
 
 use crate::connection::Connection;
 
@@ -61,7 +61,8 @@ impl Transport {
         self.connection.output.set_limits(high, low)
     }
 
-    /// The address of this end; asyncio's `get_extra_info('sockname')`. It is known also after the connection is lost.
+    /// The address of this end; asyncio's `get_extra_info('sockname')`. It is known also after the connection is lost. `None` if it
+    /// is no internet socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.connection.addresses().local.as_ref().and_then(Address::internet)
     }
@@ -69,6 +70,16 @@ impl Transport {
     /// The address of the other end; asyncio's `get_extra_info('peername')`.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.connection.addresses().peer.as_ref().and_then(Address::internet)
+    }
+
+    /// The address of this end, if it is a socket of the Unix domain.
+    pub fn local_unix_addr(&self) -> Option<UnixAddress> {
+        self.connection.addresses().local.as_ref().and_then(Address::unix).cloned()
+    }
+
+    /// The address of the other end, if it is a socket of the Unix domain. Clients mostly have none: they are unnamed.
+    pub fn peer_unix_addr(&self) -> Option<UnixAddress> {
+        self.connection.addresses().peer.as_ref().and_then(Address::unix).cloned()
     }
 
     /// Whether small writes are sent without waiting for the acknowledgement of those before (`TCP_NODELAY`). Streams start with this

@@ -8,43 +8,17 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
 use aioli_core::op::Domain;
 use aioli_core::{Result, create_task, get_running_loop, sleep};
-use aioli_io::{Socket, StreamReader, StreamWriter, open_connection, start_server};
+use aioli_io::{
+    Socket, StreamReader, StreamWriter, open_connection, open_unix_connection, start_server, start_unix_server,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use common::{Peer, Reports, descriptors, fill, run, run_deaf, settle};
-
-/// Runs the rest of the calling test in a process of its own; true in that process.
-fn alone(test: &str) -> bool {
-    const ALONE: &str = "AIOLI_TEST_ALONE";
-    if std::env::var_os(ALONE).is_some() {
-        return true;
-    }
-    let program = std::env::current_exe().unwrap();
-    let output = Command::new(program).args(["--exact", test, "--nocapture"]).env(ALONE, "1").output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
-    assert!(text.contains("1 passed"), "{text}");
-    false
-}
-
-/// What a round opens is closed when it is over and everybody knows.
-async fn leaves_nothing(round: impl AsyncFn() -> Result<()>) -> Result<()> {
-    round().await?;
-    settle().await?;
-    let before = descriptors();
-    for _ in 0..3 {
-        round().await?;
-    }
-    settle().await?;
-    assert_eq!(descriptors(), before);
-    Ok(())
-}
+use common::{Peer, Reports, alone, descriptors, fill, leaves_nothing, run, run_deaf, settle};
 
 #[test]
 fn connections_leave_no_descriptor() {
@@ -279,5 +253,32 @@ fn many_connections() {
         server.wait_closed().await?;
         assert_eq!(descriptors(), before - 1);
         Ok(())
+    });
+}
+
+#[test]
+fn unix_sockets_leave_no_descriptor() {
+    if !alone("unix_sockets_leave_no_descriptor") {
+        return;
+    }
+    run(|| {
+        leaves_nothing(async || {
+            let name = format!("\0aioli-{}", std::process::id());
+            let server = start_unix_server(async |reader, _writer| reader.read_to_end().await, &*name).await?;
+            let (reader, writer) = open_unix_connection(&*name).await?;
+            assert!(start_unix_server(async |_, _| Ok(()), &*name).await.is_err());
+            assert!(open_unix_connection("/nonexistent").await.is_err());
+            assert!(start_unix_server(async |_, _| Ok(()), "/nonexistent/x").await.is_err());
+            let path = std::env::temp_dir().join(&name[1..]);
+            let other = start_unix_server(async |_, _| Ok(()), &path).await?;
+            assert!(start_unix_server(async |_, _| Ok(()), &path).await.is_err());
+            create_task(open_unix_connection(&path)).cancel(None);
+            drop(open_unix_connection(&path));
+            settle().await?;
+            other.close();
+            drop((reader, writer));
+            server.close();
+            server.wait_closed().await
+        })
     });
 }

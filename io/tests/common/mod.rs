@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -249,4 +250,31 @@ pub fn refusing() -> (Socket, SocketAddr) {
 /// How many descriptors this process has open.
 pub fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Runs the rest of the calling test in a process of its own; true in that process.
+pub fn alone(test: &str) -> bool {
+    const ALONE: &str = "AIOLI_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new(program).args(["--exact", test, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
+    false
+}
+
+/// What a round opens is closed when it is over and everybody knows.
+pub async fn leaves_nothing(round: impl AsyncFn() -> Result<()>) -> Result<()> {
+    round().await?;
+    settle().await?;
+    let before = descriptors();
+    for _ in 0..3 {
+        round().await?;
+    }
+    settle().await?;
+    assert_eq!(descriptors(), before);
+    Ok(())
 }

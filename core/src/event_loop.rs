@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -21,7 +20,9 @@ use crate::executor::DefaultExecutor;
 use crate::inbox::{LoopShared, Message};
 use crate::ops::Operations;
 use crate::registry::Registry;
+use crate::remote::RemoteCall;
 use crate::report::{Handler, discard};
+use crate::shared::Arc;
 use crate::task::current::CurrentTask;
 use crate::task::header::flag;
 use crate::task::list::TaskList;
@@ -407,7 +408,7 @@ impl LoopCore {
     fn receive(&self, message: Message) {
         match message {
             Message::Wake(backing) => backing.arrive(),
-            Message::Call(call) => self.push(Ready::Call(call.into_call(self))),
+            Message::Call(call) => self.push(Ready::Call(RemoteCall::into_call(call, self))),
             Message::Interrupt => {
                 self.interrupted.set(true);
                 let main = self.main.take();

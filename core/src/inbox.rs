@@ -1,13 +1,11 @@
 //! What other threads send to a loop.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-
-use crossbeam_deque::{Injector, Steal};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::driver::Kick;
 use crate::remote::RemoteCall;
+use crate::shared::{Arc, AtomicBool, Injector, Steal, fence};
 use crate::task::waker::Backing;
 
 /// Something another thread sent.
@@ -28,11 +26,11 @@ pub(crate) struct LoopShared {
     pending: AtomicBool,
     interrupted: AtomicBool,
     closed: AtomicBool,
-    kick: Arc<dyn Kick>,
+    kick: std::sync::Arc<dyn Kick>,
 }
 
 impl LoopShared {
-    pub(crate) fn new(kick: Arc<dyn Kick>) -> Self {
+    pub(crate) fn new(kick: std::sync::Arc<dyn Kick>) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(1);
         LoopShared {
             id: IDS.fetch_add(1, Ordering::Relaxed),

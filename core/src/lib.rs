@@ -55,6 +55,7 @@ mod remote;
 mod report;
 mod runner;
 mod scope;
+mod shared;
 mod shield;
 mod sleep;
 mod sync;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use crate::callback::{Call, Handle, TimerHandle};
 use crate::context;
@@ -14,6 +13,7 @@ use crate::event_loop::{LoopCore, Ready};
 use crate::future::{self, Future};
 use crate::remote::RemoteLoop;
 use crate::report::Report;
+use crate::shared::Arc;
 use crate::task::home;
 use crate::tasks::{Task, TaskBuilder};
 use crate::time::Instant;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use crate::callback::Call;
 use crate::context::{self, ContextMap};
@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
 use crate::inbox::{LoopShared, Message};
 use crate::report::discard;
+use crate::shared::{Arc, Mutex};
 use crate::task::home;
 
 /// A function that another thread wants the loop to call.
@@ -37,10 +38,10 @@ impl RemoteCall {
     }
 
     /// The handle that calls it.
-    pub(crate) fn into_call(self: Arc<Self>, core: &LoopCore) -> Rc<Call> {
-        let (context, location) = (self.context.clone(), self.location);
+    pub(crate) fn into_call(this: Arc<Self>, core: &LoopCore) -> Rc<Call> {
+        let (context, location) = (this.context.clone(), this.location);
         Call::new(core, context, location, move |_| {
-            if let State::Waiting(function) = self.take(State::Taken) {
+            if let State::Waiting(function) = this.take(State::Taken) {
                 function();
             }
         })

@@ -185,7 +185,7 @@ impl CancelToken {
             .ok_or_else(|| Error::runtime("no running event loop: a token is made remote inside of `run`"))?;
         let flag = self.node.flag.get_or_init(|| Arc::new(AtomicBool::new(self.is_cancelled())));
         let number = self.node.register(&core);
-        Ok(RemoteCancelToken { remote: RemoteLoop::new(Arc::clone(&core.shared)), number, fired: Arc::clone(flag) })
+        Ok(RemoteCancelToken { remote: RemoteLoop::new(core.shared.clone()), number, fired: Arc::clone(flag) })
     }
 
     /// Whether both are the same token.

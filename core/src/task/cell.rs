@@ -9,7 +9,6 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
-use std::sync::atomic::AtomicPtr;
 use std::task::{Context, Poll};
 
 use super::header::{FutureHead, Header, TaskHead, VTable, flag};
@@ -19,6 +18,7 @@ use crate::await_point::WaitState;
 use crate::context::ContextMap;
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
+use crate::shared::AtomicPtr;
 
 /// What a finished cell holds, as its flags tell.
 #[repr(C)]

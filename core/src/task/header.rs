@@ -20,7 +20,6 @@ use std::panic::Location;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::rc::Weak;
-use std::sync::atomic::AtomicPtr;
 
 use super::raw::RawFuture;
 use super::waker::Backing;
@@ -30,6 +29,7 @@ use crate::context::ContextMap;
 use crate::error::{Error, Message};
 use crate::event_loop::LoopCore;
 use crate::scope::ScopeNode;
+use crate::shared::AtomicPtr;
 
 /// The bits of [`Header::flags`].
 pub(crate) mod flag {
@@ -191,6 +191,7 @@ impl TaskHead {
 }
 
 // What a task costs beyond its coroutine, which is what an idle one weighs.
+#[cfg(not(aioli_loom))]
 const _: () = {
     assert!(size_of::<Callbacks>() == 16);
     assert!(size_of::<Header>() == 40);

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::raw::RawTask;
 use crate::event_loop::LoopCore;
+use crate::shared::thread_local;
 
 thread_local! {
     /// The number of the running loop; 0 where none runs. Numbers are never reused.
@@ -18,13 +19,13 @@ thread_local! {
 /// The number of the loop that runs on this thread, or 0.
 #[inline]
 pub(crate) fn home() -> u64 {
-    HOME.get()
+    HOME.with(Cell::get)
 }
 
 /// Calls `f` with the loop that runs on this thread, if one does.
 #[inline]
 pub(crate) fn with<R>(f: impl FnOnce(&Rc<LoopCore>) -> R) -> Option<R> {
-    let core = CORE.get();
+    let core = CORE.with(Cell::get);
     if core.is_null() {
         return None;
     }
@@ -53,17 +54,17 @@ pub(crate) struct Entered<'a> {
 
 /// Makes `core` the running loop of this thread; `None` if one runs already.
 pub(crate) fn enter(core: &Rc<LoopCore>) -> Option<Entered<'_>> {
-    if !CORE.get().is_null() {
+    if !CORE.with(Cell::get).is_null() {
         return None;
     }
-    HOME.set(core.id());
-    CORE.set(Rc::as_ptr(core));
+    HOME.with(|home| home.set(core.id()));
+    CORE.with(|known| known.set(Rc::as_ptr(core)));
     Some(Entered { _core: core })
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        HOME.set(0);
-        CORE.set(ptr::null());
+        HOME.with(|home| home.set(0));
+        CORE.with(|known| known.set(ptr::null()));
     }
 }

@@ -7,23 +7,22 @@
 //! A clone points at the backing, which is made once for a task and counted atomically. It holds the way to the loop's inbox, and a
 //! pointer to the task that only home follows and that home clears when the task ends. It never keeps the task alive.
 
-use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::header::{Header, TaskHead};
 use super::home;
 use super::raw::RawTask;
 use crate::inbox::{LoopShared, Message};
+use crate::shared::{Arc, AtomicBool, AtomicPtr, SharedCell};
 
 /// What clones of a task's waker share.
 pub(crate) struct Backing {
     shared: Arc<LoopShared>,
     /// The task; null after it ended. Read and written at home only.
-    task: Cell<*const TaskHead>,
+    task: SharedCell<*const TaskHead>,
     /// A wake is on its way through the inbox.
     sent: AtomicBool,
 }
@@ -89,7 +88,7 @@ unsafe fn backing(task: *const TaskHead) -> *const Backing {
     }
     // SAFETY: a live task.
     let shared = unsafe { shared_of(task) };
-    let fresh = Backing { shared: Arc::clone(shared), task: Cell::new(task), sent: AtomicBool::new(false) };
+    let fresh = Backing { shared: Arc::clone(shared), task: SharedCell::new(task), sent: AtomicBool::new(false) };
     let fresh = Arc::into_raw(Arc::new(fresh)).cast_mut();
     match slot.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => fresh,
@@ -126,11 +125,11 @@ pub(super) unsafe fn release(task: NonNull<TaskHead>) {
 }
 
 impl Backing {
-    fn wake(self: &Arc<Self>) {
-        if home::home() == self.shared.id() {
-            self.wake_at_home();
-        } else if !self.sent.swap(true, Ordering::AcqRel) {
-            self.shared.send(Message::Wake(Arc::clone(self)));
+    fn wake(this: &Arc<Self>) {
+        if home::home() == this.shared.id() {
+            this.wake_at_home();
+        } else if !this.sent.swap(true, Ordering::AcqRel) {
+            this.shared.send(Message::Wake(Arc::clone(this)));
         }
     }
 
@@ -170,7 +169,7 @@ unsafe fn wake_borrowed(task: *const ()) {
             Arc::increment_strong_count(backing);
             Arc::from_raw(backing)
         };
-        backing.wake();
+        Backing::wake(&backing);
     }
 }
 
@@ -182,12 +181,12 @@ unsafe fn clone_shared(backing: *const ()) -> RawWaker {
 
 unsafe fn wake_shared(backing: *const ()) {
     // SAFETY: the waker is consumed, and its count with it.
-    unsafe { Arc::from_raw(backing.cast::<Backing>()) }.wake();
+    Backing::wake(&unsafe { Arc::from_raw(backing.cast::<Backing>()) });
 }
 
 unsafe fn wake_shared_by_ref(backing: *const ()) {
     // SAFETY: the waker keeps its count, which therefore is not dropped here.
-    ManuallyDrop::new(unsafe { Arc::from_raw(backing.cast::<Backing>()) }).wake();
+    Backing::wake(&ManuallyDrop::new(unsafe { Arc::from_raw(backing.cast::<Backing>()) }));
 }
 
 unsafe fn drop_shared(backing: *const ()) {

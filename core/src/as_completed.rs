@@ -308,9 +308,10 @@ impl<T: 'static> Race<T> {
 impl<T> Drop for Race<T> {
     fn drop(&mut self) {
         self.course.disarm();
-        let running = std::mem::take(&mut *self.course.running.borrow_mut());
-        for index in running {
-            self.course.raws[index as usize].remove_hook(&self.hook);
+        self.course.running.take();
+        // Also from those for which time has run out: the hook holds them, and they it.
+        for raw in self.course.raws.iter().filter(|raw| !raw.is_done()) {
+            raw.remove_hook(&self.hook);
         }
     }
 }

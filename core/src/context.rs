@@ -59,16 +59,21 @@ thread_local! {
 pub(crate) fn current() -> Option<ContextMap> {
     match home::with(|core| core.context()) {
         Some(map) => map,
-        None => OUTSIDE.with_borrow(Clone::clone),
+        None => OUTSIDE.try_with(|map| map.borrow().clone()).unwrap_or_default(),
     }
 }
 
 fn set_current(map: Option<ContextMap>) {
     let old = match home::with(|core| core.replace_context(map.clone())) {
         Some(old) => old,
-        None => OUTSIDE.replace(map),
+        None => replace_outside(map),
     };
     drop(old);
+}
+
+/// A thread that ends, and runs the destructors of its own variables, has no values any more.
+fn replace_outside(map: Option<ContextMap>) -> Option<ContextMap> {
+    OUTSIDE.try_with(|known| known.replace(map)).unwrap_or_default()
 }
 
 /// Calls `f` on this thread, outside of a loop, with other values.
@@ -76,11 +81,11 @@ pub(crate) fn run_outside<R>(map: Option<ContextMap>, f: impl FnOnce() -> R) -> 
     struct Restore(Option<ContextMap>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            let inner = OUTSIDE.replace(self.0.take());
+            let inner = replace_outside(self.0.take());
             drop(inner);
         }
     }
-    let _restore = Restore(OUTSIDE.replace(map));
+    let _restore = Restore(replace_outside(map));
     f()
 }
 

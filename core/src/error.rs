@@ -63,7 +63,7 @@ struct Inner {
 /// Errors are dropped in all places, some of which must not unwind.
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Detail::Std(_) | Detail::Io(_) | Detail::Panic(..) = self.detail {
+        if !matches!(self.detail, Detail::Text(_) | Detail::Group(..) | Detail::LimitOverrun { .. }) {
             discard(std::mem::replace(&mut self.detail, Detail::Text(String::new())));
         }
     }

@@ -290,7 +290,7 @@ impl Join {
 }
 
 /// Why the current task cannot wait for a future, if it cannot.
-fn misuse(raw: &RawFuture) -> Option<Error> {
+pub(crate) fn misuse(raw: &RawFuture) -> Option<Error> {
     let foreign = home::home() != raw.core().id();
     if foreign {
         return Some(Error::fixed(ErrorKind::Runtime, &"the awaited future belongs to a different event loop"));

@@ -106,7 +106,7 @@ where
     let mut scope = Scope::new();
     let result = {
         let mut running = pin!(body(group.clone()));
-        poll_fn(|cx| group.state.poll_body(&mut scope, cx, running.as_mut())).await
+        poll_fn(|cx| group.state.poll_body(&mut scope, cx, running.as_mut())).await?
     };
     let ended = match result {
         // It was never entered: this is no task.
@@ -170,7 +170,8 @@ impl TaskGroup {
     /// Creates a task in the group.
     ///
     /// # Errors
-    /// `Runtime` if the group is shutting down or finished; the coroutine is dropped.
+    /// `Runtime` if the group is shutting down or finished, or belongs to another loop than the one that runs; the coroutine is
+    /// dropped.
     #[track_caller]
     pub fn create_task<F, T>(&self, coroutine: F) -> Result<Task<T>>
     where
@@ -193,11 +194,14 @@ impl TaskGroup {
         self.state.accepts()?;
         let location = Location::caller();
         let created = home::with(|core| {
+            self.state.check_loop(core)?;
             let task = builder.create_on(core, location, coroutine);
             self.state.adopt(core, task.raw_task());
-            task
+            Ok(task)
         });
-        created.ok_or_else(|| Error::runtime("no running event loop: a group's tasks are created inside of `run`"))
+        created.unwrap_or_else(|| {
+            Err(Error::fixed(ErrorKind::Runtime, &"no running event loop: a group's tasks are created inside of `run`"))
+        })
     }
 
     /// Cancels the body and all tasks of the group, which then ends without an error of its own: the `TaskGroup.cancel()` of
@@ -230,6 +234,15 @@ impl Group {
             Phase::Finished | Phase::Abandoned => Err(finished()),
             _ if self.aborting.get() => {
                 Err(Error::fixed(ErrorKind::Runtime, &"the task group is shutting down: it takes no more tasks"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_loop(&self, core: &LoopCore) -> Result<()> {
+        match &*self.scope.borrow() {
+            Some(scope) if scope.task().core().id() != core.id() => {
+                Err(Error::fixed(ErrorKind::Runtime, &"the task group belongs to a different event loop"))
             }
             _ => Ok(()),
         }
@@ -293,12 +306,13 @@ impl Group {
         }
     }
 
+    /// Polls something inside the group's scope: the error is of the scope, which cannot be polled here.
     fn poll_body<T>(
         &self,
         scope: &mut Scope,
         cx: &mut Context<'_>,
         body: Pin<&mut impl Future<Output = Result<T>>>,
-    ) -> Poll<Result<T>> {
+    ) -> Poll<Result<Result<T>>> {
         let node = match scope.enter(cx, &"a task group is used inside of a task") {
             Ok(node) => node,
             Err(error) => return Poll::Ready(Err(error)),
@@ -308,8 +322,8 @@ impl Group {
         }
         match scope.poll_body(cx, body) {
             BodyPoll::Pending => Poll::Pending,
-            BodyPoll::Ready(result) => Poll::Ready(result),
-            BodyPoll::Abandon => Poll::Ready(Err(scope.abandon())),
+            BodyPoll::Ready(result) => Poll::Ready(Ok(result)),
+            BodyPoll::Abandon => Poll::Ready(Ok(Err(scope.abandon()))),
         }
     }
 
@@ -322,7 +336,7 @@ impl Group {
         }
         while !self.tasks.borrow().is_empty() {
             let mut all = pin!(AllDone { group: self, wait: Wait::new() });
-            let waited = poll_fn(|cx| self.poll_body(scope, cx, all.as_mut())).await;
+            let waited = poll_fn(|cx| self.poll_body(scope, cx, all.as_mut())).await?;
             if let Err(error) = waited
                 && !self.aborting.get()
             {

@@ -92,7 +92,13 @@ impl Loop {
         F: std::future::Future<Output = Result<T>> + 'static,
         T: 'static,
     {
-        TaskBuilder::new().create_on(&self.core, Location::caller(), coroutine)
+        let task = TaskBuilder::new().create_on(&self.core, Location::caller(), coroutine);
+        if !self.is_current() {
+            // What holds here, outside of that loop.
+            let none = task.raw_task().head().context.replace(context::current());
+            drop(none);
+        }
+        task
     }
 
     /// The loop's clock.

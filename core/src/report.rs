@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::io::Write;
 use std::panic::Location;
 use std::rc::Rc;
 
@@ -83,6 +84,8 @@ impl LoopCore {
             print(&Report::new("unhandled error in exception handler").with_error(Error::panicked(panic)));
             print(&report);
         }
+        // It may have replaced itself: then this is the last of it.
+        discard(handler);
     }
 
     #[cold]
@@ -143,8 +146,13 @@ fn destructor_panicked(panic: Box<dyn Any + Send>) {
     }
 }
 
+/// Neither an error that cannot be displayed nor a closed stderr is a reason to unwind.
 fn print(report: &Report) {
-    eprintln!("aioli: {report}");
+    let line = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| report.to_string())).unwrap_or_else(|panic| {
+        discard(panic);
+        format!("{} (and to display its error panicked)", report.message)
+    });
+    let _ = writeln!(std::io::stderr(), "aioli: {line}");
 }
 
 impl RawTask {

@@ -133,6 +133,10 @@ impl Scope {
         let around = task.core().current.scope();
         let foreign = (!waker::is_own(cx.waker(), &task)).then(|| cx.waker().clone());
         let node = match &self.node {
+            Some(node) if node.task.borrow().core().id() != task.core().id() => {
+                let message = &"this was begun by a task of a different event loop";
+                return Err(Error::fixed(crate::error::ErrorKind::Runtime, message));
+            }
             Some(node) => {
                 let stays = *node.task.borrow() == task && is_same(node.parent.borrow().as_ref(), around.as_ref());
                 if !stays {

@@ -38,14 +38,16 @@ use crate::task::{FutureRef, RawFuture, home};
 #[track_caller]
 pub fn shield<A: Awaitable>(awaitable: A) -> Future<A::Value> {
     let core = home::current().expect("no running event loop: shield is called inside of `run`");
-    let outer = future::pending::<A::Value>(&core);
     let inner = match awaitable.into_child() {
         Ok(inner) => inner,
         Err(error) => {
+            let outer = future::pending::<A::Value>(&core);
             outer.raw().finish_error(error, false);
             return outer;
         }
     };
+    // It belongs to the loop of what it protects: in another loop its await fails.
+    let outer = future::pending::<A::Value>(&inner.raw().shared_core());
     inner.raw().header().clear(flag::QUIET);
     if inner.raw().is_done() {
         return Future::from_ref(inner.cell().clone());

@@ -13,6 +13,7 @@ use pin_project::pin_project;
 use crate::cancel;
 use crate::delay::{Delay, IntoDelay};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event_loop::LoopCore;
 use crate::scope::{BodyPoll, Scope, ScopeNode};
 use crate::task::home;
 use crate::time::Instant;
@@ -154,7 +155,7 @@ impl Timeout {
             Phase::Active => {
                 self.state.disarm();
                 self.state.when.set(when);
-                self.state.arm();
+                self.state.arm_again();
                 return Ok(());
             }
             Phase::Created => &"the timeout has not been entered",
@@ -190,18 +191,21 @@ impl TimeoutState {
         }
     }
 
-    fn arm(self: &Rc<Self>) {
+    fn arm(self: &Rc<Self>, core: &Rc<LoopCore>) {
         let Some(when) = self.when.get() else { return };
-        let timer = home::with(|core| {
-            let target = TimerTarget::Timeout(Rc::clone(self));
-            let key = if when <= core.now() {
-                core.start_now(target)
-            } else {
-                core.timers.start_at(when, target, || core.now())
-            };
-            Armed::new(core, key)
-        });
-        self.timer.set(timer);
+        let target = TimerTarget::Timeout(Rc::clone(self));
+        let key =
+            if when <= core.now() { core.start_now(target) } else { core.timers.start_at(when, target, || core.now()) };
+        self.timer.set(Some(Armed::new(core, key)));
+    }
+
+    /// Arms it in the loop of its task, which need not be the one that runs.
+    fn arm_again(self: &Rc<Self>) {
+        let scope = self.scope.borrow().clone();
+        let Some(core) = scope.map(|scope| scope.task().raw().shared_core()) else { return };
+        if !core.is_closed() {
+            self.arm(&core);
+        }
     }
 
     /// The deadline has passed: what the body awaits is cancelled.
@@ -265,11 +269,13 @@ impl Run {
         let node = self.scope.enter(cx, &"a timeout is used inside of a task")?;
         if first {
             state.scope.replace(Some(node));
-            if let (Some(delay), Some(now)) = (state.unstarted.take(), home::with(|core| core.now())) {
-                state.when.set(Some(now + delay));
-            }
-            state.phase.set(Phase::Active);
-            state.arm();
+            home::with(|core| {
+                if let Some(delay) = state.unstarted.take() {
+                    state.when.set(Some(core.now() + delay));
+                }
+                state.phase.set(Phase::Active);
+                state.arm(core);
+            });
         }
         Ok(())
     }

@@ -2,14 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use aioli_timers::{TimerKey, TimerQueue};
 
 use crate::await_point::Token;
 use crate::callback::{Call, HookRef};
 use crate::event_loop::{LoopCore, Ready};
-use crate::task::{RawTask, home};
+use crate::task::RawTask;
 use crate::time::Instant;
 use crate::timeout::TimeoutState;
 
@@ -34,21 +34,19 @@ impl TimerTarget {
 // A timer's node is 24 bytes and this.
 const _: () = assert!(size_of::<Option<TimerTarget>>() == 16);
 
-/// A timer of the loop that ran when it was started. Other loops give out the same keys.
-#[derive(Clone, Copy)]
+/// A timer and the loop that has it, which need not be the one that runs: other loops give out the same keys.
 pub(crate) struct Armed {
     key: TimerKey,
-    owner: u64,
+    owner: Weak<LoopCore>,
 }
 
 impl Armed {
-    pub(crate) fn new(core: &LoopCore, key: TimerKey) -> Self {
-        Armed { key, owner: core.id() }
+    pub(crate) fn new(core: &Rc<LoopCore>, key: TimerKey) -> Self {
+        Armed { key, owner: Rc::downgrade(core) }
     }
 
-    /// Disarms it, if its loop runs.
     pub(crate) fn disarm(self) {
-        drop(home::with(|core| if core.id() == self.owner { core.disarm(self.key) } else { None }));
+        drop(self.owner.upgrade().and_then(|core| core.disarm(self.key)));
     }
 }
 

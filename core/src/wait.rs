@@ -167,6 +167,12 @@ impl<W: Waitable> WaitAll<W> {
         }
         let timeout = self.timeout.map(Delay::duration).transpose()?;
         let token = self.wait.register_for(cx, Awaited::Futures)?;
+        let here = home::home();
+        if let Some(stranger) = self.handles.iter().map(|handle| handle.waited().0).find(|raw| raw.core().id() != here)
+        {
+            self.wait.release();
+            return Err(Error::value(format!("a future of another event loop was given to wait: {stranger:?}")));
+        }
         let timer = timeout.and_then(|delay| {
             home::with(|core| {
                 let target = TimerTarget::wake(token.clone());

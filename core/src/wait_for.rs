@@ -12,6 +12,7 @@ use crate::callback::Callback;
 use crate::cancel;
 use crate::delay::{Delay, IntoDelay};
 use crate::error::{Error, Result};
+use crate::future;
 use crate::sleep::{Sleep, sleep};
 use crate::task::{RawFuture, identify};
 use crate::timeout::{Timed, Timeout};
@@ -115,6 +116,9 @@ where
                 if !*cancelled {
                     if raw.is_done() {
                         return future.poll(cx);
+                    }
+                    if let Some(error) = future::misuse(raw) {
+                        return Poll::Ready(Err(error));
                     }
                     let token = match wait.register(cx) {
                         Ok(token) => token,

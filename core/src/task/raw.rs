@@ -124,6 +124,13 @@ impl RawFuture {
         unsafe { self.header().owner.as_ref() }
     }
 
+    /// The loop that the cell belongs to, shared.
+    pub(crate) fn shared_core(&self) -> Rc<LoopCore> {
+        // SAFETY: `owner` came from `Rc::into_raw`, and the cell holds that count, which is not dropped here.
+        let core = ManuallyDrop::new(unsafe { Rc::from_raw(self.header().owner.as_ptr().cast_const()) });
+        Rc::clone(&core)
+    }
+
     pub(crate) fn address(&self) -> usize {
         self.cell.as_ptr().addr()
     }

@@ -108,11 +108,7 @@ where
         let mut running = pin!(body(group.clone()));
         poll_fn(|cx| group.state.poll_body(&mut scope, cx, running.as_mut())).await?
     };
-    let ended = match result {
-        // It was never entered: this is no task.
-        Err(error) if scope.node().is_none() => Err(error),
-        result => group.state.exit(&mut scope, result).await,
-    };
+    let ended = group.state.exit(&mut scope, result).await;
     drop(guard);
     ended
 }

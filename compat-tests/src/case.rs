@@ -57,7 +57,7 @@ impl Case {
         let trying = thread::Builder::new().name(self.name.into()).spawn(move || {
             let machine = Machine::new(backend);
             let verdict = match panic::catch_unwind(AssertUnwindSafe(|| body(&machine))) {
-                Ok(()) => Verdict::Passed,
+                Ok(()) => machine.skipped().map_or(Verdict::Passed, Verdict::Skipped),
                 Err(panic) => Verdict::Failed(describe(panic.as_ref())),
             };
             // Nobody listens any more if it took too long.

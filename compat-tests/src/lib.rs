@@ -25,6 +25,7 @@ mod cases;
 mod clock;
 mod machine;
 mod suite;
+mod varied;
 
 pub use backend::{Backend, Capabilities, Epoll, Sim, backends};
 pub use case::{Case, Verdict, catch_places};

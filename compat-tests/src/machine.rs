@@ -1,24 +1,32 @@
 //! [`Machine`]: what a case runs on.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use aioli_core::driver::Driver;
-use aioli_core::{Report, Result, Runner, get_running_loop};
+use aioli_core::{Report, Result, Runner, get_running_loop, timeout};
+use aioli_io::Socket;
 
 use crate::backend::Backend;
 use crate::clock::Jumping;
+use crate::varied::Varied;
+
+/// How long a program with connections may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A backend, as a case sees it.
 #[derive(Clone)]
 pub(crate) struct Machine {
     backend: &'static dyn Backend,
+    skipped: Rc<Cell<Option<String>>>,
 }
 
 impl Machine {
     pub(crate) fn new(backend: &'static dyn Backend) -> Self {
-        Machine { backend }
+        Machine { backend, skipped: Rc::default() }
     }
 
     /// A driver with its own clock.
@@ -52,16 +60,7 @@ impl Machine {
     /// Runs a program in virtual time. It must succeed, and nothing may be reported but to a handler that it sets itself.
     #[track_caller]
     pub(crate) fn run<T: 'static>(&self, main: impl Future<Output = Result<T>> + 'static) -> T {
-        let seen = Rc::new(RefCell::new(Vec::new()));
-        let sink = Rc::clone(&seen);
-        let ran = self.try_run(async move {
-            let handler = move |report: &Report| sink.borrow_mut().push(report.to_string());
-            get_running_loop()?.set_exception_handler(Some(Box::new(handler)));
-            main.await
-        });
-        let value = ran.unwrap();
-        assert_eq!(seen.take(), [] as [String; 0], "reported");
-        value
+        self.run_on(self.driver(), main)
     }
 
     /// Runs a program in virtual time whose reports go into a list, and gives that list.
@@ -75,5 +74,79 @@ impl Machine {
             main.await
         });
         Rc::into_inner(seen).expect("the handler is gone with the loop").into_inner()
+    }
+
+    /// Says that the machine lacks what the case needs. The case then returns.
+    pub(crate) fn skip(&self, why: impl Into<String>) {
+        self.skipped.set(Some(why.into()));
+    }
+
+    pub(crate) fn skipped(&self) -> Option<String> {
+        self.skipped.take()
+    }
+
+    /// The machine for a case that needs descriptors and other programs' sockets. A backend without them must say so: that is then
+    /// what the case tests, and there is no machine.
+    pub(crate) fn with_descriptors(&self) -> Option<&Self> {
+        if !self.backend.capabilities().network || self.backend.capabilities().descriptors {
+            return Some(self);
+        }
+        self.run(async {
+            let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;
+            let refused = Socket::from_fd(ours.into()).map(drop).unwrap_err();
+            assert_eq!(refused.as_io().map(io::Error::kind), Some(io::ErrorKind::Unsupported), "{refused}");
+            Ok(())
+        });
+        None
+    }
+
+    /// Runs a program with connections, on the backend's own clock, with and without immediate sends and receives.
+    #[track_caller]
+    pub(crate) fn net<F: Future<Output = Result<()>> + 'static>(&self, program: impl Fn() -> F) {
+        self.vary(&program, |driver| driver);
+        self.vary(&program, |driver| Varied { fast: false, ..driver });
+    }
+
+    /// The same for a program that counts turns: the driver is asked for news in every turn, as asyncio's selector is, and not only when
+    /// nothing is ready.
+    #[track_caller]
+    pub(crate) fn net_exact<F: Future<Output = Result<()>> + 'static>(&self, program: impl Fn() -> F) {
+        self.vary(&program, |driver| Varied { every_turn: true, ..driver });
+        self.vary(&program, |driver| Varied { every_turn: true, fast: false, ..driver });
+    }
+
+    /// The same on a driver that cannot end an operation. What comes of one that was cancelled must not be lost.
+    #[track_caller]
+    pub(crate) fn net_deaf<F: Future<Output = Result<()>> + 'static>(&self, program: impl Fn() -> F) {
+        self.vary(&program, |driver| Varied { deaf: true, fast: false, ..driver });
+    }
+
+    #[track_caller]
+    fn vary<F: Future<Output = Result<()>> + 'static>(
+        &self,
+        program: &impl Fn() -> F,
+        vary: impl FnOnce(Varied) -> Varied,
+    ) {
+        if !self.backend.capabilities().network {
+            return self.skip("it has no network");
+        }
+        let plain = Varied { driver: self.plain_driver(), fast: true, every_turn: false, deaf: false };
+        let program = program();
+        self.run_on(vary(plain), async { timeout(PATIENCE, program).await });
+    }
+
+    /// Runs a program on a driver. It must succeed, and nothing may be reported but to a handler that it sets itself.
+    #[track_caller]
+    fn run_on<T: 'static>(&self, driver: impl Driver, main: impl Future<Output = Result<T>> + 'static) -> T {
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let sink = Rc::clone(&seen);
+        let ran = aioli_core::run(driver, async move {
+            let handler = move |report: &Report| sink.borrow_mut().push(report.to_string());
+            get_running_loop()?.set_exception_handler(Some(Box::new(handler)));
+            main.await
+        });
+        let value = ran.unwrap();
+        assert_eq!(seen.take(), [] as [String; 0], "reported");
+        value
     }
 }

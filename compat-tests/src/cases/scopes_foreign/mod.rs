@@ -16,7 +16,7 @@ pub(super) mod leaves;
 pub(super) mod scopes;
 
 cases! {
-    ($) "scopes_foreign" in scopes_foreign as __cases_scopes_foreign;
+    ($) "foreign" in scopes_foreign as __cases_scopes_foreign;
     a_future_polled_outside_of_a_task_is_an_error: "";
 }
 

@@ -299,7 +299,7 @@ fn task_done<Q: Kind>(on: &Machine) {
             })
         });
         queue.join().await?;
-        assert_eq!(shared.1.get(), (0..100).sum());
+        assert_eq!(shared.1.get(), (0..100).sum::<u32>());
         shared.0.set(false);
         for worker in workers {
             queue.put_nowait(0)?;

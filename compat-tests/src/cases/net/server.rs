@@ -1,8 +1,6 @@
 //! Servers: what they listen on, what becomes of their connections, and how they close. With the tests of CPython's `test_server.py`
 //! that carry over.
 
-mod common;
-
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -16,7 +14,40 @@ use aioli_io::{
     Server, Socket, StartServer, StreamReader, StreamWriter, open_connection, start_server, start_server_on,
 };
 
-use common::{Reports, fill, run, settle};
+use super::support::{Reports, fill, settle};
+use crate::case::cases;
+use crate::machine::Machine;
+
+cases! {
+    ($) "servers" in net_server as __cases_net_server;
+    all_interfaces: "";
+    ipv6_is_ipv6_only: "";
+    several_hosts_each_once: "";
+    an_address_in_use_is_named: "";
+    a_port_that_is_shared: "";
+    an_address_is_reused: "";
+    serving_may_begin_later: "";
+    serve_forever_is_awaited_once: "";
+    serve_forever_that_is_cancelled_waits_for_connections: "";
+    an_error_of_the_callback_is_reported_and_closes_the_connection: "";
+    a_panic_of_the_callback_is_reported_and_closes_the_connection: "";
+    a_callback_that_is_cancelled_closes_the_connection: "";
+    a_callback_that_returns_closes_the_connection: "";
+    upstream_start_server_with_a_callback: "";
+    a_connection_has_the_context_of_its_server: "";
+    accepting_goes_on: "";
+    a_server_goes_on_without_its_handles: "";
+    a_server_that_is_left_open_ends_with_the_loop: "";
+    a_connection_that_comes_in_while_the_server_closes: "";
+    a_server_over_a_socket: "";
+    debug_output: "";
+    upstream_start_server_1: "";
+    upstream_wait_closed_basic: "";
+    upstream_wait_closed_race: "";
+    upstream_close_clients: "";
+    upstream_abort_clients: "";
+    upstream_unhandled_exception: "";
+}
 
 fn io_kind(error: &Error) -> io::ErrorKind {
     error.as_io().unwrap_or_else(|| panic!("{error:?} is no error of the operating system")).kind()
@@ -44,9 +75,9 @@ async fn greeting(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn all_interfaces() {
-    run(|| async {
+fn all_interfaces(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    on.net(|| async {
         let ipv6 = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
         let servers = [start_server(greet, "", 0), start_server(greet, None::<&str>, 0), start_server_on(greet, ":0")];
         for server in servers {
@@ -67,15 +98,15 @@ fn all_interfaces() {
 }
 
 /// The IPv6 socket leaves the IPv4 port to others, unless somebody else happens to have it.
-#[test]
-fn ipv6_is_ipv6_only() {
-    run(|| async {
+fn ipv6_is_ipv6_only(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    if TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_err() {
+        return on.skip("the machine has no IPv6");
+    }
+    on.net(|| async {
         let mut left = Vec::new();
         while !left.contains(&true) && left.len() < 20 {
-            let Ok(server) = start_server(greet, "", 0).family(Domain::Ipv6).await else {
-                eprintln!("skipped: this machine has no IPv6");
-                return Ok(());
-            };
+            let server = start_server(greet, "", 0).family(Domain::Ipv6).await?;
             left.push(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port(&server))).is_ok());
         }
         assert!(left.contains(&true));
@@ -83,9 +114,8 @@ fn ipv6_is_ipv6_only() {
     });
 }
 
-#[test]
-fn several_hosts_each_once() {
-    run(|| async {
+fn several_hosts_each_once(on: &Machine) {
+    on.net(|| async {
         let hosts = ["127.0.0.1", "127.0.0.2", "127.0.0.1", "localhost"];
         let server = start_server(greet, hosts, 0).family(Domain::Ipv4).await?;
         let addresses = server.local_addrs();
@@ -98,9 +128,8 @@ fn several_hosts_each_once() {
     });
 }
 
-#[test]
-fn an_address_in_use_is_named() {
-    run(|| async {
+fn an_address_in_use_is_named(on: &Machine) {
+    on.net(|| async {
         let first = start_server(greet, "127.0.0.1", 0).await?;
         let address = first.local_addrs()[0];
         let error = start_server(greet, "127.0.0.1", address.port()).await.unwrap_err();
@@ -122,9 +151,8 @@ fn an_address_in_use_is_named() {
     });
 }
 
-#[test]
-fn a_port_that_is_shared() {
-    run(|| async {
+fn a_port_that_is_shared(on: &Machine) {
+    on.net(|| async {
         let first = start_server(greet, "127.0.0.1", 0).reuse_port(true).keep_alive(true).await?;
         let second = start_server(greet, "127.0.0.1", port(&first)).reuse_port(true).await?;
         assert_eq!(first.local_addrs(), second.local_addrs());
@@ -133,9 +161,8 @@ fn a_port_that_is_shared() {
 }
 
 /// The address of a server that has just closed can be bound again, though its connections linger; without the option it cannot.
-#[test]
-fn an_address_is_reused() {
-    run(|| async {
+fn an_address_is_reused(on: &Machine) {
+    on.net(|| async {
         let server = start_server(greet, "127.0.0.1", 0).await?;
         let port = port(&server);
         greeting(server.local_addrs()[0]).await?;
@@ -148,9 +175,8 @@ fn an_address_is_reused() {
     });
 }
 
-#[test]
-fn serving_may_begin_later() {
-    run(|| async {
+fn serving_may_begin_later(on: &Machine) {
+    on.net(|| async {
         let server = start_server(greet, "127.0.0.1", 0).start_serving(false).await?;
         let address = server.local_addrs()[0];
         assert!(!server.is_serving());
@@ -169,9 +195,8 @@ fn serving_may_begin_later() {
     });
 }
 
-#[test]
-fn serve_forever_is_awaited_once() {
-    run(|| async {
+fn serve_forever_is_awaited_once(on: &Machine) {
+    on.net(|| async {
         let server = start_server(greet, "127.0.0.1", 0).start_serving(false).await?;
         let address = server.local_addrs()[0];
         let mut forever = Box::pin(server.serve_forever());
@@ -189,9 +214,8 @@ fn serve_forever_is_awaited_once() {
 }
 
 /// It returns when the last connection has ended, not before.
-#[test]
-fn serve_forever_that_is_cancelled_waits_for_connections() {
-    run(|| async {
+fn serve_forever_that_is_cancelled_waits_for_connections(on: &Machine) {
+    on.net(|| async {
         let server = start_server(serve, "127.0.0.1", 0).await?;
         let (reader, writer) = open_connection("127.0.0.1", port(&server)).await?;
         let served = server.clone();
@@ -207,9 +231,8 @@ fn serve_forever_that_is_cancelled_waits_for_connections() {
     });
 }
 
-#[test]
-fn an_error_of_the_callback_is_reported_and_closes_the_connection() {
-    run(|| async {
+fn an_error_of_the_callback_is_reported_and_closes_the_connection(on: &Machine) {
+    on.net(|| async {
         let reports = Reports::new();
         let kept = Rc::new(RefCell::new(Vec::new()));
         let keep = Rc::clone(&kept);
@@ -227,8 +250,7 @@ fn an_error_of_the_callback_is_reported_and_closes_the_connection() {
     });
 }
 
-#[test]
-fn a_panic_of_the_callback_is_reported_and_closes_the_connection() {
+fn a_panic_of_the_callback_is_reported_and_closes_the_connection(on: &Machine) {
     async fn panicking(_: StreamReader, _writer: StreamWriter) -> Result<()> {
         panic!("in the task")
     }
@@ -241,7 +263,7 @@ fn a_panic_of_the_callback_is_reported_and_closes_the_connection() {
         }
         unreached()
     };
-    run(move || async move {
+    on.net(move || async move {
         let reports = Reports::new();
         let server = start_server(panicking, "127.0.0.1", 0).await?;
         let (reader, _writer) = open_connection("127.0.0.1", port(&server)).await?;
@@ -262,9 +284,8 @@ fn a_panic_of_the_callback_is_reported_and_closes_the_connection() {
     });
 }
 
-#[test]
-fn a_callback_that_is_cancelled_closes_the_connection() {
-    run(|| async {
+fn a_callback_that_is_cancelled_closes_the_connection(on: &Machine) {
+    on.net(|| async {
         let kept = Rc::new(RefCell::new(None));
         let keep = Rc::clone(&kept);
         let cancelled = move |reader: StreamReader, writer: StreamWriter| {
@@ -283,9 +304,8 @@ fn a_callback_that_is_cancelled_closes_the_connection() {
 }
 
 /// Streams that are dropped without being closed close their connection.
-#[test]
-fn a_callback_that_returns_closes_the_connection() {
-    run(|| async {
+fn a_callback_that_returns_closes_the_connection(on: &Machine) {
+    on.net(|| async {
         let server = start_server(async |_, _| Ok("anything"), "127.0.0.1", 0).await?;
         let (reader, _writer) = open_connection("127.0.0.1", port(&server)).await?;
         assert_eq!(reader.read_to_end().await?, "");
@@ -295,9 +315,8 @@ fn a_callback_that_returns_closes_the_connection() {
 }
 
 /// A callback may leave the streams to a task of its own.
-#[test]
-fn upstream_start_server_with_a_callback() {
-    run(|| async {
+fn upstream_start_server_with_a_callback(on: &Machine) {
+    on.net(|| async {
         let callback = |reader: StreamReader, writer: StreamWriter| {
             create_task(async move {
                 writer.write(&reader.readline().await?)?;
@@ -318,9 +337,8 @@ fn upstream_start_server_with_a_callback() {
     });
 }
 
-#[test]
-fn a_connection_has_the_context_of_its_server() {
-    run(|| async {
+fn a_connection_has_the_context_of_its_server(on: &Machine) {
+    on.net(|| async {
         let variable = Rc::new(ContextVar::<u32>::new());
         let seen = Rc::new(RefCell::new(Vec::new()));
         variable.set(1);
@@ -347,9 +365,8 @@ fn a_connection_has_the_context_of_its_server() {
 }
 
 /// More connections than are accepted at once, and than may wait.
-#[test]
-fn accepting_goes_on() {
-    run(|| async {
+fn accepting_goes_on(on: &Machine) {
+    on.net(|| async {
         for backlog in [0, 1, 100] {
             let count = Rc::new(Cell::new(0));
             let counter = Rc::clone(&count);
@@ -376,9 +393,9 @@ fn accepting_goes_on() {
     });
 }
 
-#[test]
-fn a_server_goes_on_without_its_handles() {
-    run(|| async {
+fn a_server_goes_on_without_its_handles(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    on.net(|| async {
         let address = start_server(greet, "127.0.0.1", 0).await?.local_addrs()[0];
         settle().await?;
         greeting(address).await?;
@@ -390,20 +407,19 @@ fn a_server_goes_on_without_its_handles() {
 }
 
 /// The end of the loop is the end of the server, and nothing to report.
-#[test]
-fn a_server_that_is_left_open_ends_with_the_loop() {
+fn a_server_that_is_left_open_ends_with_the_loop(on: &Machine) {
     let reports = Reports::default();
-    let (left, handler) = (Rc::new(RefCell::new(None)), reports.clone());
-    let keep = Rc::clone(&left);
-    let driver = aioli_exec_single::EpollDriver::new().unwrap();
-    aioli_core::run(driver, async move {
-        handler.install();
-        keep.replace(Some(start_server(serve, "127.0.0.1", 0).await?));
-        settle().await
-    })
-    .unwrap();
+    let left = Rc::new(RefCell::new(None));
+    on.net(|| {
+        let (keep, handler) = (Rc::clone(&left), reports.clone());
+        async move {
+            handler.install();
+            keep.replace(Some(start_server(serve, "127.0.0.1", 0).await?));
+            settle().await
+        }
+    });
     assert_eq!(reports.take(), [] as [String; 0]);
-    let server = left.take().unwrap();
+    let Some(server) = left.take() else { return };
     assert!(!server.is_serving());
     assert_eq!(server.local_addrs(), []);
     server.close();
@@ -411,9 +427,9 @@ fn a_server_that_is_left_open_ends_with_the_loop() {
 }
 
 /// Whenever a server is closed while a connection comes in, the client is served or sees the end, and nothing keeps the server open.
-#[test]
-fn a_connection_that_comes_in_while_the_server_closes() {
-    run(|| async {
+fn a_connection_that_comes_in_while_the_server_closes(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    on.net(|| async {
         for turns in 0..8 {
             let server = start_server(greet, "127.0.0.1", 0).await?;
             let mut client = TcpStream::connect(server.local_addrs()[0])?;
@@ -438,9 +454,8 @@ fn a_connection_that_comes_in_while_the_server_closes() {
     });
 }
 
-#[test]
-fn a_server_over_a_socket() {
-    run(|| async {
+fn a_server_over_a_socket(on: &Machine) {
+    on.net(|| async {
         let socket = Socket::stream(Domain::Ipv4)?;
         socket.set_option(SocketOption::ReuseAddress(true))?;
         socket.bind(([127, 0, 0, 1], 0).into())?;
@@ -449,9 +464,8 @@ fn a_server_over_a_socket() {
     });
 }
 
-#[test]
-fn debug_output() {
-    run(|| async {
+fn debug_output(on: &Machine) {
+    on.net(|| async {
         let server = start_server(serve, "127.0.0.1", 0).await?;
         let _client = open_connection("127.0.0.1", port(&server)).await?;
         settle().await?;
@@ -463,9 +477,9 @@ fn debug_output() {
     });
 }
 
-#[test]
-fn upstream_start_server_1() {
-    run(|| async {
+fn upstream_start_server_1(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    on.net(|| async {
         let main = current_task().unwrap();
         let callback = move |reader: StreamReader, writer: StreamWriter| {
             let main = main.clone();
@@ -499,9 +513,8 @@ fn upstream_start_server_1() {
     });
 }
 
-#[test]
-fn upstream_wait_closed_basic() {
-    run(|| async {
+fn upstream_wait_closed_basic(on: &Machine) {
+    on.net(|| async {
         let server = start_server(serve, "127.0.0.1", 0).await?;
         let wait = || {
             let server = server.clone();
@@ -528,9 +541,8 @@ fn upstream_wait_closed_basic() {
     });
 }
 
-#[test]
-fn upstream_wait_closed_race() {
-    run(|| async {
+fn upstream_wait_closed_race(on: &Machine) {
+    on.net(|| async {
         let server = start_server(serve, "127.0.0.1", 0).await?;
         let (_reader, writer) = open_connection("127.0.0.1", port(&server)).await?;
         let (closing, writer) = (server.clone(), Rc::new(writer));
@@ -541,9 +553,8 @@ fn upstream_wait_closed_race() {
     });
 }
 
-#[test]
-fn upstream_close_clients() {
-    run(|| async {
+fn upstream_close_clients(on: &Machine) {
+    on.net(|| async {
         let server = start_server(serve, "127.0.0.1", 0).await?;
         let _client = open_connection("127.0.0.1", port(&server)).await?;
         let waiting = server.clone();
@@ -559,9 +570,8 @@ fn upstream_close_clients() {
     });
 }
 
-#[test]
-fn upstream_abort_clients() {
-    run(|| async {
+fn upstream_abort_clients(on: &Machine) {
+    on.net(|| async {
         let streams = Rc::new(RefCell::new(None));
         let (keep, served) = (Rc::clone(&streams), Rc::new(Cell::new(false)));
         let serving = Rc::clone(&served);
@@ -606,9 +616,8 @@ fn upstream_abort_clients() {
     });
 }
 
-#[test]
-fn upstream_unhandled_exception() {
-    run(|| async {
+fn upstream_unhandled_exception(on: &Machine) {
+    on.net(|| async {
         let reports = Reports::new();
         let server = start_server(async |_, _| Err::<(), _>(Error::msg("test")), "localhost", 0).await?;
         server.start_serving().await?;

@@ -1,13 +1,27 @@
 //! Connections event by event, with the turns in which CPython 3.13 has the same events. Each expected line was printed by asyncio's
 //! streams on a loop that counts its turns.
 
-mod common;
-
 use aioli_core::op::SocketOption;
 use aioli_core::{Error, ErrorKind, create_task, sleep};
 use aioli_io::{StreamReader, StreamWriter, open_connection, start_server};
 
-use common::{Log, run_exact, settle, turn};
+use super::support::{Log, settle, turn};
+use crate::case::cases;
+use crate::machine::Machine;
+
+cases! {
+    ($) "streams" in net_trace as __cases_net_trace;
+    a_conversation: "";
+    a_connection_that_is_reset: "";
+    a_connection_that_is_refused: "";
+    half_a_connection: "";
+    writes_to_a_peer_that_is_gone: "";
+    data_and_the_end_in_one: "";
+    a_paused_connection_that_goes_on: "";
+    serve_forever_that_is_cancelled_or_closed: "";
+    a_read_that_is_cancelled: "";
+    a_drain_after_a_close: "";
+}
 
 /// The name of an error, as Python has it for these.
 fn name(error: &Error) -> String {
@@ -17,9 +31,8 @@ fn name(error: &Error) -> String {
     }
 }
 
-#[test]
-fn a_conversation() {
-    run_exact(|| async {
+fn a_conversation(on: &Machine) {
+    on.net_exact(|| async {
         let log = Log::default();
         let server_log = log.clone();
         let handler = move |reader: StreamReader, writer: StreamWriter| {
@@ -75,9 +88,8 @@ fn a_conversation() {
     });
 }
 
-#[test]
-fn a_connection_that_is_reset() {
-    run_exact(|| async {
+fn a_connection_that_is_reset(on: &Machine) {
+    on.net_exact(|| async {
         let log = Log::default();
         let server_log = log.clone();
         let handler = move |_: StreamReader, writer: StreamWriter| {
@@ -107,10 +119,9 @@ fn a_connection_that_is_reset() {
     });
 }
 
-#[test]
-fn a_connection_that_is_refused() {
-    run_exact(|| async {
-        let (_socket, address) = common::refusing();
+fn a_connection_that_is_refused(on: &Machine) {
+    on.net_exact(|| async {
+        let (_socket, address) = super::support::refusing();
         let log = Log::default();
         log.start();
         let error = open_connection("127.0.0.1", address.port()).await.unwrap_err();
@@ -120,9 +131,8 @@ fn a_connection_that_is_refused() {
     });
 }
 
-#[test]
-fn half_a_connection() {
-    run_exact(|| async {
+fn half_a_connection(on: &Machine) {
+    on.net_exact(|| async {
         let log = Log::default();
         let server_log = log.clone();
         let handler = move |reader: StreamReader, writer: StreamWriter| {
@@ -156,9 +166,8 @@ fn half_a_connection() {
 }
 
 /// The peer has closed: the first write is answered with a reset, the second finds the connection broken.
-#[test]
-fn writes_to_a_peer_that_is_gone() {
-    run_exact(|| async {
+fn writes_to_a_peer_that_is_gone(on: &Machine) {
+    on.net_exact(|| async {
         let handler = |_: StreamReader, writer: StreamWriter| async move {
             writer.close();
             writer.wait_closed().await
@@ -181,9 +190,8 @@ fn writes_to_a_peer_that_is_gone() {
     });
 }
 
-#[test]
-fn data_and_the_end_in_one() {
-    run_exact(|| async {
+fn data_and_the_end_in_one(on: &Machine) {
+    on.net_exact(|| async {
         let handler = |_: StreamReader, writer: StreamWriter| async move {
             writer.write(b"data")?;
             writer.close();
@@ -200,9 +208,8 @@ fn data_and_the_end_in_one() {
     });
 }
 
-#[test]
-fn a_paused_connection_that_goes_on() {
-    run_exact(|| async {
+fn a_paused_connection_that_goes_on(on: &Machine) {
+    on.net_exact(|| async {
         let handler = |_: StreamReader, writer: StreamWriter| async move {
             writer.write(&[b'x'; 40])?;
             sleep(0.005).await?;
@@ -221,9 +228,8 @@ fn a_paused_connection_that_goes_on() {
     });
 }
 
-#[test]
-fn serve_forever_that_is_cancelled_or_closed() {
-    run_exact(|| async {
+fn serve_forever_that_is_cancelled_or_closed(on: &Machine) {
+    on.net_exact(|| async {
         for closed in [false, true] {
             let server = start_server(async |_, _| Ok(()), "127.0.0.1", 0).await?;
             let served = server.clone();
@@ -244,10 +250,9 @@ fn serve_forever_that_is_cancelled_or_closed() {
     });
 }
 
-#[test]
-fn a_read_that_is_cancelled() {
-    run_exact(|| async {
-        let ((reader, _writer), _server) = common::pair().await?;
+fn a_read_that_is_cancelled(on: &Machine) {
+    on.net_exact(|| async {
+        let ((reader, _writer), _server) = super::support::pair().await?;
         let task = create_task(async move { reader.read(1).await });
         sleep(0.0).await?;
         let before = turn();
@@ -258,10 +263,9 @@ fn a_read_that_is_cancelled() {
     });
 }
 
-#[test]
-fn a_drain_after_a_close() {
-    run_exact(|| async {
-        let ((_reader, writer), _server) = common::pair().await?;
+fn a_drain_after_a_close(on: &Machine) {
+    on.net_exact(|| async {
+        let ((_reader, writer), _server) = super::support::pair().await?;
         let before = turn();
         writer.close();
         let error = writer.drain().await.unwrap_err();

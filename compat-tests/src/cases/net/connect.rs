@@ -1,7 +1,5 @@
 //! Opening connections: names, addresses, errors, and giving up.
 
-mod common;
-
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
@@ -10,7 +8,27 @@ use aioli_core::op::Domain;
 use aioli_core::{Error, ErrorKind, all_tasks, create_task, get_running_loop, sleep, timeout};
 use aioli_io::{Address, OpenConnection, Socket, open_connection, open_connection_to, start_server};
 
-use common::{Peer, refusing, run, settle, turn};
+use super::support::{Peer, refusing, settle, turn};
+use crate::case::cases;
+use crate::machine::Machine;
+
+cases! {
+    ($) "connect" in net_connect as __cases_net_connect;
+    a_name_is_looked_up: "";
+    an_unknown_name_is_an_error: "";
+    a_look_up_can_be_cancelled: "";
+    a_single_error_is_raised_as_it_is: "";
+    every_address_is_tried_in_order: "";
+    the_limit_must_not_be_0: "";
+    a_connection_from_an_address: "";
+    addresses_as_text: "";
+    a_connection_of_ipv6: "";
+    an_attempt_can_be_given_up: "";
+    happy_eyeballs: "";
+    streams_over_a_socket: "";
+    a_connection_is_opened_once: "";
+    outside_of_a_loop: "";
+}
 
 fn io_kind(error: &Error) -> io::ErrorKind {
     error.as_io().unwrap_or_else(|| panic!("{error:?} is no error of the operating system")).kind()
@@ -33,9 +51,8 @@ fn unresponsive(host: impl Into<std::net::IpAddr>, port: u16) -> io::Result<(Tcp
     Ok((listener, busy))
 }
 
-#[test]
-fn a_name_is_looked_up() {
-    run(|| async {
+fn a_name_is_looked_up(on: &Machine) {
+    on.net(|| async {
         let peer = Peer::start().await?;
         let (_reader, writer) = open_connection("localhost", peer.port()).await?;
         assert_eq!(writer.peer_addr().unwrap().ip(), Ipv4Addr::LOCALHOST);
@@ -45,9 +62,8 @@ fn a_name_is_looked_up() {
     });
 }
 
-#[test]
-fn an_unknown_name_is_an_error() {
-    run(|| async {
+fn an_unknown_name_is_an_error(on: &Machine) {
+    on.net(|| async {
         // Longer than a name may be, so that nobody is asked.
         let error = open_connection("x".repeat(64), 80).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
@@ -58,9 +74,8 @@ fn an_unknown_name_is_an_error() {
     });
 }
 
-#[test]
-fn a_look_up_can_be_cancelled() {
-    run(|| async {
+fn a_look_up_can_be_cancelled(on: &Machine) {
+    on.net(|| async {
         let task = create_task(open_connection("localhost", 1));
         sleep(0.0).await?;
         task.cancel(None);
@@ -69,9 +84,8 @@ fn a_look_up_can_be_cancelled() {
     });
 }
 
-#[test]
-fn a_single_error_is_raised_as_it_is() {
-    run(|| async {
+fn a_single_error_is_raised_as_it_is(on: &Machine) {
+    on.net(|| async {
         let (_socket, address) = refusing();
         let port = address.port();
         let error = open_connection("127.0.0.1", port).await.unwrap_err();
@@ -87,9 +101,8 @@ fn a_single_error_is_raised_as_it_is() {
     });
 }
 
-#[test]
-fn every_address_is_tried_in_order() {
-    run(|| async {
+fn every_address_is_tried_in_order(on: &Machine) {
+    on.net(|| async {
         let peer = Peer::start().await?;
         let (sockets, closed): (Vec<_>, Vec<_>) = [refusing(), refusing()].into_iter().unzip();
         let closed = [closed[0], closed[1]];
@@ -125,17 +138,15 @@ fn every_address_is_tried_in_order() {
     });
 }
 
-#[test]
-fn the_limit_must_not_be_0() {
-    run(|| async {
+fn the_limit_must_not_be_0(on: &Machine) {
+    on.net(|| async {
         assert_eq!(open_connection("127.0.0.1", 1).limit(0).await.unwrap_err().kind(), ErrorKind::Value);
         Ok(())
     });
 }
 
-#[test]
-fn a_connection_from_an_address() {
-    run(|| async {
+fn a_connection_from_an_address(on: &Machine) {
+    on.net(|| async {
         let peer = Peer::start().await?;
         let (_reader, writer) = open_connection("127.0.0.1", peer.port()).local_addr("127.0.0.2", 0).await?;
         assert_eq!(writer.local_addr().unwrap().ip(), Ipv4Addr::new(127, 0, 0, 2));
@@ -156,9 +167,8 @@ fn a_connection_from_an_address() {
     });
 }
 
-#[test]
-fn addresses_as_text() {
-    run(|| async {
+fn addresses_as_text(on: &Machine) {
+    on.net(|| async {
         let peer = Peer::start().await?;
         let (_reader, writer) = open_connection_to(&format!("127.0.0.1:{}", peer.port())).await?;
         assert_eq!(writer.peer_addr().unwrap().port(), peer.port());
@@ -187,13 +197,12 @@ fn addresses_as_text() {
     });
 }
 
-#[test]
-fn a_connection_of_ipv6() {
-    run(|| async {
-        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
-            eprintln!("skipped: this machine has no IPv6");
-            return Ok(());
-        }
+fn a_connection_of_ipv6(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        return on.skip("the machine has no IPv6");
+    }
+    on.net(|| async {
         let server = start_server(async |_, writer| writer.write(b"six"), "::1", 0).await?;
         let address = server.local_addrs()[0];
         let (reader, writer) = open_connection_to(&address.to_string()).await?;
@@ -203,9 +212,9 @@ fn a_connection_of_ipv6() {
     });
 }
 
-#[test]
-fn an_attempt_can_be_given_up() {
-    run(|| async {
+fn an_attempt_can_be_given_up(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    on.net(|| async {
         let (listener, _busy) = unresponsive(Ipv4Addr::LOCALHOST, 0)?;
         let port = listener.local_addr()?.port();
         let task = create_task(open_connection("127.0.0.1", port));
@@ -226,9 +235,9 @@ fn an_attempt_can_be_given_up() {
 }
 
 /// An address that does not answer is not waited for: the next is tried meanwhile, and the first attempt is given up.
-#[test]
-fn happy_eyeballs() {
-    run(|| async {
+fn happy_eyeballs(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    on.net(|| async {
         let (silent, _busy) = unresponsive(Ipv4Addr::LOCALHOST, 0)?;
         let silent = silent.local_addr()?;
         let peer = Peer::start().await?;
@@ -252,9 +261,8 @@ fn happy_eyeballs() {
     });
 }
 
-#[test]
-fn streams_over_a_socket() {
-    run(|| async {
+fn streams_over_a_socket(on: &Machine) {
+    on.net(|| async {
         let peer = Peer::start().await?;
         let socket = Socket::stream(Domain::Ipv4)?;
         socket.connect(([127, 0, 0, 1], peer.port()).into()).await?;
@@ -266,9 +274,8 @@ fn streams_over_a_socket() {
     });
 }
 
-#[test]
-fn a_connection_is_opened_once() {
-    run(|| async {
+fn a_connection_is_opened_once(on: &Machine) {
+    on.net(|| async {
         let (_socket, address) = refusing();
         let mut opening = open_connection("127.0.0.1", address.port());
         assert_eq!((&mut opening).await.unwrap_err().kind(), ErrorKind::Io);
@@ -277,8 +284,7 @@ fn a_connection_is_opened_once() {
     });
 }
 
-#[test]
-fn outside_of_a_loop() {
+fn outside_of_a_loop(_: &Machine) {
     let error = futures::executor::block_on(open_connection("127.0.0.1", 1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Runtime);
 }

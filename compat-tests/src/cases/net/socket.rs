@@ -1,8 +1,6 @@
 //! Sockets without buffers: that cancelling loses nothing, that operations of a direction run in order; with the tests of CPython's
 //! `test_sock_lowlevel.py` that carry over.
 
-mod common;
-
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +12,34 @@ use aioli_core::op::{Domain, ShutdownHow, SocketOption};
 use aioli_core::{Error, ErrorKind, Result, create_task, gather, sleep, timeout};
 use aioli_io::{OpenConnection, Socket};
 
-use common::{run, run_deaf, settle, turn};
+use super::support::{settle, turn};
+use crate::case::cases;
+use crate::machine::Machine;
+
+cases! {
+    ($) "sockets" in net_socket as __cases_net_socket;
+    immediate_operations_do_not_suspend: "";
+    a_receive_waits_for_data: "";
+    a_cancelled_receive_loses_nothing: "";
+    a_dropped_receive_loses_nothing: "";
+    streams_get_what_was_received_for_nobody: "";
+    a_cancelled_accept_loses_no_connection: "";
+    a_connection_for_nobody_is_closed: "";
+    receives_are_in_line: "";
+    a_lane_that_was_given_in_vain_is_passed_on: "";
+    a_send_waits_until_everything_is_taken: "";
+    sends_stay_in_order: "";
+    errors_of_the_operating_system: "";
+    a_poll_can_be_cancelled: "";
+    a_descriptor_from_elsewhere: "";
+    a_step_takes_64_operations_without_yielding: "";
+    outside_of_a_loop: "";
+    upstream_sock_client_racing: "";
+    upstream_sock_client_connect_racing: "";
+    upstream_sock_client_fail: "";
+    upstream_cancel_sock_accept: "";
+    upstream_huge_content: "";
+}
 
 fn io_kind(error: &Error) -> io::ErrorKind {
     error.as_io().unwrap_or_else(|| panic!("{error:?} is no error of the operating system")).kind()
@@ -50,9 +75,8 @@ async fn clogged_pair() -> Result<(Rc<Socket>, Rc<Socket>)> {
     Ok((Rc::new(Socket::from_fd(OwnedFd::from(client))?), Rc::new(server)))
 }
 
-#[test]
-fn immediate_operations_do_not_suspend() {
-    run(|| async {
+fn immediate_operations_do_not_suspend(on: &Machine) {
+    on.net(|| async {
         let (client, server) = pair().await?;
         let before = turn();
         client.sendall(b"hello").await?;
@@ -75,9 +99,8 @@ fn immediate_operations_do_not_suspend() {
     });
 }
 
-#[test]
-fn a_receive_waits_for_data() {
-    run(|| async {
+fn a_receive_waits_for_data(on: &Machine) {
+    on.net(|| async {
         let (client, server) = pair().await?;
         let receiving = Rc::clone(&server);
         let task = create_task(async move { receiving.recv(100).await });
@@ -90,8 +113,7 @@ fn a_receive_waits_for_data() {
 }
 
 /// On a backend that finishes what was cancelled, data that came for nobody is the first that the next receive returns.
-#[test]
-fn a_cancelled_receive_loses_nothing() {
+fn a_cancelled_receive_loses_nothing(on: &Machine) {
     async fn test() -> Result<()> {
         let (client, server) = pair().await?;
         for into in [false, true] {
@@ -120,12 +142,11 @@ fn a_cancelled_receive_loses_nothing() {
         }
         Ok(())
     }
-    run(test);
-    run_deaf(test);
+    on.net(test);
+    on.net_deaf(test);
 }
 
-#[test]
-fn a_dropped_receive_loses_nothing() {
+fn a_dropped_receive_loses_nothing(on: &Machine) {
     async fn test() -> Result<()> {
         let (client, server) = pair().await?;
         let mut receive = Box::pin(server.recv(3));
@@ -137,13 +158,12 @@ fn a_dropped_receive_loses_nothing() {
         assert_eq!(server.recv(100).await?, "");
         Ok(())
     }
-    run(test);
-    run_deaf(test);
+    on.net(test);
+    on.net_deaf(test);
 }
 
 /// Data that came for a receive that was given up also goes to the streams that are made of the socket.
-#[test]
-fn streams_get_what_was_received_for_nobody() {
+fn streams_get_what_was_received_for_nobody(on: &Machine) {
     async fn test() -> Result<()> {
         let (client, server) = pair().await?;
         let mut receive = Box::pin(server.recv(3));
@@ -157,12 +177,12 @@ fn streams_get_what_was_received_for_nobody() {
         assert_eq!(reader.readexactly(5).await?, "bcdef");
         Ok(())
     }
-    run(test);
-    run_deaf(test);
+    on.net(test);
+    on.net_deaf(test);
 }
 
-#[test]
-fn a_cancelled_accept_loses_no_connection() {
+fn a_cancelled_accept_loses_no_connection(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
     async fn test() -> Result<()> {
         let listener = Rc::new(listener()?);
         let accepting = Rc::clone(&listener);
@@ -178,13 +198,13 @@ fn a_cancelled_accept_loses_no_connection() {
         }
         Ok(())
     }
-    run(test);
-    run_deaf(test);
+    on.net(test);
+    on.net_deaf(test);
 }
 
 /// A connection that came for an accept that was given up is closed with the listener.
-#[test]
-fn a_connection_for_nobody_is_closed() {
+fn a_connection_for_nobody_is_closed(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
     async fn test() -> Result<()> {
         let listener = listener()?;
         let mut accept = Box::pin(listener.accept());
@@ -200,14 +220,13 @@ fn a_connection_for_nobody_is_closed() {
         }
         Ok(())
     }
-    run(test);
-    run_deaf(test);
+    on.net(test);
+    on.net_deaf(test);
 }
 
 /// Operations of one direction take turns, in the order in which they were called.
-#[test]
-fn receives_are_in_line() {
-    run(|| async {
+fn receives_are_in_line(on: &Machine) {
+    on.net(|| async {
         let (client, server) = pair().await?;
         let log = Rc::new(RefCell::new(Vec::new()));
         let tasks: Vec<_> = (0..4)
@@ -235,9 +254,8 @@ fn receives_are_in_line() {
 }
 
 /// The lane is given to a receive in the turn in which that is cancelled: the next one gets it.
-#[test]
-fn a_lane_that_was_given_in_vain_is_passed_on() {
-    run(|| async {
+fn a_lane_that_was_given_in_vain_is_passed_on(on: &Machine) {
+    on.net(|| async {
         let (client, server) = pair().await?;
         let receive = |count| {
             let server = Rc::clone(&server);
@@ -258,9 +276,8 @@ fn a_lane_that_was_given_in_vain_is_passed_on() {
     });
 }
 
-#[test]
-fn a_send_waits_until_everything_is_taken() {
-    run(|| async {
+fn a_send_waits_until_everything_is_taken(on: &Machine) {
+    on.net(|| async {
         let (client, server) = pair().await?;
         let data: Vec<u8> = (0..3_000_000_u32).map(|n| n as u8).collect();
         let expected = data.clone();
@@ -276,8 +293,8 @@ fn a_send_waits_until_everything_is_taken() {
 }
 
 /// A send that is given up leaves the order of those after it alone, and what the kernel took of it is sent.
-#[test]
-fn sends_stay_in_order() {
+fn sends_stay_in_order(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
     async fn test() -> Result<()> {
         let (client, server) = clogged_pair().await?;
         let send = |data: &'static [u8]| {
@@ -299,13 +316,13 @@ fn sends_stay_in_order() {
         assert!(text == b"world" || text == b"helloworld", "{text:?}");
         Ok(())
     }
-    run(test);
-    run_deaf(test);
+    on.net(test);
+    on.net_deaf(test);
 }
 
-#[test]
-fn errors_of_the_operating_system() {
-    run(|| async {
+fn errors_of_the_operating_system(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    on.net(|| async {
         let taken = TcpListener::bind("127.0.0.1:0")?;
         let address = taken.local_addr()?;
         let socket = Socket::stream(Domain::Ipv4)?;
@@ -327,9 +344,8 @@ fn errors_of_the_operating_system() {
     });
 }
 
-#[test]
-fn a_poll_can_be_cancelled() {
-    run(|| async {
+fn a_poll_can_be_cancelled(on: &Machine) {
+    on.net(|| async {
         let (client, server) = pair().await?;
         assert!(timeout(0.005, server.readable()).await.unwrap_err().is_timeout());
         client.sendall(b"x").await?;
@@ -340,9 +356,9 @@ fn a_poll_can_be_cancelled() {
     });
 }
 
-#[test]
-fn a_descriptor_from_elsewhere() {
-    run(|| async {
+fn a_descriptor_from_elsewhere(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    on.net(|| async {
         let (ours, mut theirs) = UnixStream::pair()?;
         let socket = Socket::from_fd(OwnedFd::from(ours))?;
         theirs.write_all(b"question")?;
@@ -365,9 +381,8 @@ fn a_descriptor_from_elsewhere() {
 }
 
 /// A socket whose data is always there lets others run nevertheless.
-#[test]
-fn a_step_takes_64_operations_without_yielding() {
-    run(|| async {
+fn a_step_takes_64_operations_without_yielding(on: &Machine) {
+    on.net(|| async {
         let (client, server) = pair().await?;
         client.sendall(&[b'x'; 200]).await?;
         server.readable().await?;
@@ -384,14 +399,12 @@ fn a_step_takes_64_operations_without_yielding() {
     });
 }
 
-#[test]
-fn outside_of_a_loop() {
+fn outside_of_a_loop(_: &Machine) {
     assert_eq!(Socket::stream(Domain::Ipv4).unwrap_err().kind(), ErrorKind::Runtime);
 }
 
-#[test]
-fn upstream_sock_client_racing() {
-    run(|| async {
+fn upstream_sock_client_racing(on: &Machine) {
+    on.net(|| async {
         let (client, server) = pair().await?;
         let receiving = Rc::clone(&server);
         let task = create_task(async move { receiving.recv(1024).await });
@@ -405,9 +418,8 @@ fn upstream_sock_client_racing() {
     });
 }
 
-#[test]
-fn upstream_sock_client_connect_racing() {
-    run(|| async {
+fn upstream_sock_client_connect_racing(on: &Machine) {
+    on.net(|| async {
         let listener = Socket::stream(Domain::Ipv4)?;
         listener.bind(([127, 0, 0, 1], 0).into())?;
         let address = listener.local_addr()?;
@@ -428,10 +440,9 @@ fn upstream_sock_client_connect_racing() {
     });
 }
 
-#[test]
-fn upstream_sock_client_fail() {
-    run(|| async {
-        let (_refusing, address) = common::refusing();
+fn upstream_sock_client_fail(on: &Machine) {
+    on.net(|| async {
+        let (_refusing, address) = super::support::refusing();
         let socket = Socket::stream(Domain::Ipv4)?;
         let error = socket.connect(address).await.unwrap_err();
         assert_eq!(io_kind(&error), io::ErrorKind::ConnectionRefused);
@@ -440,9 +451,8 @@ fn upstream_sock_client_fail() {
     });
 }
 
-#[test]
-fn upstream_cancel_sock_accept() {
-    run(|| async {
+fn upstream_cancel_sock_accept(on: &Machine) {
+    on.net(|| async {
         let listener = listener()?;
         let address = listener.local_addr()?;
         assert!(timeout(0.01, listener.accept()).await.unwrap_err().is_timeout());
@@ -453,9 +463,8 @@ fn upstream_cancel_sock_accept() {
     });
 }
 
-#[test]
-fn upstream_huge_content() {
-    run(|| async {
+fn upstream_huge_content(on: &Machine) {
+    on.net(|| async {
         let (client, server) = pair().await?;
         let echo = create_task(async move {
             loop {

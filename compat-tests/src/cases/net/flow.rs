@@ -1,7 +1,5 @@
 //! Flow control: when receiving pauses, when draining waits, and that nothing is lost by either.
 
-mod common;
-
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -9,11 +7,30 @@ use aioli_core::{ErrorKind, Result, create_task, gather, sleep};
 use aioli_io::{StreamReader, StreamWriter};
 use bytes::Bytes;
 
-use common::{Peer, fill, pair, run, settle};
+use super::support::{Peer, fill, pair, settle};
+use crate::case::cases;
+use crate::machine::Machine;
 
-#[test]
-fn receiving_pauses_above_twice_the_limit() {
-    run(|| async {
+cases! {
+    ($) "streams" in net_flow as __cases_net_flow;
+    receiving_pauses_above_twice_the_limit: "";
+    received_data_pauses_as_well: "";
+    a_line_that_was_too_long_lets_receiving_go_on: "";
+    a_reader_that_does_not_read_holds_the_writer_back: "";
+    limits_of_the_write_buffer: "";
+    what_the_kernel_takes_is_not_buffered: "";
+    draining_waits_between_the_limits: "";
+    a_limit_that_is_lowered_pauses: "";
+    writing_lines_pauses_too: "";
+    draining_ends_with_the_connection: "";
+    a_step_takes_64_drains_without_yielding: "";
+    a_slow_reader_gets_everything: "";
+    data_that_is_kept_stays_as_it_is: "";
+    large_messages: "";
+}
+
+fn receiving_pauses_above_twice_the_limit(on: &Machine) {
+    on.net(|| async {
         let peer = Peer::start().await?;
         let ((reader, writer), _server) = peer.connect_with_limit(8).await?;
         let transport = writer.transport();
@@ -42,9 +59,8 @@ fn receiving_pauses_above_twice_the_limit() {
     });
 }
 
-#[test]
-fn received_data_pauses_as_well() {
-    run(|| async {
+fn received_data_pauses_as_well(on: &Machine) {
+    on.net(|| async {
         let peer = Peer::start().await?;
         for (count, reading) in [(16, true), (17, false)] {
             let ((reader, writer), (_, sender)) = peer.connect_with_limit(8).await?;
@@ -58,9 +74,8 @@ fn received_data_pauses_as_well() {
     });
 }
 
-#[test]
-fn a_line_that_was_too_long_lets_receiving_go_on() {
-    run(|| async {
+fn a_line_that_was_too_long_lets_receiving_go_on(on: &Machine) {
+    on.net(|| async {
         let peer = Peer::start().await?;
         let ((reader, writer), _server) = peer.connect_with_limit(8).await?;
         reader.feed_data(b"much longer than the limit\nrest");
@@ -72,9 +87,8 @@ fn a_line_that_was_too_long_lets_receiving_go_on() {
 }
 
 /// While nobody reads, the peer is held back: what can be written to it is bounded.
-#[test]
-fn a_reader_that_does_not_read_holds_the_writer_back() {
-    run(|| async {
+fn a_reader_that_does_not_read_holds_the_writer_back(on: &Machine) {
+    on.net(|| async {
         let peer = Peer::start().await?;
         let ((reader, writer), (_, sender)) = peer.connect_with_limit(1024).await?;
         let sent = fill(&sender, 0)?;
@@ -90,9 +104,8 @@ fn a_reader_that_does_not_read_holds_the_writer_back() {
     });
 }
 
-#[test]
-fn limits_of_the_write_buffer() {
-    run(|| async {
+fn limits_of_the_write_buffer(on: &Machine) {
+    on.net(|| async {
         let ((_reader, writer), _server) = pair().await?;
         let transport = writer.transport();
         assert_eq!(transport.get_write_buffer_limits(), (16 * 1024, 64 * 1024));
@@ -111,9 +124,8 @@ fn limits_of_the_write_buffer() {
     });
 }
 
-#[test]
-fn what_the_kernel_takes_is_not_buffered() {
-    run(|| async {
+fn what_the_kernel_takes_is_not_buffered(on: &Machine) {
+    on.net(|| async {
         let ((_reader, writer), (peer_reader, _peer_writer)) = pair().await?;
         writer.write(b"hello")?;
         writer.drain().await?;
@@ -124,9 +136,8 @@ fn what_the_kernel_takes_is_not_buffered() {
 }
 
 /// Draining waits with more than the high limit queued, until no more than the low one is.
-#[test]
-fn draining_waits_between_the_limits() {
-    run(|| async {
+fn draining_waits_between_the_limits(on: &Machine) {
+    on.net(|| async {
         let ((_reader, writer), (peer_reader, _peer_writer)) = pair().await?;
         let transport = writer.transport();
         let written = fill(&writer, 0)?;
@@ -159,9 +170,8 @@ fn draining_waits_between_the_limits() {
     });
 }
 
-#[test]
-fn a_limit_that_is_lowered_pauses() {
-    run(|| async {
+fn a_limit_that_is_lowered_pauses(on: &Machine) {
+    on.net(|| async {
         let ((_reader, writer), _server) = pair().await?;
         let transport = writer.transport();
         fill(&writer, 0)?;
@@ -174,9 +184,8 @@ fn a_limit_that_is_lowered_pauses() {
     });
 }
 
-#[test]
-fn writing_lines_pauses_too() {
-    run(|| async {
+fn writing_lines_pauses_too(on: &Machine) {
+    on.net(|| async {
         let ((_reader, writer), (peer_reader, _peer_writer)) = pair().await?;
         let written = fill(&writer, 0)?;
         writer.writelines([vec![b'x'; 60_000], vec![b'y'; 60_000]])?;
@@ -194,9 +203,8 @@ fn writing_lines_pauses_too() {
 }
 
 /// Whoever drains when the connection ends goes on: with its error, or without if there is none.
-#[test]
-fn draining_ends_with_the_connection() {
-    run(|| async {
+fn draining_ends_with_the_connection(on: &Machine) {
+    on.net(|| async {
         for reset in [true, false] {
             let ((_reader, writer), (peer_reader, peer_writer)) = pair().await?;
             fill(&writer, 100_000)?;
@@ -224,25 +232,23 @@ fn draining_ends_with_the_connection() {
 }
 
 /// A task that writes and drains yields now and then, although it never has to wait.
-#[test]
-fn a_step_takes_64_drains_without_yielding() {
-    run(|| async {
+fn a_step_takes_64_drains_without_yielding(on: &Machine) {
+    on.net(|| async {
         let ((_reader, writer), _server) = pair().await?;
-        let before = common::turn();
+        let before = super::support::turn();
         for _ in 0..64 {
             writer.write(b"x")?;
             writer.drain().await?;
         }
-        assert_eq!(common::turn(), before);
+        assert_eq!(super::support::turn(), before);
         writer.drain().await?;
-        assert_eq!(common::turn(), before + 1);
+        assert_eq!(super::support::turn(), before + 1);
         Ok(())
     });
 }
 
 /// Everything that is written arrives, in order, in whatever way it was written, whatever the reader does.
-#[test]
-fn a_slow_reader_gets_everything() {
+fn a_slow_reader_gets_everything(on: &Machine) {
     async fn send(writer: StreamWriter) -> Result<Vec<u8>> {
         let mut sent = Vec::new();
         for round in 0..120_usize {
@@ -276,7 +282,7 @@ fn a_slow_reader_gets_everything() {
         }
         Ok(received)
     }
-    run(|| async {
+    on.net(|| async {
         let peer = Peer::start().await?;
         for limit in [16, 1024, 65536] {
             let ((reader, _writer), (_reader, writer)) = peer.connect_with_limit(limit).await?;
@@ -288,9 +294,8 @@ fn a_slow_reader_gets_everything() {
 }
 
 /// Small parts of what was received are kept, so that the buffer's memory is not free for the next data.
-#[test]
-fn data_that_is_kept_stays_as_it_is() {
-    run(|| async {
+fn data_that_is_kept_stays_as_it_is(on: &Machine) {
+    on.net(|| async {
         let ((reader, _writer), (_peer_reader, peer_writer)) = pair().await?;
         let mut kept = Vec::new();
         for n in 0..2000_u32 {
@@ -305,9 +310,8 @@ fn data_that_is_kept_stays_as_it_is() {
 }
 
 /// What comes regularly is received at once, though it does not fit the first buffer; small data makes the buffer small again.
-#[test]
-fn large_messages() {
-    run(|| async {
+fn large_messages(on: &Machine) {
+    on.net(|| async {
         let ((reader, _writer), (_peer_reader, peer_writer)) = pair().await?;
         for size in [8192, 16_384, 200_000, 600_000, 10, 8192] {
             for n in 0..40 {

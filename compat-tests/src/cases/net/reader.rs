@@ -1,16 +1,58 @@
 //! A reader that is fed by hand: what each read returns, takes and leaves. The lines of the trace J with the same names, and the
 //! tests of CPython's `test_streams.py` that carry over.
 
-mod common;
-
 use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::case::cases;
+use crate::machine::Machine;
 use aioli_core::{Error, ErrorKind, Result, create_task, get_running_loop, sleep};
 use aioli_io::StreamReader;
 use bytes::Bytes;
 
-use common::run;
+cases! {
+    ($) "streams" in net_reader as __cases_net_reader;
+    readline_and_the_limit: "";
+    readuntil_over_the_limit_keeps_the_buffer: "";
+    readuntil_waits_where_a_separator_may_have_begun: "";
+    the_end_of_the_stream: "";
+    several_separators: "";
+    counts: "";
+    a_reader_outside_of_a_loop_is_an_error: "";
+    an_error_comes_before_buffered_data: "";
+    a_second_reader_is_refused_and_the_first_loses_nothing: "";
+    a_cancelled_read_leaves_the_reader_usable: "";
+    data_that_races_with_a_cancellation_stays: "";
+    a_cancelled_read_to_end_takes_nothing: "";
+    data_that_was_taken_by_somebody_else_is_waited_for_again: "";
+    a_read_may_be_dropped_or_moved: "";
+    a_step_takes_64_reads_without_yielding: "";
+    a_read_that_yields_can_be_cancelled: "";
+    upstream_feed_empty_data: "";
+    upstream_read: "";
+    upstream_read_line_breaks: "";
+    upstream_read_eof: "";
+    upstream_read_until_eof: "";
+    upstream_read_exception: "";
+    upstream_read_limit: "";
+    upstream_readline: "";
+    upstream_readline_limit_with_existing_data: "";
+    upstream_at_eof: "";
+    upstream_readline_limit: "";
+    upstream_readline_nolimit_nowait: "";
+    upstream_readline_read_byte_count: "";
+    upstream_readline_exception: "";
+    upstream_readuntil_multi_chunks: "";
+    upstream_readuntil_multi_chunks_1: "";
+    upstream_readuntil_limit_found_sep: "";
+    upstream_readuntil_multi_separator: "";
+    upstream_readuntil_multi_separator_negative_offset: "";
+    upstream_readexactly: "";
+    upstream_readexactly_eof: "";
+    upstream_exception_waiter: "";
+    upstream_exception_cancel: "";
+    upstream_repr: "";
+}
 
 const DATA: &[u8] = b"line1\nline2\nline3\n";
 
@@ -49,9 +91,8 @@ fn feed_soon(reader: &Rc<StreamReader>, feed: impl FnOnce(&StreamReader) + 'stat
     get_running_loop().unwrap().call_soon(move || feed(&reader)).unwrap();
 }
 
-#[test]
-fn readline_and_the_limit() {
-    run(|| async {
+fn readline_and_the_limit(on: &Machine) {
+    on.run(async {
         assert_eq!(fed(8, b"12345678\n").readline().await?, "12345678\n");
 
         let reader = fed(8, b"123456789\nrest");
@@ -79,9 +120,8 @@ fn readline_and_the_limit() {
     });
 }
 
-#[test]
-fn readuntil_over_the_limit_keeps_the_buffer() {
-    run(|| async {
+fn readuntil_over_the_limit_keeps_the_buffer(on: &Machine) {
+    on.run(async {
         let reader = fed(8, b"123456789\nrest");
         let error = reader.readuntil(b"\n").await.unwrap_err();
         assert_eq!((error.kind(), error.consumed()), (ErrorKind::LimitOverrun, Some(9)));
@@ -99,9 +139,8 @@ fn readuntil_over_the_limit_keeps_the_buffer() {
 }
 
 /// Of a buffer that may end in the middle of a separator, one byte less counts.
-#[test]
-fn readuntil_waits_where_a_separator_may_have_begun() {
-    run(|| async {
+fn readuntil_waits_where_a_separator_may_have_begun(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(8, b"123456789"));
         let task = create_task({
             let reader = Rc::clone(&reader);
@@ -116,9 +155,8 @@ fn readuntil_waits_where_a_separator_may_have_begun() {
     });
 }
 
-#[test]
-fn the_end_of_the_stream() {
-    run(|| async {
+fn the_end_of_the_stream(on: &Machine) {
+    on.run(async {
         let error = ended(8, b"abc").readuntil(b"\n").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::IncompleteRead);
         assert_eq!(error.partial().unwrap(), "abc");
@@ -138,9 +176,8 @@ fn the_end_of_the_stream() {
     });
 }
 
-#[test]
-fn several_separators() {
-    run(|| async {
+fn several_separators(on: &Machine) {
+    on.run(async {
         assert_eq!(fed(8, b"xxABCyy").readuntil_any(&["BC", "AB"]).await?, "xxAB");
         // Of two that end at the same place the shorter counts: its start is what the limit bounds.
         let error = fed(3, b"some dataA").readuntil_any(&["A", "ome dataA"]).await.unwrap_err();
@@ -153,9 +190,8 @@ fn several_separators() {
     });
 }
 
-#[test]
-fn counts() {
-    run(|| async {
+fn counts(on: &Machine) {
+    on.run(async {
         assert_eq!(fed(8, b"").readexactly(0).await?, "");
         assert_eq!(fed(8, &[b'x'; 20]).readexactly(20).await?.len(), 20, "more than the limit");
         let reader = fed(8, b"ab");
@@ -167,14 +203,12 @@ fn counts() {
     });
 }
 
-#[test]
-fn a_reader_outside_of_a_loop_is_an_error() {
+fn a_reader_outside_of_a_loop_is_an_error(_: &Machine) {
     assert_eq!(kind(StreamReader::new(1)), ErrorKind::Runtime);
 }
 
-#[test]
-fn an_error_comes_before_buffered_data() {
-    run(|| async {
+fn an_error_comes_before_buffered_data(on: &Machine) {
+    on.run(async {
         let boom = Error::msg("boom");
         let reader = fed(8, b"");
         reader.set_exception(boom.clone());
@@ -190,9 +224,8 @@ fn an_error_comes_before_buffered_data() {
     });
 }
 
-#[test]
-fn a_second_reader_is_refused_and_the_first_loses_nothing() {
-    run(|| async {
+fn a_second_reader_is_refused_and_the_first_loses_nothing(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(8, b""));
         let first = create_task({
             let reader = Rc::clone(&reader);
@@ -210,9 +243,8 @@ fn a_second_reader_is_refused_and_the_first_loses_nothing() {
     });
 }
 
-#[test]
-fn a_cancelled_read_leaves_the_reader_usable() {
-    run(|| async {
+fn a_cancelled_read_leaves_the_reader_usable(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(8, b""));
         let task = create_task({
             let reader = Rc::clone(&reader);
@@ -228,9 +260,8 @@ fn a_cancelled_read_leaves_the_reader_usable() {
 }
 
 /// The request comes in the turn in which the data does, before or after it: the read returns Cancelled, the data stays.
-#[test]
-fn data_that_races_with_a_cancellation_stays() {
-    run(|| async {
+fn data_that_races_with_a_cancellation_stays(on: &Machine) {
+    on.run(async {
         for cancel_first in [true, false] {
             for exactly in [true, false] {
                 let reader = Rc::new(fed(8, b""));
@@ -254,9 +285,8 @@ fn data_that_races_with_a_cancellation_stays() {
     });
 }
 
-#[test]
-fn a_cancelled_read_to_end_takes_nothing() {
-    run(|| async {
+fn a_cancelled_read_to_end_takes_nothing(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(8, b"one"));
         let task = create_task({
             let reader = Rc::clone(&reader);
@@ -273,9 +303,8 @@ fn a_cancelled_read_to_end_takes_nothing() {
 }
 
 /// Between the arrival of data and the step of the task that waits for it, somebody else may take it: then the task waits on.
-#[test]
-fn data_that_was_taken_by_somebody_else_is_waited_for_again() {
-    run(|| async {
+fn data_that_was_taken_by_somebody_else_is_waited_for_again(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(8, b""));
         let waiting = create_task({
             let reader = Rc::clone(&reader);
@@ -293,9 +322,8 @@ fn data_that_was_taken_by_somebody_else_is_waited_for_again() {
 }
 
 /// A read that was dropped, or moved to another task after its first poll.
-#[test]
-fn a_read_may_be_dropped_or_moved() {
-    run(|| async {
+fn a_read_may_be_dropped_or_moved(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(8, b""));
         let owned = Rc::clone(&reader);
         let mut read = Box::pin(async move { owned.read(9).await });
@@ -316,9 +344,8 @@ fn a_read_may_be_dropped_or_moved() {
 }
 
 /// A stream whose data is always there yields nevertheless: the 65th read of a step lets the others run.
-#[test]
-fn a_step_takes_64_reads_without_yielding() {
-    run(|| async {
+fn a_step_takes_64_reads_without_yielding(on: &Machine) {
+    on.run(async {
         let reader = fed(8, &[b'x'; 200]);
         let others = Rc::new(Cell::new(0));
         let counter = Rc::clone(&others);
@@ -350,9 +377,8 @@ fn a_step_takes_64_reads_without_yielding() {
 }
 
 /// A read that yields can be cancelled there, and takes nothing.
-#[test]
-fn a_read_that_yields_can_be_cancelled() {
-    run(|| async {
+fn a_read_that_yields_can_be_cancelled(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(8, &[b'x'; 200]));
         let task = create_task({
             let reader = Rc::clone(&reader);
@@ -371,9 +397,8 @@ fn a_read_that_yields_can_be_cancelled() {
     });
 }
 
-#[test]
-fn upstream_feed_empty_data() {
-    run(|| async {
+fn upstream_feed_empty_data(on: &Machine) {
+    on.run(async {
         let reader = fed(100, b"");
         assert!(!reader.at_eof());
         assert_eq!(rest(&reader).await, "");
@@ -381,9 +406,8 @@ fn upstream_feed_empty_data() {
     });
 }
 
-#[test]
-fn upstream_read() {
-    run(|| async {
+fn upstream_read(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(100, b""));
         feed_soon(&reader, |reader| reader.feed_data(DATA));
         assert_eq!(reader.read(30).await?, DATA);
@@ -392,9 +416,8 @@ fn upstream_read() {
     });
 }
 
-#[test]
-fn upstream_read_line_breaks() {
-    run(|| async {
+fn upstream_read_line_breaks(on: &Machine) {
+    on.run(async {
         let reader = fed(100, b"line1");
         reader.feed_data(b"line2");
         assert_eq!(reader.read(5).await?, "line1");
@@ -403,9 +426,8 @@ fn upstream_read_line_breaks() {
     });
 }
 
-#[test]
-fn upstream_read_eof() {
-    run(|| async {
+fn upstream_read_eof(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(100, b""));
         feed_soon(&reader, StreamReader::feed_eof);
         assert_eq!(reader.read(1024).await?, "");
@@ -413,9 +435,8 @@ fn upstream_read_eof() {
     });
 }
 
-#[test]
-fn upstream_read_until_eof() {
-    run(|| async {
+fn upstream_read_until_eof(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(100, b""));
         feed_soon(&reader, |reader| {
             reader.feed_data(b"chunk1\n");
@@ -427,9 +448,8 @@ fn upstream_read_until_eof() {
     });
 }
 
-#[test]
-fn upstream_read_exception() {
-    run(|| async {
+fn upstream_read_exception(on: &Machine) {
+    on.run(async {
         let reader = fed(100, b"line\n");
         assert_eq!(reader.read(2).await?, "li");
         reader.set_exception(Error::value("no"));
@@ -438,18 +458,16 @@ fn upstream_read_exception() {
     });
 }
 
-#[test]
-fn upstream_read_limit() {
-    run(|| async {
+fn upstream_read_limit(on: &Machine) {
+    on.run(async {
         let reader = fed(3, b"chunk");
         assert_eq!(reader.read(5).await?, "chunk");
         Ok(())
     });
 }
 
-#[test]
-fn upstream_readline() {
-    run(|| async {
+fn upstream_readline(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(100, b"chunk1 "));
         feed_soon(&reader, |reader| {
             reader.feed_data(b"chunk2 ");
@@ -462,9 +480,8 @@ fn upstream_readline() {
     });
 }
 
-#[test]
-fn upstream_readline_limit_with_existing_data() {
-    run(|| async {
+fn upstream_readline_limit_with_existing_data(on: &Machine) {
+    on.run(async {
         let reader = fed(3, b"li");
         reader.feed_data(b"ne1\nline2\n");
         assert_eq!(kind(reader.readline().await), ErrorKind::Value);
@@ -479,9 +496,8 @@ fn upstream_readline_limit_with_existing_data() {
     });
 }
 
-#[test]
-fn upstream_at_eof() {
-    run(|| async {
+fn upstream_at_eof(on: &Machine) {
+    on.run(async {
         let reader = fed(100, b"");
         assert!(!reader.at_eof());
         reader.feed_data(b"some data\n");
@@ -496,9 +512,8 @@ fn upstream_at_eof() {
     });
 }
 
-#[test]
-fn upstream_readline_limit() {
-    run(|| async {
+fn upstream_readline_limit(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(7, b""));
         feed_soon(&reader, |reader| {
             reader.feed_data(b"chunk1");
@@ -530,9 +545,8 @@ fn upstream_readline_limit() {
     });
 }
 
-#[test]
-fn upstream_readline_nolimit_nowait() {
-    run(|| async {
+fn upstream_readline_nolimit_nowait(on: &Machine) {
+    on.run(async {
         let reader = fed(100, &DATA[..6]);
         reader.feed_data(&DATA[6..]);
         assert_eq!(reader.readline().await?, "line1\n");
@@ -541,9 +555,8 @@ fn upstream_readline_nolimit_nowait() {
     });
 }
 
-#[test]
-fn upstream_readline_read_byte_count() {
-    run(|| async {
+fn upstream_readline_read_byte_count(on: &Machine) {
+    on.run(async {
         let reader = fed(100, DATA);
         reader.readline().await?;
         assert_eq!(reader.read(7).await?, "line2\nl");
@@ -552,9 +565,8 @@ fn upstream_readline_read_byte_count() {
     });
 }
 
-#[test]
-fn upstream_readline_exception() {
-    run(|| async {
+fn upstream_readline_exception(on: &Machine) {
+    on.run(async {
         let reader = fed(100, b"line\n");
         assert_eq!(reader.readline().await?, "line\n");
         reader.set_exception(Error::value("no"));
@@ -563,9 +575,8 @@ fn upstream_readline_exception() {
     });
 }
 
-#[test]
-fn upstream_readuntil_multi_chunks() {
-    run(|| async {
+fn upstream_readuntil_multi_chunks(on: &Machine) {
+    on.run(async {
         let reader = fed(100, b"lineAAA");
         assert_eq!(reader.readuntil(b"AAA").await?, "lineAAA");
         reader.feed_data(b"lineAAA");
@@ -577,9 +588,8 @@ fn upstream_readuntil_multi_chunks() {
     });
 }
 
-#[test]
-fn upstream_readuntil_multi_chunks_1() {
-    run(|| async {
+fn upstream_readuntil_multi_chunks_1(on: &Machine) {
+    on.run(async {
         let reader = fed(100, b"");
         let cases: [(&[&[u8]], &str); 5] = [
             (&[b"QWEaa", b"XYaa", b"a"], "QWEaaXYaaa"),
@@ -597,9 +607,8 @@ fn upstream_readuntil_multi_chunks_1() {
     });
 }
 
-#[test]
-fn upstream_readuntil_limit_found_sep() {
-    run(|| async {
+fn upstream_readuntil_limit_found_sep(on: &Machine) {
+    on.run(async {
         let reader = fed(3, b"some dataAA");
         let error = reader.readuntil(b"AAA").await.unwrap_err();
         assert!(error.to_string().contains("not found"), "{error}");
@@ -611,9 +620,8 @@ fn upstream_readuntil_limit_found_sep() {
     });
 }
 
-#[test]
-fn upstream_readuntil_multi_separator() {
-    run(|| async {
+fn upstream_readuntil_multi_separator(on: &Machine) {
+    on.run(async {
         let reader = fed(100, b"line 1\nline 2\r");
         assert_eq!(reader.readuntil_any(&["\r", "\n"]).await?, "line 1\n");
         assert_eq!(reader.readuntil_any(&["\r", "\n"]).await?, "line 2\r");
@@ -624,9 +632,8 @@ fn upstream_readuntil_multi_separator() {
     });
 }
 
-#[test]
-fn upstream_readuntil_multi_separator_negative_offset() {
-    run(|| async {
+fn upstream_readuntil_multi_separator_negative_offset(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(100, b"data"));
         feed_soon(&reader, |reader| reader.feed_data(b"Z"));
         feed_soon(&reader, |reader| reader.feed_data(b"Aaaa"));
@@ -636,9 +643,8 @@ fn upstream_readuntil_multi_separator_negative_offset() {
     });
 }
 
-#[test]
-fn upstream_readexactly() {
-    run(|| async {
+fn upstream_readexactly(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(100, b""));
         feed_soon(&reader, |reader| (0..3).for_each(|_| reader.feed_data(DATA)));
         assert_eq!(reader.readexactly(2 * DATA.len()).await?, [DATA, DATA].concat());
@@ -647,9 +653,8 @@ fn upstream_readexactly() {
     });
 }
 
-#[test]
-fn upstream_readexactly_eof() {
-    run(|| async {
+fn upstream_readexactly_eof(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(100, b""));
         feed_soon(&reader, |reader| {
             reader.feed_data(DATA);
@@ -663,9 +668,8 @@ fn upstream_readexactly_eof() {
     });
 }
 
-#[test]
-fn upstream_exception_waiter() {
-    run(|| async {
+fn upstream_exception_waiter(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(100, b"partial"));
         feed_soon(&reader, |reader| reader.set_exception(Error::value("no")));
         assert_eq!(kind(reader.readline().await), ErrorKind::Value);
@@ -674,9 +678,8 @@ fn upstream_exception_waiter() {
     });
 }
 
-#[test]
-fn upstream_exception_cancel() {
-    run(|| async {
+fn upstream_exception_cancel(on: &Machine) {
+    on.run(async {
         let reader = Rc::new(fed(100, b""));
         let task = create_task({
             let reader = Rc::clone(&reader);
@@ -692,9 +695,8 @@ fn upstream_exception_cancel() {
     });
 }
 
-#[test]
-fn upstream_repr() {
-    run(|| async {
+fn upstream_repr(on: &Machine) {
+    on.run(async {
         let reader = fed(123, b"data");
         let text = format!("{reader:?}");
         assert!(text.starts_with("StreamReader { bytes: 4, eof: false, limit: 123, error: None"), "{text}");

@@ -1,22 +1,38 @@
 //! How connections end: closed, aborted, reset, dropped, half closed.
 
-mod common;
-
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
 use aioli_core::op::SocketOption;
 use aioli_core::{Error, ErrorKind, create_task, sleep};
 
-use common::{Reports, fill, pair, run, settle};
+use super::support::{Reports, fill, pair, settle};
+use crate::case::cases;
+use crate::machine::Machine;
+
+cases! {
+    ($) "streams" in net_ending as __cases_net_ending;
+    closing_sends_what_was_written: "";
+    waiting_for_the_end_waits_until_everything_is_sent: "";
+    aborting_sends_nothing_more: "";
+    writes_after_the_end_are_errors: "";
+    writes_on_a_broken_connection_are_reported: "";
+    the_end_of_one_direction_leaves_the_other_open: "";
+    a_reset_is_seen_by_everybody: "";
+    a_paused_reader_learns_of_the_end_when_it_goes_on: "";
+    addresses_and_options: "";
+    halves_may_be_dropped_in_any_order: "";
+    a_writer_goes_on_without_its_reader: "";
+    streams_may_outlive_their_loop: "";
+}
 
 fn io_kind(error: &Error) -> io::ErrorKind {
     error.as_io().expect("an error of the operating system").kind()
 }
 
-#[test]
-fn closing_sends_what_was_written() {
-    run(|| async {
+fn closing_sends_what_was_written(on: &Machine) {
+    on.net(|| async {
         for dropped in [false, true] {
             let ((reader, writer), (peer_reader, _peer_writer)) = pair().await?;
             let transport = writer.transport();
@@ -40,9 +56,8 @@ fn closing_sends_what_was_written() {
     });
 }
 
-#[test]
-fn waiting_for_the_end_waits_until_everything_is_sent() {
-    run(|| async {
+fn waiting_for_the_end_waits_until_everything_is_sent(on: &Machine) {
+    on.net(|| async {
         let ((_reader, writer), (peer_reader, _peer_writer)) = pair().await?;
         let written = fill(&writer, 0)?;
         writer.close();
@@ -67,9 +82,8 @@ fn waiting_for_the_end_waits_until_everything_is_sent() {
     });
 }
 
-#[test]
-fn aborting_sends_nothing_more() {
-    run(|| async {
+fn aborting_sends_nothing_more(on: &Machine) {
+    on.net(|| async {
         let ((reader, writer), (peer_reader, _peer_writer)) = pair().await?;
         let written = fill(&writer, 100_000)?;
         let queued = writer.transport().get_write_buffer_size();
@@ -84,9 +98,8 @@ fn aborting_sends_nothing_more() {
 }
 
 /// A write after the end is an error, and what was written before arrives.
-#[test]
-fn writes_after_the_end_are_errors() {
-    run(|| async {
+fn writes_after_the_end_are_errors(on: &Machine) {
+    on.net(|| async {
         let ((_reader, writer), (peer_reader, _peer_writer)) = pair().await?;
         let written = fill(&writer, 0)?;
         assert!(writer.can_write_eof());
@@ -119,9 +132,8 @@ fn writes_after_the_end_are_errors() {
 }
 
 /// Writes on a connection that broke are ignored, as asyncio does, and reported from the fifth on.
-#[test]
-fn writes_on_a_broken_connection_are_reported() {
-    run(|| async {
+fn writes_on_a_broken_connection_are_reported(on: &Machine) {
+    on.net(|| async {
         let reports = Reports::new();
         let ((_reader, writer), (_peer_reader, peer_writer)) = pair().await?;
         peer_writer.transport().set_option(SocketOption::Linger(Some(0)))?;
@@ -135,9 +147,8 @@ fn writes_on_a_broken_connection_are_reported() {
     });
 }
 
-#[test]
-fn the_end_of_one_direction_leaves_the_other_open() {
-    run(|| async {
+fn the_end_of_one_direction_leaves_the_other_open(on: &Machine) {
+    on.net(|| async {
         let ((reader, writer), (peer_reader, peer_writer)) = pair().await?;
         writer.write(b"question")?;
         writer.write_eof();
@@ -154,9 +165,8 @@ fn the_end_of_one_direction_leaves_the_other_open() {
 }
 
 /// What was buffered before the reset cannot be read any more, as in asyncio.
-#[test]
-fn a_reset_is_seen_by_everybody() {
-    run(|| async {
+fn a_reset_is_seen_by_everybody(on: &Machine) {
+    on.net(|| async {
         let ((reader, writer), (_peer_reader, peer_writer)) = pair().await?;
         peer_writer.write(b"data")?;
         settle().await?;
@@ -188,10 +198,9 @@ trait MapOk: Future + Sized {
 }
 impl<F: Future> MapOk for F {}
 
-#[test]
-fn a_paused_reader_learns_of_the_end_when_it_goes_on() {
-    run(|| async {
-        let peer = common::Peer::start().await?;
+fn a_paused_reader_learns_of_the_end_when_it_goes_on(on: &Machine) {
+    on.net(|| async {
+        let peer = super::support::Peer::start().await?;
         let ((reader, _writer), (_peer_reader, peer_writer)) = peer.connect_with_limit(8).await?;
         peer_writer.write(&[b'x'; 100])?;
         peer_writer.close();
@@ -203,9 +212,8 @@ fn a_paused_reader_learns_of_the_end_when_it_goes_on() {
     });
 }
 
-#[test]
-fn addresses_and_options() {
-    run(|| async {
+fn addresses_and_options(on: &Machine) {
+    on.net(|| async {
         let ((_reader, writer), (_peer_reader, peer_writer)) = pair().await?;
         assert_eq!(writer.local_addr(), peer_writer.peer_addr());
         assert_eq!(writer.peer_addr(), peer_writer.local_addr());
@@ -224,9 +232,8 @@ fn addresses_and_options() {
 }
 
 /// Either half may go at any time, in any order, whatever the other does.
-#[test]
-fn halves_may_be_dropped_in_any_order() {
-    run(|| async {
+fn halves_may_be_dropped_in_any_order(on: &Machine) {
+    on.net(|| async {
         for reader_first in [true, false] {
             for queued in [true, false] {
                 let ((reader, writer), (peer_reader, peer_writer)) = pair().await?;
@@ -253,9 +260,8 @@ fn halves_may_be_dropped_in_any_order() {
 }
 
 /// Dropping the reader alone does not close the connection.
-#[test]
-fn a_writer_goes_on_without_its_reader() {
-    run(|| async {
+fn a_writer_goes_on_without_its_reader(on: &Machine) {
+    on.net(|| async {
         let ((reader, writer), (peer_reader, peer_writer)) = pair().await?;
         drop(reader);
         peer_writer.write(b"to nobody")?;
@@ -267,20 +273,18 @@ fn a_writer_goes_on_without_its_reader() {
     });
 }
 
-#[test]
-fn streams_may_outlive_their_loop() {
-    let kept = std::cell::RefCell::new(None);
-    let driver = aioli_exec_single::EpollDriver::new().unwrap();
-    let kept_in = Rc::new(kept);
-    let keep = Rc::clone(&kept_in);
-    aioli_core::run(driver, async move {
-        let pair = pair().await?;
-        fill(&pair.0.1, 0)?;
-        keep.replace(Some(pair));
-        Ok(())
-    })
-    .unwrap();
-    let ((reader, writer), (_, peer_writer)) = kept_in.take().unwrap();
+fn streams_may_outlive_their_loop(on: &Machine) {
+    let kept = Rc::new(RefCell::new(None));
+    on.net(|| {
+        let keep = Rc::clone(&kept);
+        async move {
+            let pair = pair().await?;
+            fill(&pair.0.1, 0)?;
+            keep.replace(Some(pair));
+            Ok(())
+        }
+    });
+    let Some(((reader, writer), (_, peer_writer))) = kept.take() else { return };
     assert!(reader.at_eof() || reader.exception().is_some());
     assert!(writer.is_closing());
     drop((reader, writer));

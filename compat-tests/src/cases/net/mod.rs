@@ -1,0 +1,11 @@
+//! Connections: streams, servers and sockets.
+
+mod support;
+
+pub(super) mod connect;
+pub(super) mod ending;
+pub(super) mod flow;
+pub(super) mod reader;
+pub(super) mod server;
+pub(super) mod socket;
+pub(super) mod trace;

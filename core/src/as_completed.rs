@@ -433,7 +433,7 @@ impl Drop for Next {
     fn drop(&mut self) {
         let woken = self.is_woken();
         if let Some(token) = self.wait.token() {
-            self.course.waiting.borrow_mut().retain(|known| known != token);
+            self.course.waiting.borrow_mut().retain(|known| *known != token);
             self.wait.release();
         }
         self.give_up(woken);

@@ -126,7 +126,16 @@ pub enum WaitPoll {
 /// ```
 #[derive(Default, Debug)]
 pub struct Wait {
-    token: Option<Token>,
+    task: Option<RawTask>,
+    /// A whole word, like the task: the two are written and copied as one.
+    serial: u64,
+}
+
+/// One registration.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    task: &'a RawTask,
+    serial: u32,
 }
 
 impl Token {
@@ -183,14 +192,13 @@ impl Token {
         self.state().phase == Phase::Vacant
     }
 
+    #[inline]
+    fn place(&self) -> Place<'_> {
+        Place { task: &self.task, serial: self.serial }
+    }
+
     fn state(&self) -> WaitState {
-        let head = self.task.head();
-        if head.wait_serial.get() == self.serial {
-            return head.wait_state.get();
-        }
-        let Some(extra) = head.extra.get() else { return WaitState::VACANT };
-        let spilled = extra.spilled.borrow();
-        spilled.iter().find(|wait| wait.serial == self.serial).map_or(WaitState::VACANT, |wait| wait.state)
+        self.place().state()
     }
 
     #[cold]
@@ -218,17 +226,29 @@ impl Token {
 impl Wait {
     /// An await point that is not registered.
     pub const fn new() -> Self {
-        Wait { token: None }
+        Wait { task: None, serial: 0 }
     }
 
     /// Whether it is registered.
+    #[inline]
     pub fn is_registered(&self) -> bool {
-        self.token.is_some()
+        self.task.is_some()
     }
 
     /// The token of the registration.
-    pub fn token(&self) -> Option<&Token> {
-        self.token.as_ref()
+    #[inline]
+    pub fn token(&self) -> Option<Token> {
+        self.place().map(Place::token)
+    }
+
+    #[inline]
+    fn place(&self) -> Option<Place<'_>> {
+        self.task.as_ref().map(|task| Place { task, serial: self.serial as u32 })
+    }
+
+    /// Forgets the registration, for it to be withdrawn.
+    fn take(&mut self) -> Option<Token> {
+        self.task.take().map(|task| Token { task, serial: self.serial as u32 })
     }
 
     /// Registers with the task that runs. A registration that was there is withdrawn.
@@ -283,9 +303,8 @@ impl Wait {
                 message: None,
             });
         }
-        let token = Token { task, serial };
-        self.token = Some(token.clone());
-        Ok(token)
+        (self.task, self.serial) = (Some(task.clone()), u64::from(serial));
+        Ok(Token { task, serial })
     }
 
     /// Where it stands. Anything but `Pending` ends the registration.
@@ -294,15 +313,15 @@ impl Wait {
     /// If it is not registered.
     #[inline]
     pub fn poll(&mut self, cx: &Context<'_>) -> WaitPoll {
-        let token = self.token.as_ref().expect("an await point is registered before it is polled");
-        if !home::with(|core| core.is_current(&token.task)).unwrap_or(false) {
+        let place = self.place().expect("an await point is registered before it is polled");
+        if !home::with(|core| core.is_current(place.task)).unwrap_or(false) {
             return self.leave();
         }
-        let state = token.state();
+        let state = place.state();
         match state.phase {
             Phase::Pending => {
-                token.keep_scope();
-                token.keep_waker(cx);
+                place.keep_scope();
+                place.keep_waker(cx);
                 WaitPoll::Pending
             }
             Phase::Fired if !state.asked => {
@@ -316,16 +335,16 @@ impl Wait {
     /// Leaves the task that polled it before.
     #[cold]
     fn leave(&mut self) -> WaitPoll {
-        let token = self.token.take().expect("an await point is registered before it is polled");
-        drop(token.withdraw());
+        let token = self.take().expect("an await point is registered before it is polled");
+        drop(token.place().withdraw());
         WaitPoll::Moved(token)
     }
 
     /// Ends a registration that a request was handed to.
     #[cold]
     fn answer(&mut self, state: WaitState) -> WaitPoll {
-        let token = self.token.take().expect("an await point is registered before it is polled");
-        let gone = token.withdraw();
+        let token = self.take().expect("an await point is registered before it is polled");
+        let gone = token.place().withdraw();
         cancel::consume(&token.task, gone.scope.as_ref());
         if state.phase == Phase::Cancelled {
             return WaitPoll::Cancelled(Error::cancelled_with(gone.message));
@@ -344,8 +363,15 @@ impl Wait {
     /// Withdraws the registration.
     #[inline]
     pub fn release(&mut self) {
-        if let Some(token) = self.token.take() {
-            token.release();
+        if self.task.is_some() {
+            self.withdraw();
+        }
+    }
+
+    #[inline(never)]
+    fn withdraw(&mut self) {
+        if let Some(token) = self.take() {
+            token.place().release();
         }
     }
 }
@@ -365,9 +391,23 @@ struct Gone {
     _waker: Option<Waker>,
 }
 
-impl Token {
-    /// Withdraws the registration, of which nothing is to be known any more.
+impl Place<'_> {
+    fn token(self) -> Token {
+        Token { task: self.task.clone(), serial: self.serial }
+    }
+
     #[inline]
+    fn state(self) -> WaitState {
+        let head = self.task.head();
+        if head.wait_serial.get() == self.serial {
+            return head.wait_state.get();
+        }
+        let Some(extra) = head.extra.get() else { return WaitState::VACANT };
+        let spilled = extra.spilled.borrow();
+        spilled.iter().find(|wait| wait.serial == self.serial).map_or(WaitState::VACANT, |wait| wait.state)
+    }
+
+    /// Withdraws the registration, of which nothing is to be known any more.
     fn release(self) {
         let head = self.task.head();
         if head.wait_serial.get() == self.serial && head.wait_state.get().phase != Phase::Cancelled {
@@ -380,7 +420,7 @@ impl Token {
         }
     }
 
-    fn withdraw(&self) -> Gone {
+    fn withdraw(self) -> Gone {
         let head = self.task.head();
         if head.wait_serial.get() == self.serial {
             let cancelled = head.wait_state.replace(WaitState::VACANT).phase == Phase::Cancelled;
@@ -404,9 +444,9 @@ impl Token {
     }
 
     /// It may be polled inside another scope than before: the last one counts.
-    fn keep_scope(&self) {
+    fn keep_scope(self) {
         let head = self.task.head();
-        let scope = self.core().current.scope();
+        let scope = self.task.core().current.scope();
         if head.wait_serial.get() == self.serial {
             let old = head.wait_scope.replace(scope);
             drop(old);
@@ -421,10 +461,10 @@ impl Token {
     }
 
     /// A combinator may poll with another waker than before: the last one counts.
-    fn keep_waker(&self, cx: &Context<'_>) {
+    fn keep_waker(self, cx: &Context<'_>) {
         let head = self.task.head();
         let inline = head.wait_serial.get() == self.serial;
-        let own = waker::is_own(cx.waker(), &self.task);
+        let own = waker::is_own(cx.waker(), self.task);
         if inline && own {
             return;
         }
@@ -533,7 +573,7 @@ pub(crate) fn withdraw_all(task: &RawTask) {
     let head = task.head();
     if head.wait_state.get().phase != Phase::Vacant {
         let token = Token { task: task.clone(), serial: head.wait_serial.get() };
-        let gone = token.withdraw();
+        let gone = token.place().withdraw();
         if let Some(target) = &gone.target {
             target.remove_wake(&token);
         }

@@ -84,10 +84,10 @@ where
         let coroutine = given.downcast_mut::<Option<F>>().and_then(Option::take).expect("nothing else took it");
         let location = Location::caller();
         let created = home::with(|core| {
-            let task = tasks::new_task(core, location, coroutine);
-            task.raw().header().set(flag::QUIET);
-            tasks::start(core, &task, false);
-            Child { cell: task.cell().clone(), read: FutureRef::take, created: true }
+            let cell = tasks::new_cell(core, location, coroutine);
+            cell.raw().header().set(flag::QUIET);
+            tasks::start(core, &cell, false);
+            Child { cell, read: FutureRef::take, created: true }
         });
         created.ok_or_else(|| Error::runtime("no running event loop: a coroutine becomes a task inside of `run` only"))
     }

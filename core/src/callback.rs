@@ -7,8 +7,10 @@ use std::rc::{Rc, Weak};
 
 use crate::await_point::Token;
 use crate::context::ContextMap;
-use crate::event_loop::{LoopCore, Ready};
+use crate::event_loop::LoopCore;
 use crate::report::discard;
+use crate::task::header::flag;
+use crate::task::ready::Ready;
 use crate::task::{RawFuture, RawTask};
 use crate::time::Instant;
 use crate::timer::TimerTarget;
@@ -144,6 +146,7 @@ impl RawFuture {
         let mut callbacks = slot.take();
         callbacks.push(callback);
         slot.set(callbacks);
+        self.header().set(flag::CALLBACKS);
     }
 
     fn extract_callbacks(&self, matches: impl FnMut(&Callback) -> bool) -> usize {

@@ -12,7 +12,7 @@ use std::rc::{Rc, Weak};
 use smallvec::SmallVec;
 
 use crate::await_point::{self, Phase};
-use crate::error::{Error, Message, Result};
+use crate::error::{Error, Message};
 use crate::scope::{ScopeNode, around};
 use crate::task::header::flag;
 use crate::task::{RawFuture, RawTask, home};
@@ -417,13 +417,14 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
     Settled::Suspended
 }
 
-/// How a task ends whose coroutine returned: a request that is still open takes the value.
-#[inline]
-pub(crate) fn ending(task: &RawTask, result: Result<()>) -> Result<()> {
-    if result.is_ok() && task.raw().header().has(flag::OPEN) {
-        let message = open_message(task);
-        task.discard_value();
-        return Err(Error::cancelled_with(message));
+/// A task ends whose coroutine has returned: a request that is still open takes the value.
+pub(crate) fn ending(task: &RawTask) {
+    if !task.raw().header().has(flag::OPEN) {
+        return;
     }
-    result
+    // Taken first: the value's destructor may make another request.
+    let message = open_message(task);
+    if task.discard_value() {
+        task.raw().put_error(Error::cancelled_with(message), flag::CANCELLED);
+    }
 }

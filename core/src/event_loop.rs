@@ -1,19 +1,15 @@
 //! [`LoopCore`]: the ready queue, the turn, and the step of a task.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
-use aioli_timers::TimerKey;
-
 use crate::await_point;
-use crate::callback::{Call, HookRef, Remembered};
+use crate::callback::Remembered;
 use crate::cancel::{self, Settled};
-use crate::context::ContextMap;
+use crate::context::{Context, ContextMap};
 use crate::driver::{Driver, Wait};
 use crate::error::{Error, Result};
 use crate::executor::DefaultExecutor;
@@ -27,30 +23,17 @@ use crate::task::current::CurrentTask;
 use crate::task::header::flag;
 use crate::task::list::TaskList;
 use crate::task::pool::Pool;
+use crate::task::ready::{Ready, ReadyQueue};
 use crate::task::{Graves, RawTask, home};
 use crate::tasks;
 use crate::time::Instant;
 use crate::timer::Timers;
 
-/// A handle: an entry of the ready queue.
-pub(crate) enum Ready {
-    Task(RawTask),
-    Call(Rc<Call>),
-    Hook(HookRef, u32),
-    /// A timer that is due. Its entry stays in the timer queue until this is run, so that it keeps its place when cancelled.
-    Timer(TimerKey),
-    /// The oldest completion that was not handed to its owner yet.
-    Completion,
-}
-
 /// While handles are ready, the driver is asked after this many of them…
-const HANDLES_PER_POLL: u32 = 64;
+const HANDLES_PER_POLL: u64 = 64;
 /// …or after this time, for which the clock is read after every so many handles.
 const TIME_PER_POLL: Duration = Duration::from_micros(100);
-const HANDLES_PER_CLOCK: u32 = 16;
-/// A ready queue that once grew beyond this gives its memory back when it is small again.
-const KEPT_CAPACITY: usize = 1024;
-
+const HANDLES_PER_CLOCK: u64 = 16;
 /// A loop.
 pub(crate) struct LoopCore {
     pub(crate) shared: Arc<LoopShared>,
@@ -61,14 +44,15 @@ pub(crate) struct LoopCore {
     pub(crate) remembered: Remembered,
     pub(crate) registry: Registry,
     pub(crate) executor: DefaultExecutor,
-    ready: RefCell<VecDeque<Ready>>,
+    ready: ReadyQueue,
     tasks: TaskList,
     pub(crate) current: CurrentTask,
     context: Cell<Option<ContextMap>>,
     turn: Cell<u64>,
-    /// Handles run since the driver was asked, and since the clock was read.
-    since_poll: Cell<u32>,
-    since_clock: Cell<u32>,
+    /// Handles run so far; and at how many the driver is asked, and the clock read.
+    handles: Cell<u64>,
+    poll_at: Cell<u64>,
+    clock_at: Cell<u64>,
     last_poll: Cell<Instant>,
     driver: RefCell<Option<Box<dyn Driver>>>,
     is_virtual: bool,
@@ -95,13 +79,14 @@ impl LoopCore {
             remembered: Remembered::default(),
             registry: Registry::default(),
             executor: DefaultExecutor::default(),
-            ready: RefCell::new(VecDeque::new()),
+            ready: ReadyQueue::default(),
             tasks: TaskList::default(),
             current: CurrentTask::default(),
             context: Cell::new(None),
             turn: Cell::new(0),
-            since_poll: Cell::new(HANDLES_PER_POLL),
-            since_clock: Cell::new(0),
+            handles: Cell::new(0),
+            poll_at: Cell::new(0),
+            clock_at: Cell::new(0),
             last_poll: Cell::new(now),
             is_virtual: driver.is_virtual(),
             driver: RefCell::new(Some(driver)),
@@ -183,13 +168,16 @@ impl LoopCore {
     #[inline]
     pub(crate) fn push(&self, handle: Ready) {
         if !self.closed.get() {
-            self.ready.borrow_mut().push_back(handle);
+            self.ready.push(handle);
         }
     }
 
+    /// Schedules the step of a task.
     #[inline]
-    pub(crate) fn push_task(&self, task: RawTask) {
-        self.push(Ready::Task(task));
+    pub(crate) fn push_task(&self, task: &RawTask) {
+        if !self.closed.get() {
+            self.ready.push_task(task);
+        }
     }
 
     // --- tasks ---------------------------------------------------------------------------------------------------------------
@@ -229,7 +217,7 @@ impl LoopCore {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn run_task(&self, task: &RawTask) {
         let header = task.raw().header();
         header.clear(flag::QUEUED);
@@ -239,59 +227,65 @@ impl LoopCore {
     }
 
     /// One step of a task: polls its coroutine, as the current task and in its context.
+    #[inline(never)]
     fn step(&self, task: &RawTask) {
-        let header = task.raw().header();
-        let running = self.current.enter(task);
-        let outer_context = self.context.replace(task.take_context());
-        let ended = if header.flags.get() & (flag::STARTED | flag::OPEN) == flag::OPEN {
-            // Cancelled before its first step: it never starts.
-            Some(self.abandon(task))
-        } else {
-            let probed = header.has(flag::PROBE);
-            header.set(flag::STARTED);
-            match task.poll(self) {
-                Poll::Ready(result) => Some(cancel::ending(task, result)),
-                Poll::Pending if header.has(flag::REQUESTED) => self.settle(task, probed),
-                Poll::Pending => None,
+        let ended = self.inside(task, || {
+            let header = task.raw().header();
+            let before = header.flags.get();
+            if before & (flag::STARTED | flag::OPEN) == flag::OPEN {
+                // Cancelled before its first step: it never starts.
+                return self.abandon(task);
             }
-        };
-        task.put_context(self.context.replace(outer_context));
-        drop(running);
+            header.flags.set(before | flag::STARTED);
+            let ended = task.poll(self);
+            if header.has(flag::REQUESTED) { self.settle(task, ended, before & flag::PROBE != 0) } else { ended }
+        });
         self.timers.settle(|| self.now());
-        if let Some(result) = ended {
-            self.finish(task, result);
+        if ended {
+            self.finish(task);
         }
     }
 
-    /// A step has ended pending, with requests about.
+    /// Calls `f`, which does not unwind, with `task` as the current one and in its context.
+    #[inline(always)]
+    fn inside<R>(&self, task: &RawTask, f: impl FnOnce() -> R) -> R {
+        self.current.run(task, || {
+            let outer = self.context.replace(task.take_context());
+            let result = f();
+            task.put_context(self.context.replace(outer));
+            result
+        })
+    }
+
+    /// A step has ended with requests about. Returns whether the coroutine is gone.
     #[cold]
-    fn settle(&self, task: &RawTask, probed: bool) -> Option<Result<()>> {
+    fn settle(&self, task: &RawTask, ended: bool, probed: bool) -> bool {
+        if ended {
+            cancel::ending(task);
+            return true;
+        }
         task.raw().header().clear(flag::PROBE | flag::CHANCE);
         match cancel::settle(task, probed) {
-            Settled::Suspended => None,
-            Settled::Abandoned => Some(self.abandon(task)),
+            Settled::Suspended => false,
+            Settled::Abandoned => self.abandon(task),
         }
     }
 
     /// Drops the coroutine of a task that ends as cancelled.
     #[cold]
-    fn abandon(&self, task: &RawTask) -> Result<()> {
+    fn abandon(&self, task: &RawTask) -> bool {
         task.drop_coroutine(self);
-        Err(Error::cancelled_with(task.head().cancel_message()))
+        task.raw().put_error(Error::cancelled_with(task.head().cancel_message()), flag::CANCELLED);
+        true
     }
 
-    /// Ends a task whose coroutine is gone.
-    fn finish(&self, task: &RawTask, result: Result<()>) {
+    /// Ends a task whose coroutine is gone, and whose result is stored.
+    #[inline(never)]
+    fn finish(&self, task: &RawTask) {
         task.forget_wakers();
         await_point::withdraw_all(task);
         let context = task.take_context();
-        match result {
-            Ok(()) => task.raw().finish(),
-            Err(error) => {
-                let cancelled = error.is_cancelled();
-                task.raw().finish_error(error, cancelled);
-            }
-        }
+        task.raw().finish();
         let linked = self.tasks.remove(task);
         drop((linked, context));
     }
@@ -349,12 +343,12 @@ impl LoopCore {
         if self.shared.is_pending() {
             self.shared.drain(|message| self.receive(message));
         }
-        let idle = self.ready.borrow().is_empty();
-        if idle || self.is_virtual || self.since_poll.get() >= HANDLES_PER_POLL {
+        let idle = self.ready.len() == 0;
+        if idle || self.is_virtual || self.handles.get() >= self.poll_at.get() {
             return self.ask_driver(idle);
         }
-        if self.since_clock.get() >= HANDLES_PER_CLOCK || self.timers.is_due() {
-            self.since_clock.set(0);
+        if self.handles.get() >= self.clock_at.get() || self.timers.is_due() {
+            self.clock_at.set(self.handles.get() + HANDLES_PER_CLOCK);
             let now = self.now();
             if now - self.last_poll.get() >= TIME_PER_POLL {
                 return self.ask_driver(false);
@@ -390,8 +384,8 @@ impl LoopCore {
             }
             driver.now()
         };
-        self.since_poll.set(0);
-        self.since_clock.set(0);
+        self.poll_at.set(self.handles.get() + HANDLES_PER_POLL);
+        self.clock_at.set(self.handles.get() + HANDLES_PER_CLOCK);
         self.last_poll.set(now);
         self.timers.expire(now, |key| self.push(Ready::Timer(key)));
         Ok(())
@@ -422,35 +416,25 @@ impl LoopCore {
 
     /// Runs exactly the handles that are ready now. An iteration without any is no turn.
     fn run_ready(&self) {
-        let count = self.ready.borrow().len();
+        let count = self.ready.len();
         if count == 0 {
             return;
         }
         self.turn.set(self.turn.get() + 1);
-        let counted = u32::try_from(count).unwrap_or(u32::MAX);
-        self.since_poll.set(self.since_poll.get().saturating_add(counted));
-        self.since_clock.set(self.since_clock.get().saturating_add(counted));
-        for _ in 0..count {
-            let Some(handle) = self.ready.borrow_mut().pop_front() else { break };
-            match handle {
-                Ready::Task(task) => self.run_task(&task),
-                Ready::Call(call) => call.run(self),
-                Ready::Hook(hook, index) => self.guard("a callback panicked", || hook.run(self, index)),
-                Ready::Timer(key) => self.timers.run(self, key),
-                Ready::Completion => self.operations.hand_over(self),
-            }
-        }
-        if count > KEPT_CAPACITY {
-            self.shrink(count);
-        }
+        self.handles.set(self.handles.get() + count as u64);
+        self.ready.run(|handle| match handle {
+            Some(task) => self.run_task(&task),
+            None => self.run_other(),
+        });
     }
 
-    /// Gives memory back after a burst.
-    #[cold]
-    fn shrink(&self, burst: usize) {
-        let mut ready = self.ready.borrow_mut();
-        if ready.len() < burst / 8 {
-            ready.shrink_to(KEPT_CAPACITY);
+    fn run_other(&self) {
+        match self.ready.pop_other() {
+            Some(Ready::Call(call)) => call.run(self),
+            Some(Ready::Hook(hook, index)) => self.guard("a callback panicked", || hook.run(self, index)),
+            Some(Ready::Timer(key)) => self.timers.run(self, key),
+            Some(Ready::Completion) => self.operations.hand_over(self),
+            None => (),
         }
     }
 
@@ -466,8 +450,7 @@ impl LoopCore {
         }
         self.shared.close();
         let entered = home::enter(self);
-        let handles = std::mem::take(&mut *self.ready.borrow_mut());
-        drop(handles);
+        drop(self.ready.drain());
         for task in self.all_tasks() {
             self.destroy_pending(&task);
         }
@@ -497,36 +480,32 @@ impl LoopCore {
         if !task.raw().header().has(flag::QUIET) {
             self.report_destroyed(task);
         }
-        let running = self.current.enter(task);
-        let outer_context = self.context.replace(task.take_context());
-        task.drop_coroutine(self);
-        task.put_context(self.context.replace(outer_context));
-        drop(running);
-        self.finish(task, Err(Error::cancelled_with(task.head().cancel_message())));
+        self.inside(task, || self.abandon(task));
+        self.finish(task);
     }
 }
 
 impl RawTask {
     #[inline]
     fn take_context(&self) -> Option<ContextMap> {
-        let head = self.head();
-        if let Some(extra) = head.extra.get()
-            && let Some(shared) = &*extra.shared_context.borrow()
-        {
-            return shared.load();
+        match self.shared_context() {
+            Some(shared) => shared.load(),
+            None => self.head().context.take(),
         }
-        head.context.take()
     }
 
     #[inline]
     fn put_context(&self, map: Option<ContextMap>) {
-        let head = self.head();
-        if let Some(extra) = head.extra.get()
-            && let Some(shared) = &*extra.shared_context.borrow()
-        {
-            return shared.store(map);
+        match self.shared_context() {
+            Some(shared) => shared.store(map),
+            None => drop(self.head().context.replace(map)),
         }
-        head.context.set(map);
+    }
+
+    /// The context that it shares with others, if it does not have its own.
+    #[inline]
+    fn shared_context(&self) -> Option<&Context> {
+        if self.raw().header().has(flag::SHARES_CONTEXT) { self.head().extra.get()?.shared_context.get() } else { None }
     }
 }
 

@@ -38,9 +38,11 @@ use crate::task::{FutureRef, RawFuture, home};
 /// # Ok(())
 /// # }).unwrap();
 /// ```
+#[repr(C)]
 pub struct Future<T> {
-    cell: FutureRef<T>,
+    /// First, so that a fresh handle is written as it is copied: two words of nothing, and one.
     join: Join,
+    cell: FutureRef<T>,
 }
 
 impl<T> Future<T> {
@@ -251,6 +253,13 @@ impl Join {
     /// Ready when the future is done, or with what the await returns instead of its result.
     #[inline]
     pub(crate) fn poll(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
+        if raw.is_done() && !self.wait.is_registered() {
+            return Poll::Ready(Ok(()));
+        }
+        self.wait_for(raw, cx)
+    }
+
+    fn wait_for(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
         if self.wait.is_registered() {
             match self.wait.poll(cx) {
                 WaitPoll::Pending => return Poll::Pending,
@@ -282,10 +291,17 @@ impl Join {
     /// Withdraws the await point, if there is one.
     #[inline]
     pub(crate) fn detach(&mut self, raw: &RawFuture) {
-        if let Some(token) = self.wait.token() {
-            raw.remove_wake(token);
-            self.wait.release();
+        if self.wait.is_registered() {
+            self.leave(raw);
         }
+    }
+
+    #[cold]
+    fn leave(&mut self, raw: &RawFuture) {
+        if let Some(token) = self.wait.token() {
+            raw.remove_wake(&token);
+        }
+        self.wait.release();
     }
 }
 

@@ -8,9 +8,10 @@ use slab::Slab;
 
 use crate::driver::{Completion, Completions, OpId, Submit, TryReceived};
 use crate::error::{Error, Result};
-use crate::event_loop::{LoopCore, Ready};
+use crate::event_loop::LoopCore;
 use crate::op::{Op, Outcome};
 use crate::task::home;
+use crate::task::ready::Ready;
 
 /// Whoever submitted an operation and takes its outcome.
 pub trait Owner: 'static {

@@ -72,10 +72,15 @@ impl std::future::Future for Sleep {
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
+        // One after the other and not by a table of jumps: the first two are the ones in a hurry.
+        if this.phase == Phase::Yielded {
+            return this.end_yield(cx);
+        }
+        if this.phase == Phase::New && this.value == 0 {
+            return this.begin_yield(cx);
+        }
         match this.phase {
-            Phase::New if this.value == 0 => this.begin_yield(cx),
-            Phase::Yielded => this.end_yield(cx),
-            Phase::New => this.arm(cx),
+            Phase::New | Phase::Yielded => this.arm(cx),
             Phase::Armed => this.check(cx),
             Phase::Invalid => Poll::Ready(Err(Delay::error())),
             Phase::Done => Poll::Ready(Ok(())),
@@ -136,9 +141,9 @@ impl Sleep {
     }
 
     /// Disarms the timer in the loop that has it, which need not be the one that runs.
-    #[inline]
+    #[inline(never)]
     fn disarm(&mut self) {
-        if let (Phase::Armed, Some(token)) = (self.phase, self.wait.token()) {
+        if let Some(token) = self.wait.token() {
             self.phase = Phase::Done;
             drop(TimerKey::from_bits(self.value).and_then(|key| token.core().disarm(key)));
         }
@@ -221,6 +226,8 @@ impl Sleep {
 impl Drop for Sleep {
     #[inline]
     fn drop(&mut self) {
-        self.disarm();
+        if self.phase == Phase::Armed {
+            self.disarm();
+        }
     }
 }

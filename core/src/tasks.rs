@@ -38,9 +38,11 @@ use crate::task::{FutureRef, RawFuture, RawTask, home};
 /// # Ok(())
 /// # }).unwrap();
 /// ```
+#[repr(C)]
 pub struct Task<T> {
-    cell: FutureRef<T>,
+    /// First, so that a fresh handle is written as it is copied: two words of nothing, and one.
     join: Join,
+    cell: FutureRef<T>,
 }
 
 impl<T> Task<T> {
@@ -57,7 +59,7 @@ impl<T> Task<T> {
     }
 
     pub(crate) fn raw_task(&self) -> &RawTask {
-        self.raw().as_task().expect("a Task is made of a task")
+        self.cell.raw_task()
     }
 
     /// Whether the coroutine has ended.
@@ -322,18 +324,20 @@ impl TaskBuilder {
         F: std::future::Future<Output = Result<T>> + 'static,
         T: 'static,
     {
-        let task = new_task(core, location, coroutine);
-        let raw = task.raw_task();
+        let cell = new_cell(core, location, coroutine);
+        let raw = cell.raw_task();
         if let Some(context) = self.context {
             let old = raw.head().context.take();
-            raw.head().extra().shared_context.replace(Some(context));
+            // It is a new task, so there is none yet.
+            let _ = raw.head().extra().shared_context.set(context);
+            raw.raw().header().set(flag::SHARES_CONTEXT);
             drop(old);
         }
         if let Some(name) = self.name {
             raw.head().extra().name.replace(Some(name));
         }
-        start(core, &task, self.eager);
-        task
+        start(core, &cell, self.eager);
+        Task::from_ref(cell)
     }
 }
 
@@ -351,29 +355,30 @@ where
     T: 'static,
 {
     let location = Location::caller();
-    home::with(|core| {
-        let task = new_task(core, location, coroutine);
-        start(core, &task, false);
-        task
-    })
-    .unwrap_or_else(|| no_loop())
+    let created = home::with(|core| {
+        let cell = new_cell(core, location, coroutine);
+        start(core, &cell, false);
+        cell
+    });
+    // Made last: a handle that passes through an `Option` is copied more often.
+    Task::from_ref(created.unwrap_or_else(|| no_loop()))
 }
 
 #[inline]
-pub(crate) fn new_task<F, T>(core: &Rc<LoopCore>, location: &'static Location<'static>, coroutine: F) -> Task<T>
+pub(crate) fn new_cell<F, T>(core: &Rc<LoopCore>, location: &'static Location<'static>, coroutine: F) -> FutureRef<T>
 where
     F: std::future::Future<Output = Result<T>> + 'static,
     T: 'static,
 {
-    Task::from_ref(FutureRef::new_task(core, core.next_task_number(), core.context(), location, coroutine))
+    FutureRef::new_task(core, core.next_task_number(), core.context(), location, coroutine)
 }
 
 #[inline]
-pub(crate) fn start<T>(core: &Rc<LoopCore>, task: &Task<T>, eager: bool) {
+pub(crate) fn start<T>(core: &Rc<LoopCore>, cell: &FutureRef<T>, eager: bool) {
     if core.is_closed() {
-        return refuse(core, task.raw_task());
+        return refuse(core, cell.raw_task());
     }
-    core.start(task.raw_task(), eager);
+    core.start(cell.raw_task(), eager);
 }
 
 #[cold]

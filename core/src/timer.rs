@@ -8,8 +8,9 @@ use aioli_timers::{TimerKey, TimerQueue};
 
 use crate::await_point::Token;
 use crate::callback::{Call, HookRef};
-use crate::event_loop::{LoopCore, Ready};
+use crate::event_loop::LoopCore;
 use crate::task::RawTask;
+use crate::task::ready::Ready;
 use crate::time::Instant;
 use crate::timeout::TimeoutState;
 
@@ -91,13 +92,14 @@ impl Timers {
     }
 
     /// Arms the timers that were started in the step that ends now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn settle(&self, now: impl FnOnce() -> Instant) {
         if self.unsettled.get() {
             self.settle_fresh(now);
         }
     }
 
+    #[inline(never)]
     fn settle_fresh(&self, now: impl FnOnce() -> Instant) {
         self.unsettled.set(false);
         let mut queue = self.queue.borrow_mut();

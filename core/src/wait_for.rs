@@ -163,7 +163,7 @@ impl<F> PinnedDrop for WaitFor<F> {
         if let StateProjection::Handle { raw, wait, .. } = self.project().state.project()
             && let Some(token) = wait.token()
         {
-            raw.remove_wake(token);
+            raw.remove_wake(&token);
         }
     }
 }

@@ -4,14 +4,14 @@ use std::alloc::Layout;
 use std::any::TypeId;
 use std::cell::{Cell, OnceCell, UnsafeCell};
 use std::future::Future;
-use std::mem::{ManuallyDrop, offset_of};
+use std::mem::{ManuallyDrop, needs_drop, offset_of};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::header::{FutureHead, Header, TaskHead, VTable, flag};
+use super::header::{Flags, FutureHead, Header, TaskHead, VTable, flag};
 use super::raw::RawFuture;
 use super::waker;
 use crate::await_point::WaitState;
@@ -83,7 +83,7 @@ pub(super) unsafe fn payload(cell: NonNull<Header>) -> *mut u8 {
 fn header(core: &Rc<LoopCore>, vtable: &'static VTable, refs: u32, flags: u32) -> Header {
     // SAFETY: `Rc::into_raw` never returns null.
     let owner = unsafe { NonNull::new_unchecked(Rc::into_raw(Rc::clone(core)).cast_mut()) };
-    Header { vtable, refs: Cell::new(refs), flags: Cell::new(flags), owner, callbacks: Cell::default() }
+    Header { vtable, refs: Cell::new(refs), flags: Flags::new(flags), owner, callbacks: Cell::default() }
 }
 
 /// A pending future with one reference.
@@ -138,50 +138,43 @@ where
 ///
 /// # Safety
 /// `cell` is a live `TaskCell<F, T>` whose payload is the coroutine, and no poll of it is under way.
-unsafe fn poll<F, T>(cell: NonNull<Header>, core: &LoopCore) -> Poll<Result<(), Error>>
+unsafe fn poll<F, T>(cell: NonNull<Header>, core: &LoopCore) -> bool
 where
     F: Future<Output = Result<T>>,
 {
     // SAFETY: a live task cell, as the caller says; the waker does not outlive this call, during which the cell lives.
     let waker = unsafe { waker::borrowed(cell.cast::<TaskHead>()) };
-    // SAFETY: the payload is the coroutine, as the caller says. It is not moved until it is dropped in place.
-    let coroutine = unsafe { payload(cell).cast::<F>() };
-    let mut output = None;
-    let polled = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: as above; nothing else refers to the coroutine while it is polled, since RUNNING forbids a second poll.
-        match unsafe { Pin::new_unchecked(&mut *coroutine) }.poll(&mut Context::from_waker(&waker)) {
-            Poll::Pending => false,
-            Poll::Ready(result) => {
-                output = Some(result);
-                // SAFETY: the payload is the coroutine still. The flag that says so is cleared first: it is dropped once.
-                unsafe {
-                    cell.as_ref().clear(flag::COROUTINE);
-                    ptr::drop_in_place(coroutine);
-                }
-                true
+    // SAFETY: a live cell of this type.
+    let slot = unsafe { &raw mut (*cell.cast::<TaskCell<F, T>>().as_ptr()).payload };
+    // SAFETY: the payload is the coroutine, as the caller says, and is not moved until it is dropped in place. Nothing else refers to
+    // it while it is polled, since RUNNING forbids a second poll.
+    let coroutine = unsafe { Pin::new_unchecked(&mut *slot.cast::<F>()) };
+    let result = match catch_unwind(AssertUnwindSafe(|| coroutine.poll(&mut Context::from_waker(&waker)))) {
+        Ok(Poll::Pending) => return false,
+        Ok(Poll::Ready(result)) => result,
+        Err(panic) => Err(Error::panicked(panic)),
+    };
+    // SAFETY: a live cell whose payload is the coroutine still, which is not being polled any more. It leaves the payload empty, with
+    // room for a `T` or an error; the flags say what it holds from then on.
+    unsafe {
+        if needs_drop::<F>() {
+            drop_coroutine(cell, core);
+        } else {
+            cell.as_ref().clear(flag::COROUTINE);
+        }
+        match result {
+            Ok(value) => {
+                slot.cast::<T>().write(value);
+                cell.as_ref().set(flag::VALUE);
+            }
+            Err(error) => {
+                let state = if error.is_cancelled() { flag::CANCELLED } else { flag::FAILED | flag::LOG };
+                slot.cast::<Error>().write(error);
+                cell.as_ref().set(state);
             }
         }
-    }));
-    let result = match (polled, output) {
-        (Ok(false), _) => return Poll::Pending,
-        (Ok(true), Some(result)) => result,
-        (Err(panic), Some(result)) => {
-            core.report_panic("a destructor of a coroutine panicked", panic);
-            result
-        }
-        (Err(panic), None) => {
-            // SAFETY: the poll panicked, so the payload is the coroutine still.
-            unsafe { drop_coroutine(cell, core) };
-            Err(Error::panicked(panic))
-        }
-        (Ok(true), None) => unreachable!("the output is set before the coroutine is dropped"),
-    };
-    Poll::Ready(result.map(|value| {
-        // SAFETY: the payload is empty now and has room for a `T`.
-        unsafe { payload(cell).cast::<T>().write(value) };
-        // SAFETY: a live cell.
-        unsafe { cell.as_ref() }.set(flag::VALUE);
-    }))
+    }
+    true
 }
 
 /// Drops a task's coroutine. A panic of its destructors is reported.
@@ -199,6 +192,38 @@ pub(super) unsafe fn drop_coroutine(cell: NonNull<Header>, core: &LoopCore) {
     }
 }
 
+/// Whether a cell is finished and holds nothing any more that has to be dropped, but its count of the loop: a finished cell has no
+/// callbacks, waits or context.
+///
+/// # Safety
+/// `cell` is a live cell, or one whose last count has just gone.
+#[inline]
+pub(super) unsafe fn is_empty(cell: NonNull<Header>) -> bool {
+    const HOLDING: u32 = flag::COROUTINE | flag::VALUE | flag::FAILED | flag::CANCELLED | flag::GATHER;
+    // SAFETY: the cell's memory is still there.
+    let flags = unsafe { cell.as_ref() }.flags.get();
+    if flags & (flag::DONE | HOLDING) != flag::DONE {
+        return false;
+    }
+    // SAFETY: the flag says that this is a task.
+    flags & flag::TASK == 0 || unsafe { cell.cast::<TaskHead>().as_ref() }.is_plain()
+}
+
+/// Gives the memory of a cell back. What is left is its count of the loop.
+///
+/// # Safety
+/// `cell` has no references left, and nothing of it is to be dropped any more.
+#[inline]
+pub(super) unsafe fn free(cell: NonNull<Header>) -> Rc<LoopCore> {
+    // SAFETY: the cell lives until its memory goes back below.
+    let header = unsafe { cell.as_ref() };
+    // SAFETY: the count that `header()` put in, taken out once; it keeps the pool alive until the end of this function.
+    let core = unsafe { Rc::from_raw(header.owner.as_ptr()) };
+    // SAFETY: the block came from this pool with this layout and holds nothing any more.
+    unsafe { core.pool.free(cell.cast(), header.vtable.layout) };
+    core
+}
+
 /// Ends a cell that has no references left: drops what it holds and gives its memory back. What is left is its count of the loop.
 ///
 /// # Safety
@@ -206,14 +231,14 @@ pub(super) unsafe fn drop_coroutine(cell: NonNull<Header>, core: &LoopCore) {
 pub(super) unsafe fn destroy(cell: NonNull<Header>) -> Rc<LoopCore> {
     // SAFETY: the cell lives until its memory goes back below.
     let header = unsafe { cell.as_ref() };
-    // SAFETY: the count that `header()` put in, taken out once; it keeps the pool alive until the end of this function.
-    let core = unsafe { Rc::from_raw(header.owner.as_ptr()) };
+    // SAFETY: the cell holds a count of its loop until its memory goes back below.
+    let core = unsafe { header.owner.as_ref() };
     let vtable = header.vtable;
     let flags = header.flags.get();
     drop(header.callbacks.take());
     if flags & flag::COROUTINE != 0 {
         // SAFETY: the flag says that the payload is the coroutine.
-        unsafe { drop_coroutine(cell, &core) };
+        unsafe { drop_coroutine(cell, core) };
     }
     if flags & flag::VALUE != 0 {
         // SAFETY: the flag says that the payload is a value; nobody can reach it any more.
@@ -241,7 +266,6 @@ pub(super) unsafe fn destroy(cell: NonNull<Header>) -> Rc<LoopCore> {
         // SAFETY: a plain future, whose head is dropped in place once.
         unsafe { ptr::drop_in_place(cell.cast::<FutureHead>().as_ptr()) };
     }
-    // SAFETY: the block came from this pool with this layout and holds nothing any more.
-    unsafe { core.pool.free(cell.cast(), vtable.layout) };
-    core
+    // SAFETY: everything was dropped.
+    unsafe { free(cell) }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -19,20 +18,27 @@ pub(crate) struct CurrentTask {
     scope: Cell<Option<Rc<ScopeNode>>>,
 }
 
-/// Marks a task as the current one until dropped.
-pub(crate) struct Running<'a> {
-    slot: &'a CurrentTask,
-    outer: Option<NonNull<TaskHead>>,
-    outer_scope: Option<Rc<ScopeNode>>,
-    task: PhantomData<&'a RawTask>,
+/// Ends the process if it is dropped: what must not unwind has done so.
+struct NoUnwind;
+
+impl Drop for NoUnwind {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
 }
 
 impl CurrentTask {
-    /// Makes `task` the current one; the one before becomes it again afterwards. The guard is not to be leaked.
-    #[inline]
-    pub(crate) fn enter<'a>(&'a self, task: &'a RawTask) -> Running<'a> {
+    /// Calls `f`, which does not unwind, with `task` as the current one; the one before becomes it again afterwards.
+    #[inline(always)]
+    pub(crate) fn run<R>(&self, task: &RawTask, f: impl FnOnce() -> R) -> R {
         let outer = self.task.replace(Some(task.as_ptr()));
-        Running { slot: self, outer, outer_scope: self.scope.take(), task: PhantomData }
+        let outer_scope = self.scope.take();
+        let unwinding = NoUnwind;
+        let result = f();
+        std::mem::forget(unwinding);
+        self.task.set(outer);
+        drop(self.scope.replace(outer_scope));
+        result
     }
 
     /// The innermost scope whose body is being polled.
@@ -53,8 +59,7 @@ impl CurrentTask {
     #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&RawTask) -> R) -> Option<R> {
         let head = self.task.get()?;
-        // SAFETY: the pointer was put there by an `enter` whose guard lives, and with it the borrow of a counted reference. Guards
-        // are dropped in reverse order, so `f` returns before that one is dropped.
+        // SAFETY: the pointer was put there by a `run` that has not returned, and that borrows a counted reference.
         let task = unsafe { RawTask::borrowed(head) };
         Some(f(&task))
     }
@@ -62,14 +67,6 @@ impl CurrentTask {
     #[inline]
     pub(crate) fn is(&self, task: &RawTask) -> bool {
         self.task.get() == Some(task.as_ptr())
-    }
-}
-
-impl Drop for Running<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.slot.task.set(self.outer);
-        self.slot.scope.set(self.outer_scope.take());
     }
 }
 

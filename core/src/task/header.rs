@@ -20,13 +20,14 @@ use std::panic::Location;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::rc::Weak;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::raw::RawFuture;
 use super::waker::Backing;
 use crate::await_point::{Spilled, WaitState};
 use crate::callback::{Callbacks, Hook};
 use crate::context::ContextMap;
-use crate::error::{Error, Message};
+use crate::error::Message;
 use crate::event_loop::LoopCore;
 use crate::scope::ScopeNode;
 use crate::shared::AtomicPtr;
@@ -75,6 +76,10 @@ pub(crate) mod flag {
     pub(crate) const VISITED: u32 = 1 << 18;
     /// Its error is reported when it ends: a shield of it was cancelled.
     pub(crate) const SHIELDED: u32 = 1 << 19;
+    /// Callbacks were added.
+    pub(crate) const CALLBACKS: u32 = 1 << 22;
+    /// Its context is one that it shares with others, and lies with what few tasks have.
+    pub(crate) const SHARES_CONTEXT: u32 = 1 << 21;
 }
 
 /// What is specific to the type of a cell.
@@ -85,10 +90,9 @@ pub(crate) struct VTable {
     pub(crate) payload: usize,
     /// The type of the value.
     pub(crate) value: fn() -> TypeId,
-    /// Polls the coroutine once. On `Ready(Ok)` the coroutine was dropped and the value is in the payload; on `Ready(Err)` the
-    /// coroutine was dropped and the payload is empty.
-    #[allow(clippy::type_complexity)]
-    pub(crate) poll: unsafe fn(NonNull<Header>, &LoopCore) -> std::task::Poll<Result<(), Error>>,
+    /// Polls the coroutine once. Returns whether it has ended: then it was dropped, and the payload is the value or the error, as the
+    /// flags say.
+    pub(crate) poll: unsafe fn(NonNull<Header>, &LoopCore) -> bool,
     /// Drops the coroutine in the payload.
     pub(crate) drop_coroutine: unsafe fn(NonNull<Header>),
     /// Drops the value in the payload.
@@ -100,10 +104,33 @@ pub(crate) struct VTable {
 pub(crate) struct Header {
     pub(crate) vtable: &'static VTable,
     pub(crate) refs: Cell<u32>,
-    pub(crate) flags: Cell<u32>,
+    pub(crate) flags: Flags,
     /// The loop, as from `Rc::into_raw`: the block holds one count.
     pub(crate) owner: NonNull<LoopCore>,
     pub(crate) callbacks: Cell<Callbacks>,
+}
+
+/// The flags of a cell, which stays on its thread.
+///
+/// They are changed bit by bit and read as a whole a moment later. A compiler changes single bytes of a plain word, and a processor
+/// stalls when it then reads the word; the bytes of an atomic it leaves together. Relaxed loads and stores cost what plain ones do.
+pub(crate) struct Flags(AtomicU32);
+
+impl Flags {
+    #[inline]
+    pub(crate) fn new(bits: u32) -> Self {
+        Flags(AtomicU32::new(bits))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, bits: u32) {
+        self.0.store(bits, Ordering::Relaxed);
+    }
 }
 
 impl Header {
@@ -174,10 +201,16 @@ pub(crate) struct Extra {
     /// Scopes that combinators of other crates poll, which a request has to wake itself.
     pub(crate) foreign_scopes: RefCell<Vec<Weak<ScopeNode>>>,
     /// A context that the task shares with others instead of having its own.
-    pub(crate) shared_context: RefCell<Option<crate::context::Context>>,
+    pub(crate) shared_context: OnceCell<crate::context::Context>,
 }
 
 impl TaskHead {
+    /// Whether it holds nothing that few tasks have.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.extra.get().is_none() && self.backing.load(Ordering::Relaxed).is_null()
+    }
+
     pub(crate) fn extra(&self) -> &Extra {
         self.extra.get_or_init(Default::default)
     }

@@ -16,6 +16,7 @@ mod identify;
 pub(crate) mod list;
 pub(crate) mod pool;
 mod raw;
+pub(crate) mod ready;
 pub(crate) mod waker;
 
 pub(crate) use identify::identify;

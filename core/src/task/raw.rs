@@ -12,7 +12,6 @@ use std::panic::Location;
 use std::process::abort;
 use std::ptr::NonNull;
 use std::rc::{Rc, Weak};
-use std::task::Poll;
 
 use super::cell;
 use super::header::{FutureHead, Header, TaskHead, flag};
@@ -70,9 +69,39 @@ impl Drop for RawFuture {
         let left = refs.get() - 1;
         refs.set(left);
         if left == 0 {
-            self.bury();
+            // SAFETY: the last count is gone, and this reference with it.
+            unsafe { bury(self.cell) };
         }
     }
+}
+
+/// Ends a cell. Cells that die meanwhile, because this one held them, wait in the loop's list: a long chain does not recurse.
+///
+/// # Safety
+/// The last count of the cell is gone, and nobody uses it any more.
+#[inline(never)]
+unsafe fn bury(cell: NonNull<Header>) {
+    // SAFETY: as the caller says.
+    if unsafe { cell::is_empty(cell) } {
+        // SAFETY: as above, and it holds nothing.
+        return drop(unsafe { cell::free(cell) });
+    }
+    // SAFETY: a cell whose memory is still there, which holds a count of its loop.
+    let graves = unsafe { &cell.as_ref().owner.as_ref().graves };
+    if graves.open.replace(true) {
+        return graves.cells.borrow_mut().push(cell);
+    }
+    // SAFETY: as the caller says.
+    let core = unsafe { cell::destroy(cell) };
+    loop {
+        let next = core.graves.cells.borrow_mut().pop();
+        match next {
+            // SAFETY: the cell was put there when its last count was gone.
+            Some(cell) => drop(unsafe { cell::destroy(cell) }),
+            None => break,
+        }
+    }
+    core.graves.open.set(false);
 }
 
 impl PartialEq for RawFuture {
@@ -87,26 +116,6 @@ impl RawFuture {
     pub(crate) fn header(&self) -> &Header {
         // SAFETY: this reference holds a count, so the cell lives.
         unsafe { self.cell.as_ref() }
-    }
-
-    /// Ends the cell. Cells that die meanwhile, because this one held them, wait in the loop's list: a long chain does not recurse.
-    #[inline(never)]
-    fn bury(&self) {
-        let graves = &self.core().graves;
-        if graves.open.replace(true) {
-            return graves.cells.borrow_mut().push(self.cell);
-        }
-        // SAFETY: the last count is gone, so nobody else can reach the cell.
-        let core = unsafe { cell::destroy(self.cell) };
-        loop {
-            let next = core.graves.cells.borrow_mut().pop();
-            match next {
-                // SAFETY: as above: the cell was put there when its last count was gone.
-                Some(cell) => drop(unsafe { cell::destroy(cell) }),
-                None => break,
-            }
-        }
-        core.graves.open.set(false);
     }
 
     /// A reference that was not counted, to a cell that is being destroyed.
@@ -144,6 +153,7 @@ impl RawFuture {
         self.header().has(flag::CANCELLED)
     }
 
+    #[inline]
     pub(crate) fn as_task(&self) -> Option<&RawTask> {
         if !self.header().has(flag::TASK) {
             return None;
@@ -164,7 +174,7 @@ impl RawFuture {
     /// Stores the error of a cell that finished with one.
     ///
     /// The payload must be empty: `debug_assert`ed by flags, and kept by the callers in this module.
-    fn put_error(&self, error: Error, state: u32) {
+    pub(crate) fn put_error(&self, error: Error, state: u32) {
         let header = self.header();
         assert!(!header.has(flag::COROUTINE | flag::VALUE | flag::FAILED | flag::CANCELLED), "the payload is taken");
         // SAFETY: the payload is empty, as the flags say, and has room for an error.
@@ -188,9 +198,13 @@ impl RawFuture {
     }
 
     /// Marks the cell finished and schedules its callbacks.
+    #[inline]
     pub(crate) fn finish(&self) {
-        self.header().set(flag::DONE);
-        self.header().callbacks.take().schedule(self);
+        let header = self.header();
+        header.set(flag::DONE);
+        if header.has(flag::CALLBACKS) {
+            header.callbacks.take().schedule(self);
+        }
     }
 
     /// Sets the delegate of a gather's outer future.
@@ -258,24 +272,25 @@ impl RawTask {
         let header = self.raw.header();
         if !header.has(flag::QUEUED | flag::DONE) {
             header.set(flag::QUEUED);
-            self.core().push_task(self.clone());
+            self.core().push_task(self);
         }
     }
 
-    /// Polls the coroutine once. The result is stored, but the task is not marked finished.
+    /// Polls the coroutine once. Returns whether it has ended: then it is gone and its result is stored, but the task is not marked
+    /// finished.
     ///
-    /// Pending also if there is no coroutine, or it is being polled already.
+    /// No also if there is no coroutine, or it is being polled already.
     #[inline]
-    pub(crate) fn poll(&self, core: &LoopCore) -> Poll<Result<(), Error>> {
+    pub(crate) fn poll(&self, core: &LoopCore) -> bool {
         let header = self.raw.header();
         if header.flags.get() & (flag::COROUTINE | flag::RUNNING) != flag::COROUTINE {
-            return Poll::Pending;
+            return false;
         }
         header.set(flag::RUNNING);
         // SAFETY: a live task whose payload is the coroutine, and RUNNING says that this is the only poll.
-        let polled = unsafe { (header.vtable.poll)(self.raw.cell, core) };
+        let ended = unsafe { (header.vtable.poll)(self.raw.cell, core) };
         header.clear(flag::RUNNING);
-        polled
+        ended
     }
 
     /// Drops the coroutine, if there is one that is not being polled.
@@ -289,10 +304,11 @@ impl RawTask {
         }
     }
 
-    /// Drops the value that `poll` stored, for a task that ends cancelled nevertheless.
-    pub(crate) fn discard_value(&self) {
+    /// Drops the value that `poll` stored, for a task that ends cancelled nevertheless. Returns whether there was one.
+    pub(crate) fn discard_value(&self) -> bool {
         let header = self.raw.header();
-        if header.has(flag::VALUE) && !header.has(flag::DONE) {
+        let stored = header.has(flag::VALUE) && !header.has(flag::DONE);
+        if stored {
             header.clear(flag::VALUE);
             // SAFETY: the flag said that the payload is a value; it is cleared, so the value is dropped once. The task is not
             // marked done, so nobody else reads the payload.
@@ -301,6 +317,7 @@ impl RawTask {
                 self.core().report_panic("a destructor of a result panicked", panic);
             }
         }
+        stored
     }
 
     /// Its wakers wake nobody from now on.
@@ -356,6 +373,15 @@ impl<T> FutureRef<T> {
     #[inline]
     pub(crate) fn raw(&self) -> &RawFuture {
         &self.raw
+    }
+
+    /// The task that it leads to.
+    ///
+    /// # Panics
+    /// If it is a plain future.
+    #[inline]
+    pub(crate) fn raw_task(&self) -> &RawTask {
+        self.raw.as_task().expect("a handle to a task leads to a task")
     }
 
     /// Finishes a pending plain future with a value. The caller has seen that it is one.

@@ -1,0 +1,121 @@
+//! [`ReadyQueue`]: the handles that are ready to run, first in, first out.
+
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+
+use aioli_timers::TimerKey;
+
+use super::raw::RawTask;
+use crate::callback::{Call, HookRef};
+
+/// A handle that is not the step of a task.
+pub(crate) enum Ready {
+    Call(Rc<Call>),
+    Hook(HookRef, u32),
+    /// A timer that is due. Its entry stays in the timer queue until this is run, so that it keeps its place when cancelled.
+    Timer(TimerKey),
+    /// The oldest completion that was not handed to its owner yet.
+    Completion,
+}
+
+/// Handles in order: tasks to step, and gaps for others, which stand in a line of their own.
+type Handles = Vec<Option<RawTask>>;
+
+/// A queue that once grew beyond this gives its memory back when it is small again.
+const KEPT_CAPACITY: usize = 1024;
+
+/// Nearly all handles are steps of tasks, which take one word each here. What is made ready while the handles of one turn run collects
+/// in another vector, so that a turn is a walk over a vector.
+///
+/// Every queued task passes through here twice, so nothing checks for borrows: each method but the guarded walk of a turn ends without
+/// having called anything that could come back.
+#[derive(Default)]
+pub(crate) struct ReadyQueue {
+    next: UnsafeCell<Handles>,
+    /// Memory for the turn after.
+    spare: Cell<Handles>,
+    others: RefCell<VecDeque<Ready>>,
+}
+
+impl ReadyQueue {
+    /// Appends a task.
+    #[inline]
+    pub(crate) fn push_task(&self, task: &RawTask) {
+        // SAFETY: the queue is not Sync, and this borrow ends before anything else is called: counting a reference calls nothing.
+        let next = unsafe { &mut *self.next.get() };
+        let length = next.len();
+        if length == next.capacity() {
+            return Self::push_growing(next, task);
+        }
+        // SAFETY: there is room for one more, which is written before it counts.
+        unsafe {
+            next.as_mut_ptr().add(length).write(Some(task.clone()));
+            next.set_len(length + 1);
+        }
+    }
+
+    #[cold]
+    fn push_growing(next: &mut Handles, task: &RawTask) {
+        next.push(Some(task.clone()));
+    }
+
+    /// Appends another handle.
+    pub(crate) fn push(&self, handle: Ready) {
+        self.others.borrow_mut().push_back(handle);
+        // SAFETY: as in `push_task`; a push onto a vector calls nothing but the allocator.
+        unsafe { &mut *self.next.get() }.push(None);
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        // SAFETY: a look at the length; no other borrow lives.
+        unsafe { &*self.next.get() }.len()
+    }
+
+    /// Runs what is ready now, and nothing that becomes ready meanwhile. Each gap stands for one [`pop_other`](Self::pop_other).
+    #[inline]
+    pub(crate) fn run(&self, mut handle: impl FnMut(Option<RawTask>)) {
+        if self.len() == 1 {
+            // SAFETY: the borrow ends with the pop.
+            if let Some(only) = unsafe { &mut *self.next.get() }.pop() {
+                handle(only);
+            }
+            return;
+        }
+        let count = self.len();
+        // SAFETY: the borrow ends with the exchange, which drops nothing.
+        let mut now = unsafe { self.next.get().replace(self.spare.take()) };
+        now.drain(..).for_each(handle);
+        if now.capacity() > KEPT_CAPACITY && count < now.capacity() / 8 {
+            self.shrink(&mut now);
+        }
+        self.spare.set(now);
+    }
+
+    /// The next handle that is not the step of a task.
+    pub(crate) fn pop_other(&self) -> Option<Ready> {
+        self.others.borrow_mut().pop_front()
+    }
+
+    /// Gives memory back after a burst.
+    #[cold]
+    fn shrink(&self, handles: &mut Handles) {
+        handles.shrink_to(KEPT_CAPACITY);
+        self.others.borrow_mut().shrink_to(KEPT_CAPACITY);
+    }
+
+    /// Takes out everything, to be dropped.
+    pub(crate) fn drain(&self) -> (Vec<Option<RawTask>>, VecDeque<Ready>) {
+        // SAFETY: the borrow ends with the exchange, which drops nothing.
+        let tasks = unsafe { self.next.get().replace(Vec::new()) };
+        (tasks, self.others.take())
+    }
+}
+
+impl fmt::Debug for ReadyQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadyQueue").field("len", &self.len()).finish_non_exhaustive()
+    }
+}

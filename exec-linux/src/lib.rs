@@ -2,6 +2,7 @@
 //!
 //! This is a part of the drivers, in a crate of its own so that it is written once. Programs have no use for it.
 
+mod flight;
 mod interrupt;
 mod kind;
 mod process;
@@ -12,6 +13,7 @@ pub mod syscall;
 mod wake;
 mod work;
 
+pub use flight::Flight;
 pub use interrupt::Interrupt;
 pub use kind::Kind;
 pub use process::Home;

@@ -9,7 +9,7 @@ use std::process::ExitStatus;
 use aioli_core::Instant;
 use aioli_core::op::{Address, Interest, UnixAddress};
 use bytes::BytesMut;
-use socket2::SockRef;
+use socket2::{SockAddr, SockRef};
 
 use crate::socket::from_kernel;
 
@@ -79,6 +79,32 @@ pub fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, Address)> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     let (socket, address) = uninterrupted(|| SockRef::from(&fd).accept4(flags))?;
     Ok((socket.into(), from_kernel(&address).unwrap_or(UnixAddress::Unnamed.into())))
+}
+
+/// The peer's address of a connection that was accepted, also if it is gone already. One without an address of a known family counts
+/// as unnamed.
+pub fn accepted_from(fd: BorrowedFd<'_>) -> Address {
+    let address = SockRef::from(&fd).peer_addr().or_else(|_| former_peer(fd));
+    address.and_then(|address| from_kernel(&address)).unwrap_or(UnixAddress::Unnamed.into())
+}
+
+/// The peer's address of a connection that it has reset.
+#[cold]
+fn former_peer(fd: BorrowedFd<'_>) -> io::Result<SockAddr> {
+    // The kernel wants to be asked for no more than the address has.
+    let sizes = [size_of::<libc::sockaddr_in6>(), size_of::<libc::sockaddr_in>()];
+    let ask = |size: usize| {
+        // SAFETY: the kernel writes at most so much of the address as the length says, and the length.
+        unsafe {
+            SockAddr::try_init(|storage, length| {
+                *length = size as libc::socklen_t;
+                let code =
+                    libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERNAME, storage.cast(), length);
+                if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+            })
+        }
+    };
+    ask(sizes[0]).or_else(|_| ask(sizes[1])).map(|((), address)| address)
 }
 
 /// Whether an error of [`accept`] is that of a connection which is gone, and not the listener's.

@@ -12,7 +12,6 @@
 
 mod driver;
 mod epoll;
-mod flight;
 mod reactor;
 mod resource;
 mod run;

@@ -5,12 +5,19 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use aioli_core::driver::{Completion, Completions, OpId, Submit};
 use aioli_core::op::{Interest, Outcome, Resource};
-use aioli_exec_linux::{Armed, Attempt, Direction, Kind, Work, syscall};
+use aioli_exec_linux::{Armed, Attempt, Direction, Flight, Kind, Work, syscall};
 
 use crate::epoll::{EDGES, ERR, Epoll, HUP, IN, Known, ONE_SHOT, OUT, RDHUP};
-use crate::flight::{Flight, Side};
 use crate::resource::{Descriptor, Entry, Polling};
 use crate::table::Table;
+
+/// Where in an entry an op waits. Entries are fewer than descriptors, so that 32 bits number them.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Line(Direction),
+    Polls,
+    Watch,
+}
 
 /// The epoll set, the entries in it, and the operations in flight.
 ///
@@ -19,7 +26,7 @@ use crate::table::Table;
 pub(crate) struct Reactor {
     pub(crate) epoll: Epoll,
     pub(crate) table: Table,
-    flight: Flight,
+    flight: Flight<(u32, Side)>,
 }
 
 impl Reactor {
@@ -73,7 +80,7 @@ impl Reactor {
         }
         let direction = work.direction();
         self.table[n].line(direction).push(Armed { id, work });
-        self.flight.insert(id, n, Side::Line(direction));
+        self.flight.insert(id, (n as u32, Side::Line(direction)));
         Submit::Pending
     }
 
@@ -104,7 +111,7 @@ impl Reactor {
         match if watched { self.watch(n, Some(interest), out) } else { self.register(n) } {
             Ok(()) => {
                 self.table[n].polls.push(Polling { id, interest });
-                self.flight.insert(id, n, Side::Polls);
+                self.flight.insert(id, (n as u32, Side::Polls));
                 Submit::Pending
             }
             Err(error) => {
@@ -126,7 +133,7 @@ impl Reactor {
             return Submit::Done(Outcome::Ready(Err(error)));
         }
         self.table[n].watch = Some(id);
-        self.flight.insert(id, n, Side::Watch);
+        self.flight.insert(id, (n as u32, Side::Watch));
         self.table[n].tell(false, out);
         Submit::Pending
     }
@@ -134,7 +141,7 @@ impl Reactor {
     /// Ends an op; nothing happens if it is not in flight.
     pub(crate) fn cancel(&mut self, id: OpId, out: &mut Completions) {
         let Some((n, side)) = self.flight.remove(id) else { return };
-        let entry = &mut self.table[n];
+        let entry = &mut self.table[n as usize];
         let canceled = io::Error::from_raw_os_error(libc::ECANCELED);
         let outcome = match side {
             Side::Line(direction) => entry.line(direction).remove(id).map(|armed| armed.work.fail(canceled)),
@@ -274,7 +281,7 @@ impl Reactor {
 }
 
 /// Ends every op on an entry.
-fn abandon(entry: &mut Entry, flight: &mut Flight, errno: i32, out: &mut Completions) {
+fn abandon(entry: &mut Entry, flight: &mut Flight<(u32, Side)>, errno: i32, out: &mut Completions) {
     let mut end = |id, outcome| {
         flight.remove(id);
         out.push_back(Completion { id, more: false, outcome });

@@ -143,8 +143,10 @@ fn a_loop_that_closes_leaves_no_descriptor() {
                 Ok(())
             }
         });
-        // Each of the two loops that a round runs has left what other threads wake it with, for as long as somebody knows it.
-        assert_eq!(descriptors(), before + 2 * round);
+        // Each of the loops that a round runs has left what other threads wake it with, for as long as somebody knows it.
+        let loops = kept.borrow().len();
+        assert!(loops >= 2 * round);
+        assert_eq!(descriptors(), before + loops);
     }
     kept.take();
     assert_eq!(descriptors(), before);

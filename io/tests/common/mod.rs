@@ -14,6 +14,7 @@ use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, 
 use aioli_core::op::{Domain, Op, Outcome, Resource};
 use aioli_core::{Instant, Report, Result, get_running_loop, sleep, timeout};
 use aioli_exec_single::EpollDriver;
+use aioli_exec_uring::{Config, Rung, UringDriver};
 use aioli_io::{Server, Socket, StreamReader, StreamWriter, open_connection, start_server};
 use bytes::BytesMut;
 
@@ -21,22 +22,48 @@ use bytes::BytesMut;
 #[track_caller]
 pub fn run<F: Future<Output = Result<()>> + 'static>(test: impl Fn() -> F) {
     run_on("epoll", EpollDriver::new().unwrap(), test());
-    run_on("epoll without fast paths", Varied::new(false, false), test());
+    run_on("epoll without fast paths", Varied::new(epoll(), false, false), test());
+    if let Some(uring) = uring() {
+        run_on("io_uring", uring, test());
+        run_on("io_uring without fast paths", Varied::new(uring_again(), false, false), test());
+    }
 }
 
 /// Runs a test that counts turns: the backends are asked for news in every turn, as asyncio's selector is, and not only when nothing
 /// is ready.
 #[track_caller]
 pub fn run_exact<F: Future<Output = Result<()>> + 'static>(test: impl Fn() -> F) {
-    run_on("epoll in every turn", Varied::new(true, true), test());
-    run_on("epoll in every turn without fast paths", Varied::new(false, true), test());
+    run_on("epoll in every turn", Varied::new(epoll(), true, true), test());
+    run_on("epoll in every turn without fast paths", Varied::new(epoll(), false, true), test());
+    if let Some(uring) = uring() {
+        run_on("io_uring in every turn", Varied::new(uring, true, true), test());
+        run_on("io_uring in every turn without fast paths", Varied::new(uring_again(), false, true), test());
+    }
 }
 
 /// Runs a test on a backend that cannot end an operation: one that is cancelled goes on until it succeeds. What then comes of it must
 /// not be lost.
 #[track_caller]
 pub fn run_deaf<F: Future<Output = Result<()>> + 'static>(test: impl Fn() -> F) {
-    run_on("a backend that does not cancel", Varied { deaf: true, ..Varied::new(false, false) }, test());
+    run_on("epoll that does not cancel", Varied { deaf: true, ..Varied::new(epoll(), false, false) }, test());
+    if let Some(uring) = uring() {
+        run_on("io_uring that does not cancel", Varied { deaf: true, ..Varied::new(uring, false, false) }, test());
+    }
+}
+
+/// The drivers of the backends that this machine has. `AIOLI_TEST_WITHOUT` names rungs of io_uring to do without, with commas.
+pub fn epoll() -> EpollDriver {
+    EpollDriver::new().unwrap()
+}
+
+pub fn uring() -> Option<UringDriver> {
+    let masked = std::env::var("AIOLI_TEST_WITHOUT").unwrap_or_default();
+    let masked = masked.split(',').filter(|name| !name.is_empty()).map(|name| name.parse::<Rung>().unwrap());
+    masked.fold(Config::new(), Config::without).build().ok()
+}
+
+fn uring_again() -> UringDriver {
+    uring().unwrap()
 }
 
 #[track_caller]
@@ -53,10 +80,10 @@ fn run_on(name: &str, driver: impl Driver, test: impl Future<Output = Result<()>
     }
 }
 
-/// A driver that differs from epoll's.
-struct Varied {
-    driver: EpollDriver,
-    /// It has immediate sends and receives. Without them it has the shape of io_uring.
+/// A driver that differs from another.
+struct Varied<D> {
+    driver: D,
+    /// It has immediate sends and receives.
     fast: bool,
     /// It is asked in every turn.
     every_turn: bool,
@@ -64,13 +91,13 @@ struct Varied {
     deaf: bool,
 }
 
-impl Varied {
-    fn new(fast: bool, every_turn: bool) -> Self {
-        Varied { driver: EpollDriver::new().unwrap(), fast, every_turn, deaf: false }
+impl<D> Varied<D> {
+    fn new(driver: D, fast: bool, every_turn: bool) -> Self {
+        Varied { driver, fast, every_turn, deaf: false }
     }
 }
 
-impl Driver for Varied {
+impl<D: Driver> Driver for Varied<D> {
     fn report(&self) -> DriverReport {
         self.driver.report()
     }

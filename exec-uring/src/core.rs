@@ -1,0 +1,317 @@
+//! [`Core`]: the turn, and what the kernel reports.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use aioli_core::driver::{Completion, Completions, OpId};
+use aioli_core::op::Outcome;
+use aioli_exec_linux::{Direction, Flight, Wake};
+use io_uring::{opcode, squeue, types};
+
+use crate::buffers::Buffers;
+use crate::outbox::Parcel;
+use crate::ring::{Event, Ring, Timeout};
+use crate::rung::Rungs;
+use crate::table::{Request, Requests, Table, What};
+use crate::token::{Key, Token};
+
+/// How long the end of the driver may take to send what is on its way.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Where an op is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    Line(usize, Direction),
+    Watch(usize),
+    Poll(Key),
+}
+
+/// The ring, and all that its requests refer to. The ring comes first, so that it is dropped first.
+pub(crate) struct Core {
+    pub(crate) ring: Ring,
+    pub(crate) buffers: Option<Buffers>,
+    pub(crate) parcel: Parcel,
+    pub(crate) requests: Requests,
+    pub(crate) table: Table,
+    pub(crate) rungs: Rungs,
+    pub(crate) flight: Flight<Place>,
+    /// Completions that were not handed to the loop yet.
+    pub(crate) owed: Completions,
+    /// Entries of which much is unread.
+    pub(crate) heavy: Vec<u32>,
+    /// A poll is in the queue.
+    pub(crate) polled: bool,
+    /// The kernel polls the bell.
+    listening: bool,
+    /// The memory for the events of a turn.
+    events: Vec<Event>,
+}
+
+pub(crate) fn canceled() -> io::Error {
+    io::Error::from_raw_os_error(libc::ECANCELED)
+}
+
+impl Core {
+    pub(crate) fn new(ring: Ring, buffers: Option<Buffers>, rungs: Rungs) -> Self {
+        Core {
+            ring,
+            buffers,
+            parcel: Parcel::default(),
+            requests: Requests::default(),
+            table: Table::default(),
+            rungs,
+            flight: Flight::default(),
+            owed: Completions::new(),
+            heavy: Vec::new(),
+            polled: false,
+            listening: false,
+            events: Vec::new(),
+        }
+    }
+
+    pub(crate) fn complete(&mut self, id: OpId, outcome: Outcome) {
+        self.flight.remove(id);
+        self.owed.push_back(Completion { id, more: false, outcome });
+    }
+
+    // --- the turn ------------------------------------------------------------------------------------------------------------
+
+    /// Hands everything to the kernel, waits, and works off what it reports.
+    pub(crate) fn turn(&mut self, timeout: Timeout, wake: &Wake) -> io::Result<()> {
+        if !self.listening {
+            self.listen(wake.bell())?;
+        }
+        self.hold_back();
+        if std::mem::take(&mut self.polled) && self.ring.has_hidden() {
+            // What happened before a poll is reported before what the poll finds at once.
+            self.ring.unhide()?;
+        }
+        self.post_parts()?;
+        match timeout {
+            // What is there already need not be waited for.
+            _ if self.ring.has_events() => self.flush()?,
+            Timeout::Zero => self.flush()?,
+            timeout if wake.sleep() => {
+                let entered = self.ring.enter(timeout);
+                wake.wake();
+                entered?;
+            }
+            _ => self.ring.enter(Timeout::Zero)?,
+        }
+        if !self.parcel.is_empty() {
+            self.finish_parts()?;
+        }
+        self.reap()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.ring.has_entries() || self.ring.has_hidden() { self.ring.enter(Timeout::Zero) } else { Ok(()) }
+    }
+
+    /// Waits until the kernel has taken the whole queue, which it does at once unless memory is short.
+    fn finish_parts(&mut self) -> io::Result<()> {
+        while self.ring.has_entries() {
+            self.reap()?;
+            self.ring.enter(Timeout::Zero)?;
+        }
+        self.reap()?;
+        self.settle_parts();
+        Ok(())
+    }
+
+    /// Works off what the kernel reports.
+    pub(crate) fn reap(&mut self) -> io::Result<()> {
+        loop {
+            let mut events = std::mem::take(&mut self.events);
+            self.ring.take(&mut events);
+            for event in events.drain(..) {
+                self.dispatch(event);
+            }
+            self.events = events;
+            if !self.ring.has_overflown() {
+                return Ok(());
+            }
+            self.ring.enter(Timeout::Zero)?;
+        }
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        match event.token {
+            Token::Nobody => (),
+            Token::Bell => self.listening &= event.more(),
+            Token::Stream(n) => self.streamed(n as usize, event),
+            Token::Part(number) => self.part_failed(number as usize, event),
+            Token::Request(key) if event.more() => {
+                if let Some(&mut Request { what: What::Line { entry, direction, poll }, cancelled }) =
+                    self.requests.find(key)
+                {
+                    self.line_event(entry, direction, poll, cancelled, event);
+                }
+            }
+            Token::Request(key) => {
+                let Some(Request { what, cancelled }) = self.requests.remove(key) else { return };
+                match what {
+                    What::Line { entry, direction, poll } => {
+                        self.line_event(entry, direction, poll, cancelled, event);
+                    }
+                    What::Poll { entry, id, interest } => self.poll_event(key, entry, id, interest, event),
+                    What::Rest { entry, data, sent } => self.rest_sent(entry, data, sent, event, cancelled),
+                }
+            }
+        }
+    }
+
+    /// Has the kernel poll the bell, which is told with each ring.
+    fn listen(&mut self, bell: RawFd) -> io::Result<()> {
+        let poll = opcode::PollAdd::new(types::Fd(bell), libc::POLLIN as u32).multi(true).build();
+        // SAFETY: it refers to nothing but the descriptor.
+        unsafe { self.ring.push(&poll.user_data(Token::Bell.encode()))? };
+        self.listening = true;
+        Ok(())
+    }
+
+    // --- the end of ops ------------------------------------------------------------------------------------------------------
+
+    /// Asks the kernel to end something. Whether it could is said by the completion of that.
+    pub(crate) fn cancel_token(&mut self, token: Token) {
+        let cancel = opcode::AsyncCancel::new(token.encode()).build().user_data(Token::Nobody.encode());
+        let cancel = cancel.flags(squeue::Flags::SKIP_SUCCESS);
+        // SAFETY: it refers to no memory. If there is no place for it, the request goes on; closing asks again.
+        let _ = unsafe { self.ring.push(&cancel) };
+    }
+
+    pub(crate) fn cancel_request(&mut self, key: Key) {
+        if let Some(request) = self.requests.find(key)
+            && !request.cancelled
+        {
+            request.cancelled = true;
+            self.cancel_token(Token::Request(key));
+        }
+    }
+
+    /// Ends an op; nothing happens if it is not in flight.
+    pub(crate) fn cancel(&mut self, id: OpId) {
+        match self.flight.find(id) {
+            None => (),
+            Some(Place::Watch(n)) => self.unwatch(n),
+            Some(Place::Poll(key)) => self.cancel_request(key),
+            Some(Place::Line(n, direction)) => {
+                let entry = &mut self.table[n];
+                let first = entry.line(direction).first().is_some_and(|armed| armed.id == id);
+                match *entry.asked(direction) {
+                    Some(key) if first => self.cancel_request(key),
+                    _ => {
+                        if let Some(armed) = entry.line(direction).remove(id) {
+                            self.complete(id, armed.work.fail(canceled()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes an entry. The descriptor is closed when nothing refers to it any more: mostly that is before this returns.
+    pub(crate) fn close(&mut self, n: usize) {
+        if !self.begin_close(n) {
+            // The peer is to see the end now, not only when the loop comes round.
+            let _ = self.ring.enter(Timeout::Zero).and_then(|()| self.reap());
+        }
+    }
+
+    /// Ends what goes on with an entry. Returns whether that was all, and the entry is removed.
+    fn begin_close(&mut self, n: usize) -> bool {
+        self.send_part(n);
+        self.table[n].closing = true;
+        for direction in [Direction::Read, Direction::Write] {
+            let entry = &mut self.table[n];
+            let first = match *entry.asked(direction) {
+                Some(key) => {
+                    let first = entry.line(direction).pop();
+                    self.cancel_request(key);
+                    first
+                }
+                None => None,
+            };
+            while let Some(armed) = self.table[n].line(direction).pop() {
+                self.complete(armed.id, armed.work.fail(canceled()));
+            }
+            // The kernel may still use what this one owns.
+            first.into_iter().for_each(|first| self.table[n].line(direction).push(first));
+        }
+        self.unwatch(n);
+        self.discard_kept(n);
+        for key in self.table[n].polls.clone() {
+            self.cancel_request(key);
+        }
+        let surplus = std::mem::take(&mut self.table[n].surplus);
+        drop(surplus);
+        let closed = self.table[n].held == 0;
+        self.release(n);
+        closed
+    }
+
+    /// Removes an entry that was closed, when nothing refers to its descriptor any more.
+    pub(crate) fn release(&mut self, n: usize) {
+        let entry = &self.table[n];
+        if entry.closing && entry.held == 0 {
+            let entry = self.table.remove(n);
+            drop(entry);
+        }
+    }
+
+    /// Ends everything, and waits until the kernel is through with it.
+    pub(crate) fn shutdown(&mut self) -> io::Result<()> {
+        self.table.places().into_iter().for_each(|n| {
+            if !self.table[n].closing {
+                self.begin_close(n);
+            }
+        });
+        if self.listening {
+            self.cancel_token(Token::Bell);
+        }
+        let started = Instant::now();
+        let mut lingers = true;
+        while !self.table.is_empty() || !self.requests.is_empty() || self.listening {
+            lingers &= started.elapsed() < LINGER;
+            for key in self.requests.keys() {
+                // What was reported as sent is sent, if the peer takes it.
+                let rest = self.requests.find(key).is_some_and(|request| matches!(request.what, What::Rest { .. }));
+                if !(rest && lingers) {
+                    self.cancel_request(key);
+                }
+            }
+            self.ring.enter(Timeout::For(LINGER / 10))?;
+            self.reap()?;
+        }
+        Ok(())
+    }
+
+    /// In a fork: gives back what the ops own. The kernel knows the memory of the other process, not this copy of it.
+    pub(crate) fn abandon(mut self) -> Completions {
+        let mut owed = std::mem::take(&mut self.owed);
+        let mut end = |id, outcome| owed.push_back(Completion { id, more: false, outcome });
+        for mut entry in self.table.drain() {
+            for direction in [Direction::Read, Direction::Write] {
+                while let Some(armed) = entry.line(direction).pop() {
+                    end(armed.id, armed.work.fail(canceled()));
+                }
+            }
+            entry.inbox.watch.into_iter().for_each(|id| end(id, Outcome::Ready(Err(canceled()))));
+        }
+        for key in self.requests.keys() {
+            if let Some(Request { what: What::Poll { id: Some(id), .. }, .. }) = self.requests.remove(key) {
+                end(id, Outcome::Ready(Err(canceled())));
+            }
+        }
+        self.ring.forget();
+        self.buffers.into_iter().for_each(Buffers::forget);
+        owed
+    }
+}
+
+/// A descriptor that the kernel returned, owned from here on.
+pub(crate) fn owned(result: i32) -> Option<OwnedFd> {
+    // SAFETY: the result of an accept that succeeded is a descriptor, which is ours alone.
+    (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) })
+}

@@ -1,0 +1,245 @@
+//! [`UringDriver`]: the driver as the loop sees it.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aioli_core::Instant;
+use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
+use aioli_core::op::{Op, Outcome, Resource};
+use aioli_exec_linux::{Home, Kind, Wake, Work, refuse, socket, syscall};
+use bytes::BytesMut;
+use socket2::SockRef;
+
+use crate::core::{Core, canceled};
+use crate::ring::Timeout;
+use crate::setup::Config;
+
+/// The driver that runs operations on io_uring.
+///
+/// - The low 32 bits of an [`OpId`] index a table, which grows to the largest that was in flight: they are to be small numbers, such as
+///   places in a slab, and two ops in flight must differ in them.
+/// - Closing a resource ends what is in flight on it. An op that the kernel is carrying out ends with what came of it, in one of the
+///   next turns.
+/// - Small sends with [`try_send`](Driver::try_send) on a watched TCP connection are handed to the kernel at the end of the turn. What
+///   it does not take then, at most 16 KiB a connection, is sent as soon as it does, also if the connection is closed meanwhile. A
+///   [shutdown](Driver::shutdown) waits for that at most a second. If it fails, the watch is told, and receives and sends fail.
+/// - After a fork, the child gets an error from every submit and turn, and dropping the driver there only closes descriptors.
+///
+/// ```
+/// use aioli_core::driver::{Driver, OpId, Submit};
+/// use aioli_core::op::{Domain, Op, Outcome, SocketKind};
+/// use aioli_exec_uring::UringDriver;
+///
+/// # if UringDriver::new().is_err() { return Ok(()) }
+/// let mut driver = UringDriver::new()?;
+/// let op = Op::Socket { domain: Domain::Ipv4, kind: SocketKind::Stream };
+/// let Submit::Done(Outcome::Opened(Ok(socket))) = driver.submit(OpId(0), op) else { panic!() };
+/// let op = Op::Bind { socket, address: ([127, 0, 0, 1], 0).into() };
+/// assert!(matches!(driver.submit(OpId(0), op), Submit::Done(Outcome::Done(Ok(())))));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct UringDriver {
+    home: Home,
+    /// `None` once it is shut down.
+    core: Option<Core>,
+    wake: Arc<Wake>,
+    report: DriverReport,
+    /// The kernel takes requests from the thread that made the ring only.
+    thread: PhantomData<*const ()>,
+}
+
+impl fmt::Debug for UringDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UringDriver")
+            .field("home", &self.home)
+            .field("closed", &self.core.is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+impl UringDriver {
+    /// A driver with everything the kernel has.
+    ///
+    /// # Errors
+    /// As [`Config::build`].
+    pub fn new() -> io::Result<Self> {
+        Config::new().build()
+    }
+
+    pub(crate) fn new_with(home: Home, core: Core, wake: Arc<Wake>) -> Self {
+        let report = DriverReport { name: "uring", capabilities: core.rungs.lines().collect() };
+        UringDriver { home, core: Some(core), wake, report, thread: PhantomData }
+    }
+
+    #[inline]
+    fn core(&mut self) -> io::Result<&mut Core> {
+        self.home.check()?;
+        self.core.as_mut().ok_or_else(canceled)
+    }
+
+    /// The core, and the place of a resource.
+    #[inline]
+    fn find(&mut self, resource: Resource) -> io::Result<(&mut Core, usize)> {
+        let core = self.core()?;
+        let n = core.table.find(resource).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
+        Ok((core, n))
+    }
+
+    /// Makes a call that completes at once on a socket.
+    fn call<T>(&mut self, socket: Resource, call: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
+        let (core, n) = self.find(socket)?;
+        core.send_part(n);
+        call(SockRef::from(&core.table[n].fd))
+    }
+
+    fn start(&mut self, id: OpId, resource: Resource, work: Work) -> Submit {
+        match self.find(resource) {
+            Ok((core, n)) => core.start(id, n, work),
+            Err(error) => Submit::Done(work.fail(error)),
+        }
+    }
+
+    fn adopt(&mut self, fd: OwnedFd) -> io::Result<Resource> {
+        SockRef::from(&fd).set_nonblocking(true)?;
+        let kind = Kind::of(fd.as_fd());
+        Ok(self.core()?.table.insert(fd, kind))
+    }
+
+    fn open(&mut self, fd: io::Result<(OwnedFd, Kind)>) -> io::Result<Resource> {
+        let (fd, kind) = fd?;
+        Ok(self.core()?.table.insert(fd, kind))
+    }
+}
+
+impl Driver for UringDriver {
+    fn report(&self) -> DriverReport {
+        self.report.clone()
+    }
+
+    fn now(&self) -> Instant {
+        syscall::now()
+    }
+
+    fn submit(&mut self, id: OpId, op: Op) -> Submit {
+        if let Err(error) = self.core() {
+            return Submit::Done(refuse(op, error));
+        }
+        Submit::Done(match op {
+            Op::Recv { socket, buffer } => {
+                if buffer.len() == buffer.capacity() {
+                    let error = io::Error::new(io::ErrorKind::InvalidInput, "a receive needs spare capacity");
+                    return Submit::Done(Outcome::Received { result: Err(error), buffer });
+                }
+                return self.start(id, socket, Work::Recv(buffer));
+            }
+            Op::Send { socket, data } => return self.start(id, socket, Work::Send(data)),
+            Op::Connect { socket, address } => {
+                return self.start(id, socket, Work::Connect(Some(Box::new(address))));
+            }
+            Op::Accept { credit: 0, .. } => Outcome::Accepted(Err(io::ErrorKind::InvalidInput.into())),
+            Op::Accept { listener, credit } => return self.start(id, listener, Work::Accept { credit }),
+            Op::WaitProcess { process } => return self.start(id, process, Work::WaitProcess),
+            Op::SignalProcess { process, signal } => Outcome::Done(
+                self.find(process).and_then(|(core, n)| syscall::signal(core.table[n].fd.as_fd(), signal)),
+            ),
+            Op::Poll { resource, interest } => match self.find(resource) {
+                Ok((core, n)) => return core.poll(id, n, interest),
+                Err(error) => Outcome::Ready(Err(error)),
+            },
+            Op::Watch { socket } => match self.find(socket) {
+                Ok((core, n)) => return core.watch(id, n),
+                Err(error) => Outcome::Ready(Err(error)),
+            },
+            Op::PollFd { fd, interest } => match self.core() {
+                Ok(core) => return core.poll_raw(id, fd, interest, None),
+                Err(error) => Outcome::Ready(Err(error)),
+            },
+            Op::Socket { domain, kind } => Outcome::Opened(self.open(socket::open(domain, kind))),
+            Op::Adopt { fd } => Outcome::Opened(self.adopt(fd)),
+            Op::Bind { socket, address } => {
+                Outcome::Done(self.call(socket, |s| socket::to_kernel(&address).and_then(|address| s.bind(&address))))
+            }
+            Op::Listen { socket, backlog } => Outcome::Done(self.call(socket, |s| socket::listen(&s, backlog))),
+            Op::SetOption { socket, option } => Outcome::Done(self.call(socket, |s| socket::set(&s, option))),
+            Op::LocalAddress { socket } => {
+                Outcome::Address(self.call(socket, |s| s.local_addr().and_then(|a| socket::from_kernel(&a))))
+            }
+            Op::PeerAddress { socket } => {
+                Outcome::Address(self.call(socket, |s| s.peer_addr().and_then(|a| socket::from_kernel(&a))))
+            }
+            Op::Shutdown { socket, how } => {
+                Outcome::Done(self.find(socket).and_then(|(core, n)| core.shut_down(n, how)))
+            }
+            Op::Close { resource } => Outcome::Done(self.find(resource).map(|(core, n)| core.close(n))),
+            op => refuse(op, io::ErrorKind::Unsupported.into()),
+        })
+    }
+
+    fn cancel(&mut self, id: OpId) {
+        if let Ok(core) = self.core() {
+            core.cancel(id);
+        }
+    }
+
+    #[inline]
+    fn try_send(&mut self, resource: Resource, data: &[u8]) -> Option<io::Result<usize>> {
+        match self.find(resource) {
+            Ok((core, n)) => core.try_send(n, data),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    #[inline]
+    fn try_recv(&mut self, resource: Resource, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
+        match self.find(resource) {
+            Ok((core, n)) => core.try_recv(n, buffer),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {
+        self.home.check()?;
+        let Some(core) = &mut self.core else { return Ok(()) };
+        let timeout = match wait {
+            _ if !core.owed.is_empty() => Timeout::Zero,
+            Wait::No => Timeout::Zero,
+            Wait::Forever => Timeout::Forever,
+            Wait::Until(deadline) => match deadline - syscall::now() {
+                Duration::ZERO => Timeout::Zero,
+                duration => Timeout::For(duration),
+            },
+        };
+        core.turn(timeout, &self.wake)?;
+        completions.append(&mut core.owed);
+        Ok(())
+    }
+
+    fn kicker(&self) -> Arc<dyn Kick> {
+        self.wake.clone()
+    }
+
+    fn shutdown(&mut self, completions: &mut Completions) {
+        let Some(mut core) = self.core.take() else { return };
+        if self.home.check().is_err() {
+            completions.append(&mut core.abandon());
+            return;
+        }
+        let ended = core.shutdown();
+        completions.append(&mut core.owed);
+        if ended.is_err() {
+            // The ring is of no use, and the kernel may still write to what it was given. That memory is never freed.
+            std::mem::forget(core);
+        }
+    }
+}
+
+impl Drop for UringDriver {
+    fn drop(&mut self) {
+        // Whoever drops a driver in flight does not ask what comes of it.
+        self.shutdown(&mut Completions::new());
+    }
+}

@@ -1,0 +1,398 @@
+//! The operations that wait in a line for their direction of an entry, and the polls.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+
+use aioli_core::driver::{Completion, OpId, Submit};
+use aioli_core::op::{Interest, Outcome};
+use aioli_exec_linux::{Armed, Attempt, Direction, Work, syscall};
+use io_uring::{opcode, types};
+
+use crate::core::{Core, Place, canceled, owned};
+use crate::ring::Event;
+use crate::rung::Rung;
+use crate::table::{Entry, What};
+use crate::token::Token;
+
+impl Entry {
+    /// Tries the first op of a line.
+    fn attempt_first(&mut self, direction: Direction) -> Option<Attempt> {
+        let line = match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        };
+        line.first_mut().map(|armed| armed.work.attempt(self.fd.as_fd(), self.kind))
+    }
+}
+
+impl Core {
+    /// Starts an op that may have to wait in a line.
+    pub(crate) fn start(&mut self, id: OpId, n: usize, mut work: Work) -> Submit {
+        let direction = work.direction();
+        if direction == Direction::Write {
+            self.send_part(n);
+        }
+        let entry = &mut self.table[n];
+        if entry.line(direction).is_empty() && entry.asked(direction).is_none() {
+            match self.attempt(n, &mut work) {
+                Attempt::Blocked => (),
+                Attempt::Done(outcome) => return Submit::Done(outcome),
+                Attempt::Accepted { socket, address, last } => {
+                    let kind = self.table[n].kind;
+                    let outcome = Outcome::Accepted(Ok((self.table.insert(socket, kind), address)));
+                    if last {
+                        return Submit::Done(outcome);
+                    }
+                    self.owed.push_back(Completion { id, more: true, outcome });
+                }
+            }
+        }
+        self.flight.insert(id, Place::Line(n, direction));
+        self.table[n].line(direction).push(Armed { id, work });
+        self.advance(n, direction);
+        Submit::Pending
+    }
+
+    /// Tries an op that is the first of its line, if the kernel has not been asked to do that by itself.
+    fn attempt(&mut self, n: usize, work: &mut Work) -> Attempt {
+        let entry = &mut self.table[n];
+        match work {
+            Work::Recv(buffer) => match entry.inbox.receive(&mut self.buffers, buffer) {
+                Some(result) => return Attempt::Done(Outcome::Received { result, buffer: std::mem::take(buffer) }),
+                None if entry.inbox.is_receiving() => return Attempt::Blocked,
+                None => (),
+            },
+            Work::Accept { credit } => match entry.surplus.pop_front() {
+                Some(socket) => {
+                    *credit -= 1;
+                    let address = syscall::accepted_from(socket.as_fd());
+                    return Attempt::Accepted { socket, address, last: *credit == 0 };
+                }
+                None if *credit > 1 && self.rungs.has(Rung::MultishotAccept) => return Attempt::Blocked,
+                None => (),
+            },
+            Work::Send(_) if entry.outbox.rest => return Attempt::Blocked,
+            Work::Send(data) => {
+                if let Some(errno) = entry.outbox.error {
+                    let result = Err(io::Error::from_raw_os_error(errno));
+                    return Attempt::Done(Outcome::Sent { result, data: std::mem::take(data) });
+                }
+            }
+            Work::Connect(_) | Work::WaitProcess => (),
+        }
+        work.attempt(entry.fd.as_fd(), entry.kind)
+    }
+
+    /// Serves a line with what there is, and asks the kernel for its first op, unless it was asked.
+    pub(crate) fn advance(&mut self, n: usize, direction: Direction) {
+        loop {
+            let entry = &mut self.table[n];
+            if entry.asked(direction).is_some() {
+                return;
+            }
+            let line = match direction {
+                Direction::Read => &mut entry.read,
+                Direction::Write => &mut entry.write,
+            };
+            let Some(armed) = line.first_mut() else { return };
+            let id = armed.id;
+            match &mut armed.work {
+                Work::Recv(buffer) => match entry.inbox.receive(&mut self.buffers, buffer) {
+                    Some(result) => {
+                        let buffer = std::mem::take(buffer);
+                        self.end_first(n, direction, Outcome::Received { result, buffer });
+                        continue;
+                    }
+                    None if entry.inbox.is_receiving() => return,
+                    None => (),
+                },
+                Work::Accept { .. } => {
+                    if let Some(socket) = entry.surplus.pop_front() {
+                        self.accepted(n, id, socket);
+                        continue;
+                    }
+                }
+                Work::Send(_) if entry.outbox.rest => return,
+                Work::Send(_) | Work::Connect(_) | Work::WaitProcess => (),
+            }
+            if self.ask(n, direction) {
+                return;
+            }
+        }
+    }
+
+    /// Ends the first op of a line.
+    fn end_first(&mut self, n: usize, direction: Direction, outcome: Outcome) {
+        if let Some(Armed { id, .. }) = self.table[n].line(direction).pop() {
+            self.complete(id, outcome);
+        }
+    }
+
+    fn fail_first(&mut self, n: usize, direction: Direction, error: io::Error) {
+        if let Some(Armed { id, work }) = self.table[n].line(direction).pop() {
+            self.complete(id, work.fail(error));
+        }
+    }
+
+    /// Asks the kernel for the first op of a line. Returns whether there is nothing more to do: otherwise the op has failed.
+    fn ask(&mut self, n: usize, direction: Direction) -> bool {
+        let entry = &mut self.table[n];
+        let fd = types::Fd(entry.raw());
+        let requests = entry.kind.socket && self.rungs.has(Rung::SocketRequests);
+        let multishot = self.rungs.has(Rung::MultishotAccept);
+        let Some(armed) = entry.line(direction).first_mut() else { return true };
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        let request = match &mut armed.work {
+            Work::Recv(buffer) if requests => {
+                let room = buffer.spare_capacity_mut();
+                Some(opcode::Recv::new(fd, room.as_mut_ptr().cast(), room.len() as u32).build())
+            }
+            Work::Send(data) if requests => {
+                Some(opcode::Send::new(fd, data.as_ptr(), data.len() as u32).flags(libc::MSG_NOSIGNAL).build())
+            }
+            Work::Accept { credit: 2.. } if requests && multishot => {
+                Some(opcode::AcceptMulti::new(fd).flags(flags).build())
+            }
+            Work::Accept { .. } if requests => {
+                let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
+                Some(opcode::Accept::new(fd, address, length).flags(flags).build())
+            }
+            _ => None,
+        };
+        let poll = request.is_none();
+        self.polled |= poll;
+        let request = request.unwrap_or_else(|| {
+            let events = if direction == Direction::Read { libc::POLLIN | libc::POLLRDHUP } else { libc::POLLOUT };
+            opcode::PollAdd::new(fd, events as u32).build()
+        });
+        let key = self.requests.insert(What::Line { entry: n, direction, poll });
+        // SAFETY: the op owns the memory, and stays where it is until the request has completed: `asked` says so to all who take ops
+        // out of a line. What a buffer or the data point to does not move with them.
+        match unsafe { self.ring.push(&request.user_data(Token::Request(key).encode())) } {
+            Ok(()) => {
+                entry.held += 1;
+                *entry.asked(direction) = Some(key);
+                true
+            }
+            Err(error) => {
+                self.requests.remove(key);
+                self.fail_first(n, direction, error);
+                false
+            }
+        }
+    }
+
+    /// Hands a connection to the op that accepts and is the first of the line.
+    fn accepted(&mut self, n: usize, id: OpId, socket: OwnedFd) {
+        let entry = &mut self.table[n];
+        let (kind, address) = (entry.kind, syscall::accepted_from(socket.as_fd()));
+        let last = match entry.read.first_mut() {
+            Some(Armed { work: Work::Accept { credit }, .. }) => {
+                *credit -= 1;
+                *credit == 0
+            }
+            _ => true,
+        };
+        let outcome = Outcome::Accepted(Ok((self.table.insert(socket, kind), address)));
+        if last {
+            self.end_first(n, Direction::Read, outcome);
+            if let Some(key) = self.table[n].reading {
+                // It goes on otherwise. The op has ended, so that this is not its cancellation.
+                self.cancel_token(Token::Request(key));
+            }
+        } else {
+            self.owed.push_back(Completion { id, more: true, outcome });
+        }
+    }
+
+    /// The kernel reports on the request for the first op of a line.
+    pub(crate) fn line_event(&mut self, n: usize, direction: Direction, poll: bool, cancelled: bool, event: Event) {
+        let entry = &mut self.table[n];
+        if !event.more() {
+            entry.held -= 1;
+            *entry.asked(direction) = None;
+        }
+        if poll {
+            self.poll_of_line(n, direction, cancelled, event);
+        } else {
+            self.line_result(n, direction, cancelled, event);
+        }
+        if self.table[n].closing {
+            return self.release(n);
+        }
+        self.advance(n, direction);
+    }
+
+    /// The first op of a line may be tried.
+    fn poll_of_line(&mut self, n: usize, direction: Direction, cancelled: bool, event: Event) {
+        if cancelled {
+            return self.fail_first(n, direction, canceled());
+        }
+        if let Err(error) = event.count() {
+            if !is_temporary(event.result) {
+                self.fail_first(n, direction, error);
+            }
+            return;
+        }
+        let entry = &mut self.table[n];
+        let Some(&Armed { id, .. }) = entry.line(direction).first() else { return };
+        match entry.attempt_first(direction) {
+            None | Some(Attempt::Blocked) => (),
+            Some(Attempt::Done(outcome)) => self.end_first(n, direction, outcome),
+            Some(Attempt::Accepted { socket, address, last }) => {
+                let kind = self.table[n].kind;
+                let outcome = Outcome::Accepted(Ok((self.table.insert(socket, kind), address)));
+                if last {
+                    self.end_first(n, direction, outcome);
+                } else {
+                    self.owed.push_back(Completion { id, more: true, outcome });
+                }
+            }
+        }
+    }
+
+    /// The kernel has carried out the first op of a line, or could not.
+    fn line_result(&mut self, n: usize, direction: Direction, cancelled: bool, event: Event) {
+        let entry = &mut self.table[n];
+        let closing = entry.closing;
+        let Some(armed) = entry.line(direction).first_mut() else {
+            // An accept that had all its connections before its request ended.
+            if let Some(socket) = owned(event.result).filter(|_| direction == Direction::Read && !closing) {
+                entry.surplus.push_back(socket);
+            }
+            return;
+        };
+        let id = armed.id;
+        let retries = !cancelled && is_temporary(event.result);
+        match &mut armed.work {
+            _ if retries => (),
+            Work::Recv(buffer) => {
+                let result = event.count();
+                let mut buffer = std::mem::take(buffer);
+                if let Ok(count) = result {
+                    let length = buffer.len() + count;
+                    // SAFETY: the kernel wrote so many bytes at the start of the spare capacity.
+                    unsafe { buffer.set_len(length) };
+                }
+                self.end_first(n, direction, Outcome::Received { result, buffer });
+            }
+            Work::Send(data) => {
+                let outcome = Outcome::Sent { result: event.count(), data: std::mem::take(data) };
+                self.end_first(n, direction, outcome);
+            }
+            Work::Accept { .. } => match owned(event.result) {
+                Some(socket) if closing => drop(socket),
+                Some(socket) => {
+                    self.accepted(n, id, socket);
+                    let unfinished = self.table[n].read.first().is_some_and(|armed| armed.id == id);
+                    if cancelled && unfinished && !event.more() {
+                        self.fail_first(n, direction, canceled());
+                    }
+                }
+                None => {
+                    let error = io::Error::from_raw_os_error(-event.result);
+                    // The request was for an accept before this one.
+                    let stale = event.result == -libc::ECANCELED && !cancelled;
+                    if cancelled || !(stale || syscall::concerns_connection(&error)) {
+                        self.fail_first(n, direction, error);
+                    }
+                }
+            },
+            Work::Connect(_) | Work::WaitProcess => debug_assert!(false, "these are polled for"),
+        }
+        if closing {
+            self.fail_first(n, direction, canceled());
+        }
+    }
+
+    // --- polls ---------------------------------------------------------------------------------------------------------------
+
+    /// Starts a poll of an entry.
+    pub(crate) fn poll(&mut self, id: OpId, n: usize, interest: Interest) -> Submit {
+        let entry = &self.table[n];
+        if interest.readable && entry.inbox.has_some() {
+            let writable = interest.writable
+                && syscall::ready(entry.raw(), Interest { readable: false, writable: true }).is_ok_and(|i| i.writable);
+            return Submit::Done(Outcome::Ready(Ok(Interest { readable: true, writable })));
+        }
+        let fd = entry.raw();
+        self.poll_raw(id, fd, interest, Some(n))
+    }
+
+    /// Starts a poll of a descriptor, which may be that of an entry.
+    pub(crate) fn poll_raw(&mut self, id: OpId, fd: RawFd, interest: Interest, entry: Option<usize>) -> Submit {
+        let ready = match interest {
+            Interest { readable: false, writable: false } => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "a poll must wait for reading or writing"))
+            }
+            interest => syscall::ready(fd, interest),
+        };
+        if !matches!(ready, Ok(Interest { readable: false, writable: false })) {
+            return Submit::Done(Outcome::Ready(ready));
+        }
+        let reading = if interest.readable { libc::POLLIN | libc::POLLRDHUP } else { 0 };
+        let writing = if interest.writable { libc::POLLOUT } else { 0 };
+        let key = self.requests.insert(What::Poll { entry, id: Some(id), interest });
+        self.polled = true;
+        let poll = opcode::PollAdd::new(types::Fd(fd), (reading | writing) as u32).build();
+        // SAFETY: it refers to nothing but the descriptor.
+        match unsafe { self.ring.push(&poll.user_data(Token::Request(key).encode())) } {
+            Ok(()) => {
+                self.flight.insert(id, Place::Poll(key));
+                if let Some(n) = entry {
+                    self.table[n].held += 1;
+                    self.table[n].polls.push(key);
+                }
+                Submit::Pending
+            }
+            Err(error) => {
+                self.requests.remove(key);
+                Submit::Done(Outcome::Ready(Err(error)))
+            }
+        }
+    }
+
+    /// The kernel reports on a poll.
+    pub(crate) fn poll_event(
+        &mut self,
+        key: crate::token::Key,
+        n: Option<usize>,
+        id: Option<OpId>,
+        interest: Interest,
+        event: Event,
+    ) {
+        if let Some(id) = id {
+            let found = event.count().map(|_| {
+                let has = |bits: i16| event.result & i32::from(bits | libc::POLLERR | libc::POLLHUP) != 0;
+                Interest {
+                    readable: interest.readable && has(libc::POLLIN | libc::POLLRDHUP),
+                    writable: interest.writable && has(libc::POLLOUT),
+                }
+            });
+            self.complete(id, Outcome::Ready(found));
+        }
+        if let Some(n) = n {
+            let entry = &mut self.table[n];
+            entry.held -= 1;
+            entry.polls.retain(|known| *known != key);
+            self.release(n);
+        }
+    }
+
+    /// The kernel has received for an entry: what polls for that need not find anything in the socket.
+    pub(crate) fn settle_polls(&mut self, n: usize) {
+        for key in self.table[n].polls.clone() {
+            let Some(request) = self.requests.find(key) else { continue };
+            let What::Poll { id, interest: Interest { readable: true, .. }, .. } = &mut request.what else { continue };
+            if let Some(id) = id.take() {
+                self.complete(id, Outcome::Ready(Ok(Interest { readable: true, writable: false })));
+                self.cancel_request(key);
+            }
+        }
+    }
+}
+
+/// Whether a request only has to be made again.
+fn is_temporary(result: i32) -> bool {
+    matches!(-result, libc::EINTR | libc::EAGAIN)
+}

@@ -1,0 +1,254 @@
+//! [`Outbox`]: small sends of a turn, handed to the kernel together.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use aioli_core::op::ShutdownHow;
+use aioli_exec_linux::{Direction, socket, syscall};
+use bytes::Bytes;
+use io_uring::{opcode, squeue, types};
+use socket2::SockRef;
+
+use crate::core::Core;
+use crate::ring::Event;
+use crate::rung::Rung;
+use crate::table::What;
+use crate::token::Token;
+
+/// Larger sends are a call of their own: they cost so much more than a call that copying them does not pay.
+const SMALL: usize = 2048;
+/// So much of one entry waits for the end of the turn at most.
+const MOST: usize = 16 * 1024;
+
+/// The sending side of an entry.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// Where in the parcel its part is, plus one.
+    part: u32,
+    /// The kernel did not take a part at once, and now has the rest of it.
+    pub(crate) rest: bool,
+    /// What became of a part, if it failed.
+    pub(crate) error: Option<i32>,
+    /// The write side is to be shut down after the rest.
+    shut_down: bool,
+}
+
+/// What is sent at the end of the turn.
+///
+/// A part is sent without waiting, so that the kernel is through with the memory when it has taken the queue. If it takes only some,
+/// it is given the [rest](What::Rest), with memory of its own. So a part counts as sent, as what is in the socket's buffer does.
+#[derive(Default)]
+pub(crate) struct Parcel {
+    bytes: Vec<u8>,
+    parts: Vec<Part>,
+}
+
+/// What one entry sends.
+struct Part {
+    entry: usize,
+    start: usize,
+    /// Nothing: it was moved, or sent otherwise.
+    length: usize,
+}
+
+impl Parcel {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Adds data to the part of an entry, if that does not become too large.
+    #[inline]
+    fn add(&mut self, n: usize, outbox: &mut Outbox, data: &[u8]) -> bool {
+        if outbox.part == 0 {
+            self.parts.push(Part { entry: n, start: self.bytes.len(), length: data.len() });
+            outbox.part = self.parts.len() as u32;
+            self.bytes.extend_from_slice(data);
+            return true;
+        }
+        let part = &mut self.parts[outbox.part as usize - 1];
+        if part.length + data.len() > MOST {
+            return false;
+        }
+        let (start, length) = (part.start, part.length);
+        if start + length < self.bytes.len() {
+            // Others have come after it. Only one part of an entry may be on its way, or one could overtake the other.
+            part.start = self.bytes.len();
+            self.bytes.extend_from_within(start..start + length);
+        }
+        self.parts[outbox.part as usize - 1].length += data.len();
+        self.bytes.extend_from_slice(data);
+        true
+    }
+
+    /// Takes the part of an entry out.
+    fn take(&mut self, outbox: &mut Outbox) -> Option<&[u8]> {
+        let index = (outbox.part as usize).checked_sub(1)?;
+        outbox.part = 0;
+        let part = &mut self.parts[index];
+        let length = std::mem::take(&mut part.length);
+        Some(&self.bytes[part.start..part.start + length])
+    }
+}
+
+impl Core {
+    /// Tries to send at once, unless an op is before it.
+    #[inline]
+    pub(crate) fn try_send(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {
+        let entry = &mut self.table[n];
+        if !entry.write.is_empty() || entry.outbox.rest {
+            return None;
+        }
+        if let Some(errno) = entry.outbox.error {
+            return Some(Err(io::Error::from_raw_os_error(errno)));
+        }
+        // What becomes of it must reach whoever watches the connection.
+        if data.len() <= SMALL
+            && entry.inbox.is_attended()
+            && self.rungs.has(Rung::BatchedSends)
+            && self.parcel.add(n, &mut entry.outbox, data)
+        {
+            return Some(Ok(data.len()));
+        }
+        if entry.outbox.part != 0 {
+            self.send_part(n);
+            return self.try_send_directly(n, data);
+        }
+        Some(syscall::send(entry.fd.as_fd(), entry.kind.socket, data))
+    }
+
+    fn try_send_directly(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {
+        let entry = &self.table[n];
+        match entry.outbox.error {
+            Some(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
+            None if entry.outbox.rest => None,
+            None => Some(syscall::send(entry.fd.as_fd(), entry.kind.socket, data)),
+        }
+    }
+
+    /// Sends the part of an entry now, since something else is to come after it.
+    pub(crate) fn send_part(&mut self, n: usize) {
+        let entry = &mut self.table[n];
+        let Some(data) = self.parcel.take(&mut entry.outbox) else { return };
+        let sent = match syscall::send(entry.fd.as_fd(), entry.kind.socket, data) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return self.send_failed(n, error.raw_os_error().unwrap_or(libc::EIO)),
+        };
+        if sent < data.len() {
+            let rest = Bytes::copy_from_slice(&data[sent..]);
+            self.send_rest(n, rest, 0);
+        }
+    }
+
+    /// Hands all parts to the kernel's queue.
+    pub(crate) fn post_parts(&mut self) -> io::Result<()> {
+        for (number, part) in self.parcel.parts.iter().enumerate() {
+            if part.length == 0 {
+                continue;
+            }
+            let data = &self.parcel.bytes[part.start..part.start + part.length];
+            // All of it, or a report.
+            let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
+            let send = opcode::Send::new(types::Fd(self.table[part.entry].raw()), data.as_ptr(), data.len() as u32);
+            let send = send.flags(flags).build().flags(squeue::Flags::SKIP_SUCCESS);
+            // SAFETY: the data is not touched before `settle_parts`, which is called when the kernel has taken the whole queue. Since
+            // it does not wait to send, it is through with it then.
+            unsafe { self.ring.push(&send.user_data(Token::Part(number as u32).encode()))? };
+        }
+        Ok(())
+    }
+
+    /// A part was not sent, or not all of it.
+    pub(crate) fn part_failed(&mut self, number: usize, event: Event) {
+        let Part { entry, start, length } = self.parcel.parts[number];
+        match event.result {
+            count if count >= 0 || matches!(-count, libc::EAGAIN | libc::EINTR) => {
+                let rest = Bytes::copy_from_slice(&self.parcel.bytes[start + count.max(0) as usize..start + length]);
+                self.send_rest(entry, rest, 0);
+            }
+            error => self.send_failed(entry, -error),
+        }
+    }
+
+    /// The kernel is through with the parts.
+    pub(crate) fn settle_parts(&mut self) {
+        for part in self.parcel.parts.drain(..) {
+            if part.length > 0 {
+                self.table[part.entry].outbox.part = 0;
+            }
+        }
+        self.parcel.bytes.clear();
+    }
+
+    fn send_rest(&mut self, n: usize, data: Bytes, sent: usize) {
+        if data.len() == sent {
+            return;
+        }
+        let entry = &mut self.table[n];
+        let left = &data[sent..];
+        let send = opcode::Send::new(types::Fd(entry.raw()), left.as_ptr(), left.len() as u32);
+        let send = send.flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL).build();
+        let key = self.requests.insert(What::Rest { entry: n, data, sent });
+        // SAFETY: the request holds the data until it is completed; bytes do not move.
+        match unsafe { self.ring.push(&send.user_data(Token::Request(key).encode())) } {
+            Ok(()) => {
+                entry.outbox.rest = true;
+                entry.held += 1;
+            }
+            Err(error) => {
+                self.requests.remove(key);
+                self.send_failed(n, error.raw_os_error().unwrap_or(libc::EIO));
+            }
+        }
+    }
+
+    /// The kernel sent some of a rest.
+    pub(crate) fn rest_sent(&mut self, n: usize, data: Bytes, sent: usize, event: Event, cancelled: bool) {
+        let entry = &mut self.table[n];
+        entry.held -= 1;
+        entry.outbox.rest = false;
+        let again = matches!(-event.result, libc::EINTR | libc::EAGAIN) && !cancelled;
+        match event.count() {
+            Ok(count) if count > 0 => self.send_rest(n, data, sent + count),
+            Err(_) if again => self.send_rest(n, data, sent),
+            Ok(_) => self.send_failed(n, libc::EPIPE),
+            Err(error) => self.send_failed(n, error.raw_os_error().unwrap_or(libc::EIO)),
+        }
+        let entry = &mut self.table[n];
+        if entry.outbox.rest {
+            return;
+        }
+        if std::mem::take(&mut entry.outbox.shut_down) {
+            // It fails if the connection is gone.
+            let _ = socket::shutdown(&SockRef::from(&entry.fd), ShutdownHow::Write);
+        }
+        if entry.closing {
+            return self.release(n);
+        }
+        self.advance(n, Direction::Write);
+    }
+
+    /// What was reported as sent was not: the connection is broken.
+    fn send_failed(&mut self, n: usize, errno: i32) {
+        let entry = &mut self.table[n];
+        entry.outbox.error = Some(errno);
+        if !entry.closing {
+            self.tell(n);
+        }
+    }
+
+    /// Ends one or both directions of a connection, after what was sent before.
+    pub(crate) fn shut_down(&mut self, n: usize, how: ShutdownHow) -> io::Result<()> {
+        self.send_part(n);
+        let entry = &mut self.table[n];
+        if !entry.outbox.rest {
+            return socket::shutdown(&SockRef::from(&entry.fd), how);
+        }
+        entry.outbox.shut_down |= how != ShutdownHow::Read;
+        match how {
+            ShutdownHow::Write => Ok(()),
+            _ => socket::shutdown(&SockRef::from(&entry.fd), ShutdownHow::Read),
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! [`Inbox`]: receiving all the time, for those who receive from what has come.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use aioli_core::driver::{Completion, OpId, Submit, TryReceived};
+use aioli_core::op::{Interest, Outcome};
+use aioli_exec_linux::{Direction, syscall};
+use bytes::BytesMut;
+use io_uring::{opcode, squeue, types};
+
+use crate::buffers::{self, Buffers, Kept};
+use crate::core::{Core, Place};
+use crate::ring::Event;
+use crate::rung::Rung;
+use crate::table::Entry;
+use crate::token::Token;
+
+/// How much a receive that goes on takes in all: its credit. A reader that does not read gets no more.
+const CREDIT: usize = 32 * 1024;
+/// Data that comes in larger pieces than this, on average, is received right into the reader's memory, when a poll has told of it.
+const BULK: usize = 4096;
+/// After so many smaller pieces in a row the kernel receives again.
+const PATIENCE: u8 = 16;
+
+/// The receiving side of a watched entry.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub(crate) watch: Option<OpId>,
+    state: State,
+    /// The watch was told that there is something, and no receive has found that there is nothing more.
+    told: bool,
+    /// Where the kernel is polled: a receive may find something.
+    readable: bool,
+    /// A poll told of an end, an error or urgent data. From then on a short receive does not mean that another event comes.
+    marked: bool,
+    /// Data comes in large pieces.
+    bulk: bool,
+    /// Pieces that the receive has brought, or small ones in a row that came in spite of `bulk`.
+    pieces: u16,
+    pub(crate) kept: Kept,
+    end: Option<End>,
+}
+
+/// What the kernel does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum State {
+    #[default]
+    Nothing,
+    /// It receives.
+    Receiving,
+    /// It was asked to end that.
+    Ending,
+    /// It tells when there is something to receive.
+    Polling,
+    /// It was asked to end that.
+    Leaving,
+}
+
+/// What comes after the data.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Eof,
+    Failed(i32),
+}
+
+impl Inbox {
+    /// Whether there is something to receive that the kernel has handed over already.
+    pub(crate) fn has_some(&self) -> bool {
+        !self.kept.is_empty() || self.end.is_some()
+    }
+
+    /// Whether the kernel takes from the socket by itself.
+    pub(crate) fn is_receiving(&self) -> bool {
+        matches!(self.state, State::Receiving | State::Ending)
+    }
+
+    /// Whether news of the connection are on their way to whoever watches it.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.state == State::Receiving && self.end.is_none()
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.state != State::Nothing
+    }
+
+    /// Receives from what the kernel has handed over, for an op. `None`: there is nothing.
+    pub(crate) fn receive(
+        &mut self,
+        buffers: &mut Option<Buffers>,
+        buffer: &mut BytesMut,
+    ) -> Option<io::Result<usize>> {
+        if let (false, Some(buffers)) = (self.kept.is_empty(), buffers) {
+            // An op's buffer comes back, so the data is copied.
+            return Some(Ok(buffers.copy(&mut self.kept, buffer)));
+        }
+        match self.end? {
+            End::Eof => Some(Ok(0)),
+            End::Failed(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
+        }
+    }
+
+    fn is_polled(&self) -> bool {
+        matches!(self.state, State::Polling | State::Leaving)
+    }
+
+    /// So much came when a poll had told of it.
+    fn note(&mut self, count: usize) {
+        if count >= BULK {
+            self.pieces = 0;
+        } else {
+            self.pieces += 1;
+            if self.pieces >= u16::from(PATIENCE) {
+                self.bulk = false;
+            }
+        }
+    }
+
+    /// The watch is to be told, and was not.
+    fn tell(&mut self) -> Option<OpId> {
+        let id = self.watch.filter(|_| !self.told)?;
+        self.told = true;
+        Some(id)
+    }
+}
+
+/// Has a receive that goes on end when it has taken so much in all.
+fn with_credit(mut receive: squeue::Entry, credit: u32) -> squeue::Entry {
+    /// Where an entry has `optlen`, in words of 32 bits.
+    const PLACE: usize = 11;
+    const { assert!(size_of::<squeue::Entry>() == 64) };
+    // SAFETY: an entry is as the kernel has it: 64 bytes, all of them plain numbers.
+    unsafe { (&raw mut receive).cast::<u32>().add(PLACE).write(credit) };
+    receive
+}
+
+fn readable() -> Outcome {
+    Outcome::Ready(Ok(Interest { readable: true, writable: false }))
+}
+
+impl Core {
+    /// Starts an op that tells whenever an entry may have become readable.
+    pub(crate) fn watch(&mut self, id: OpId, n: usize) -> Submit {
+        if self.table[n].inbox.watch.is_some() {
+            let error = io::Error::new(io::ErrorKind::AlreadyExists, "the resource is watched already");
+            return Submit::Done(Outcome::Ready(Err(error)));
+        }
+        self.table[n].inbox.watch = Some(id);
+        self.flight.insert(id, Place::Watch(n));
+        if self.table[n].inbox.has_some() || self.table[n].inbox.readable {
+            self.tell(n);
+        }
+        self.attend(n);
+        Submit::Pending
+    }
+
+    /// Ends the watch of an entry.
+    pub(crate) fn unwatch(&mut self, n: usize) {
+        let inbox = &mut self.table[n].inbox;
+        inbox.told = false;
+        if let Some(id) = inbox.watch.take() {
+            self.complete(id, Outcome::Ready(Err(io::Error::from_raw_os_error(libc::ECANCELED))));
+        }
+        self.pause(n);
+    }
+
+    /// Has the kernel end what it does for a watch.
+    fn pause(&mut self, n: usize) {
+        let inbox = &mut self.table[n].inbox;
+        if matches!(inbox.state, State::Receiving | State::Polling) {
+            inbox.state = if inbox.state == State::Receiving { State::Ending } else { State::Leaving };
+            self.cancel_token(Token::Stream(n as u32));
+        }
+    }
+
+    pub(crate) fn tell(&mut self, n: usize) {
+        if let Some(id) = self.table[n].inbox.tell() {
+            self.owed.push_back(Completion { id, more: true, outcome: readable() });
+        }
+    }
+
+    /// Has the kernel receive for a watch, or poll, if it does not.
+    fn attend(&mut self, n: usize) {
+        let entry = &mut self.table[n];
+        if entry.inbox.is_active() || entry.inbox.watch.is_none() || entry.inbox.end.is_some() {
+            return;
+        }
+        let fd = types::Fd(entry.raw());
+        let multishot = entry.kind.tcp && !entry.inbox.bulk && self.rungs.has(Rung::MultishotReceive);
+        let (state, request) = if multishot {
+            entry.inbox.pieces = 0;
+            let receive = opcode::RecvMulti::new(fd, buffers::GROUP).build();
+            let limited = self.rungs.has(Rung::ReceiveCredit);
+            (State::Receiving, if limited { with_credit(receive, CREDIT as u32) } else { receive })
+        } else {
+            let events = (libc::POLLIN | libc::POLLPRI | libc::POLLRDHUP) as u32;
+            (State::Polling, opcode::PollAdd::new(fd, events).multi(true).build())
+        };
+        // SAFETY: the buffers of the group outlive the ring.
+        match unsafe { self.ring.push(&request.user_data(Token::Stream(n as u32).encode())) } {
+            Ok(()) => {
+                entry.inbox.state = state;
+                entry.held += 1;
+            }
+            Err(error) => {
+                entry.inbox.end = Some(End::Failed(error.raw_os_error().unwrap_or(libc::EIO)));
+                self.tell(n);
+            }
+        }
+    }
+
+    /// The kernel received for a watch, or a poll found something.
+    pub(crate) fn streamed(&mut self, n: usize, event: Event) {
+        let Some(buffers) = &mut self.buffers else { return self.polled(n, event) };
+        let entry = &mut self.table[n];
+        let inbox = &mut entry.inbox;
+        if inbox.is_polled() {
+            return self.polled(n, event);
+        }
+        let mut news = true;
+        match (event.result, event.buffer()) {
+            (0, buffer) => {
+                if let Some(number) = buffer {
+                    buffers.unused(number);
+                }
+                inbox.end = Some(End::Eof);
+            }
+            (count @ 1.., Some(number)) => {
+                let first = inbox.kept.is_empty();
+                inbox.pieces = inbox.pieces.saturating_add(1);
+                buffers.keep(number, count as usize, &mut inbox.kept);
+                if entry.closing {
+                    buffers.discard(&mut inbox.kept);
+                }
+                if !first && inbox.kept.bytes() > CREDIT {
+                    self.heavy.push(n as u32);
+                }
+            }
+            (error, _) => {
+                news = false;
+                match -error {
+                    libc::ENOBUFS => buffers.exhausted(),
+                    // It was asked to; or it is to be tried again.
+                    libc::ECANCELED | libc::EINTR | libc::EAGAIN => (),
+                    libc::EINVAL if self.rungs.has(Rung::ReceiveCredit) => {
+                        self.rungs.refuse(Rung::ReceiveCredit, "refused");
+                    }
+                    libc::EINVAL | libc::EOPNOTSUPP => self.rungs.refuse(Rung::MultishotReceive, "refused"),
+                    errno => {
+                        inbox.end = Some(End::Failed(errno));
+                        news = true;
+                    }
+                }
+            }
+        }
+        if !event.more() {
+            entry.held -= 1;
+            if event.result > 0 || entry.inbox.kept.bytes() > CREDIT {
+                // That was the credit.
+                entry.inbox.bulk = usize::from(entry.inbox.pieces) < CREDIT / BULK;
+            }
+            entry.inbox.state = State::Nothing;
+        }
+        if entry.closing {
+            return self.release(n);
+        }
+        if news {
+            self.inform(n);
+        }
+        // Otherwise whoever has read everything does so.
+        if !event.more() && self.table[n].inbox.kept.is_empty() {
+            self.attend(n);
+            self.advance(n, Direction::Read);
+        }
+    }
+
+    /// Where the kernel does not receive by itself.
+    fn polled(&mut self, n: usize, event: Event) {
+        let entry = &mut self.table[n];
+        if !event.more() {
+            entry.inbox.state = State::Nothing;
+            entry.held -= 1;
+        }
+        if entry.closing {
+            return self.release(n);
+        }
+        if event.result == -libc::ECANCELED {
+            // A watch may have come since, or another way to receive was chosen.
+            return self.attend(n);
+        }
+        let marks = i32::from(libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR | libc::POLLPRI);
+        entry.inbox.marked |= event.result & marks != 0;
+        entry.inbox.readable = true;
+        self.tell(n);
+    }
+
+    /// There is something new to receive.
+    fn inform(&mut self, n: usize) {
+        let entry = &self.table[n];
+        if !entry.read.is_empty() {
+            self.advance(n, Direction::Read);
+        }
+        if !self.table[n].polls.is_empty() {
+            self.settle_polls(n);
+        }
+        if self.table[n].inbox.has_some() {
+            self.tell(n);
+        }
+    }
+
+    /// Has the kernel receive no more for readers that do not read.
+    pub(crate) fn hold_back(&mut self) {
+        while let Some(n) = self.heavy.pop() {
+            let n = n as usize;
+            let heavy = |inbox: &Inbox| inbox.state == State::Receiving && inbox.kept.bytes() > CREDIT;
+            if self.table.get(n).is_some_and(|entry| heavy(&entry.inbox)) {
+                self.pause(n);
+            }
+        }
+    }
+
+    /// Receives at once, unless an op is before it.
+    #[inline]
+    pub(crate) fn try_recv(&mut self, n: usize, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
+        let entry = &mut self.table[n];
+        if !entry.read.is_empty() {
+            return None;
+        }
+        if let Some(errno) = entry.outbox.error {
+            return Some(Err(io::Error::from_raw_os_error(errno)));
+        }
+        let inbox = &mut entry.inbox;
+        if let (false, Some(buffers)) = (inbox.kept.is_empty(), &mut self.buffers) {
+            let count = buffers.read(&mut inbox.kept, buffer);
+            let more = inbox.has_some();
+            if !more {
+                self.found_dry(n);
+            }
+            return Some(Ok(TryReceived { count, more }));
+        }
+        match inbox.end {
+            Some(End::Eof) => return Some(Ok(TryReceived { count: 0, more: false })),
+            Some(End::Failed(errno)) => return Some(Err(io::Error::from_raw_os_error(errno))),
+            None => (),
+        }
+        if inbox.is_receiving() || (inbox.is_polled() && !inbox.readable) {
+            inbox.told = false;
+            return Some(Err(io::ErrorKind::WouldBlock.into()));
+        }
+        Some(self.receive_directly(n, buffer))
+    }
+
+    fn receive_directly(&mut self, n: usize, buffer: &mut BytesMut) -> io::Result<TryReceived> {
+        let entry = &mut self.table[n];
+        let room = buffer.capacity() - buffer.len();
+        let received = syscall::receive(entry.fd.as_fd(), entry.kind.socket, buffer);
+        let inbox = &mut entry.inbox;
+        inbox.readable = match &received {
+            // A short receive drains a TCP connection, and an event follows.
+            Ok(count) => *count == room || inbox.marked || !entry.kind.tcp,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        };
+        let more = inbox.readable;
+        if !more {
+            inbox.note(received.as_ref().copied().unwrap_or(BULK));
+            self.found_dry(n);
+        }
+        received.map(|count| TryReceived { count, more })
+    }
+
+    /// A receive has found that there is no more.
+    #[inline]
+    fn found_dry(&mut self, n: usize) {
+        let Entry { inbox, kind, .. } = &mut self.table[n];
+        inbox.told = false;
+        match inbox.state {
+            State::Nothing => self.attend(n),
+            State::Polling if kind.tcp && !inbox.bulk && self.rungs.has(Rung::MultishotReceive) => {
+                inbox.state = State::Leaving;
+                self.cancel_token(Token::Stream(n as u32));
+            }
+            _ => (),
+        }
+    }
+
+    /// Forgets what nobody can receive any more.
+    pub(crate) fn discard_kept(&mut self, n: usize) {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.discard(&mut self.table[n].inbox.kept);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! [`Entry`]: a descriptor and what goes on with it; [`Table`]: all of them; [`Requests`]: what the kernel has been asked for.
+
+use std::collections::VecDeque;
+use std::ops::{Index, IndexMut};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use aioli_core::driver::OpId;
+use aioli_core::op::{Interest, Resource};
+use aioli_exec_linux::{Direction, Kind, Queue};
+use bytes::Bytes;
+use slab::Slab;
+
+use crate::outbox::Outbox;
+use crate::stream::Inbox;
+use crate::token::{GENERATION, Key};
+
+/// A descriptor, what the kernel was asked of it, and the ops that wait.
+pub(crate) struct Entry {
+    pub(crate) fd: OwnedFd,
+    pub(crate) kind: Kind,
+    /// Its user has closed it. It stays while the kernel or the queue to it still refer to the descriptor, so that the number is not
+    /// used again.
+    pub(crate) closing: bool,
+    /// So many requests refer to the descriptor.
+    pub(crate) held: u32,
+    /// The ops that wait, in order. Only for the first one the kernel may be asked.
+    pub(crate) read: Queue,
+    pub(crate) write: Queue,
+    pub(crate) reading: Option<Key>,
+    pub(crate) writing: Option<Key>,
+    pub(crate) polls: Vec<Key>,
+    pub(crate) inbox: Inbox,
+    pub(crate) outbox: Outbox,
+    /// Connections that arrived after the accept they were for had ended. The next accept gets them first.
+    pub(crate) surplus: VecDeque<OwnedFd>,
+}
+
+impl Entry {
+    pub(crate) fn raw(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+
+    pub(crate) fn line(&mut self, direction: Direction) -> &mut Queue {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        }
+    }
+
+    /// The request for the first op of a line.
+    pub(crate) fn asked(&mut self, direction: Direction) -> &mut Option<Key> {
+        match direction {
+            Direction::Read => &mut self.reading,
+            Direction::Write => &mut self.writing,
+        }
+    }
+}
+
+/// The entries of a driver. The id of an entry is its place, and above that a number that no other entry had.
+#[derive(Default)]
+pub(crate) struct Table {
+    slots: Slab<(u32, Entry)>,
+    generation: u32,
+}
+
+impl Table {
+    pub(crate) fn insert(&mut self, fd: OwnedFd, kind: Kind) -> Resource {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = Entry {
+            fd,
+            kind,
+            closing: false,
+            held: 0,
+            read: Queue::default(),
+            write: Queue::default(),
+            reading: None,
+            writing: None,
+            polls: Vec::new(),
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            surplus: VecDeque::new(),
+        };
+        let n = self.slots.insert((self.generation, entry));
+        Resource(u64::from(self.generation) << 32 | n as u64)
+    }
+
+    /// The place of a resource, if it is not closed.
+    #[inline]
+    pub(crate) fn find(&self, id: Resource) -> Option<usize> {
+        let n = id.0 as u32 as usize;
+        let (generation, entry) = self.slots.get(n)?;
+        (u64::from(*generation) == id.0 >> 32 && !entry.closing).then_some(n)
+    }
+
+    pub(crate) fn get(&self, n: usize) -> Option<&Entry> {
+        self.slots.get(n).map(|(_, entry)| entry)
+    }
+
+    pub(crate) fn remove(&mut self, n: usize) -> Entry {
+        self.slots.remove(n).1
+    }
+
+    pub(crate) fn places(&self) -> Vec<usize> {
+        self.slots.iter().map(|(n, _)| n).collect()
+    }
+
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Entry> {
+        self.slots.drain().map(|(_, entry)| entry)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+}
+
+impl Index<usize> for Table {
+    type Output = Entry;
+    #[inline]
+    fn index(&self, n: usize) -> &Entry {
+        &self.slots[n].1
+    }
+}
+
+impl IndexMut<usize> for Table {
+    #[inline]
+    fn index_mut(&mut self, n: usize) -> &mut Entry {
+        &mut self.slots[n].1
+    }
+}
+
+/// What the kernel was asked for.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// The first op of a line of an entry: to carry it out, or to say when it may be tried.
+    Line { entry: usize, direction: Direction, poll: bool },
+    /// A poll of an entry, or of a descriptor of the caller's.
+    Poll { entry: Option<usize>, id: Option<OpId>, interest: Interest },
+    /// The rest of what was sent in one go, so much of which is sent.
+    Rest { entry: usize, data: Bytes, sent: usize },
+}
+
+/// A request that the kernel has, or the queue to it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) what: What,
+    /// It was asked to end.
+    pub(crate) cancelled: bool,
+}
+
+/// The requests of a driver, but for those that belong to streams.
+#[derive(Default)]
+pub(crate) struct Requests {
+    slots: Slab<(u32, Request)>,
+    generation: u32,
+}
+
+impl Requests {
+    pub(crate) fn insert(&mut self, what: What) -> Key {
+        self.generation = self.generation.wrapping_add(1) & GENERATION;
+        let place = self.slots.insert((self.generation, Request { what, cancelled: false }));
+        Key { place: place as u32, generation: self.generation }
+    }
+
+    pub(crate) fn find(&mut self, key: Key) -> Option<&mut Request> {
+        let (generation, request) = self.slots.get_mut(key.place as usize)?;
+        (*generation == key.generation).then_some(request)
+    }
+
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Request> {
+        self.find(key)?;
+        Some(self.slots.remove(key.place as usize).1)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        let key = |(place, &(generation, _)): (usize, &(u32, Request))| Key { place: place as u32, generation };
+        self.slots.iter().map(key).collect()
+    }
+}

@@ -201,3 +201,14 @@ pub fn has_upper_layer(fd: BorrowedFd<'_>) -> bool {
     };
     code == 0 && length > 0
 }
+
+/// Whether this is a pipe that is not in packet mode.
+pub(crate) fn is_plain_pipe(fd: BorrowedFd<'_>) -> bool {
+    let mut file = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: the kernel writes to `file`, which outlives the calls; zeroed or filled, all of its bytes are initialized.
+    unsafe {
+        libc::fstat(fd.as_raw_fd(), file.as_mut_ptr()) == 0
+            && file.assume_init().st_mode & libc::S_IFMT == libc::S_IFIFO
+            && libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) & libc::O_DIRECT == 0
+    }
+}

@@ -15,11 +15,36 @@ use crate::handle::Handle;
 use crate::input::Input;
 use crate::landing::{self, Landing};
 use crate::output::Output;
+use crate::restore::Restore;
 use crate::server::Membership;
 use crate::waiters::Waiters;
 
 /// From the so-many-eth write on a lost connection on, each is reported.
 const PATIENCE_WITH_WRITES: u32 = 5;
+
+/// What the driver's completions are of.
+const DATA: u32 = 0;
+const HANG_UP: u32 = 1;
+
+/// EIO, as Linux numbers it.
+const IO_ERROR: i32 = 5;
+
+/// Which ways the data goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ways {
+    /// Both: a socket.
+    Both,
+    /// It is read from, and closed at its end.
+    In {
+        /// That nobody has the other end of a terminal open is told by EIO.
+        terminal: bool,
+    },
+    /// It is written to.
+    Out {
+        /// It becomes readable when the other end is closed.
+        tells_hang_up: bool,
+    },
+}
 
 /// A stream's connection.
 ///
@@ -35,6 +60,9 @@ pub(crate) struct Connection {
     socket: Cell<Option<Handle>>,
     /// The id of that socket.
     resource: Cell<Option<Resource>>,
+    ways: Ways,
+    /// Is dropped after the socket is closed.
+    afterwards: Cell<Option<Restore>>,
     addresses: Addresses,
     landing: Landing,
     receiving: Cell<Receiving>,
@@ -94,15 +122,23 @@ impl Connection {
         }
         let peer = peer.or_else(|| socket.peer_addr().ok());
         let event_loop = socket.event_loop().clone();
-        Self::build(event_loop, Some(socket), Addresses { local, peer }, limit)
+        Self::build(event_loop, Some(socket), Ways::Both, Addresses { local, peer }, limit)
+    }
+
+    /// A stream over something that data goes one way through. It does not receive before [`start_reading`](Self::start_reading).
+    pub(crate) fn one_way(pipe: Handle, ways: Ways, limit: usize, afterwards: Option<Restore>) -> Rc<Self> {
+        let event_loop = pipe.event_loop().clone();
+        let this = Self::build(event_loop, Some(pipe), ways, Addresses::default(), limit);
+        this.afterwards.set(afterwards);
+        this
     }
 
     /// Something to read from that is fed by hand.
     pub(crate) fn detached(event_loop: Loop, limit: usize) -> Rc<Self> {
-        Self::build(event_loop, None, Addresses::default(), limit)
+        Self::build(event_loop, None, Ways::Both, Addresses::default(), limit)
     }
 
-    fn build(event_loop: Loop, socket: Option<Handle>, addresses: Addresses, limit: usize) -> Rc<Self> {
+    fn build(event_loop: Loop, socket: Option<Handle>, ways: Ways, addresses: Addresses, limit: usize) -> Rc<Self> {
         Rc::new_cyclic(|this| Connection {
             this: this.clone(),
             event_loop,
@@ -110,6 +146,8 @@ impl Connection {
             output: Output::new(),
             resource: Cell::new(socket.as_ref().map(Handle::resource)),
             socket: Cell::new(socket),
+            ways,
+            afterwards: Cell::new(None),
             addresses,
             landing: Landing::new(),
             receiving: Cell::new(Receiving::No),
@@ -147,6 +185,12 @@ impl Connection {
 
     /// Starts receiving, and goes on until the end, except while paused.
     pub(crate) fn start_reading(&self) {
+        if let Ways::Out { tells_hang_up } = self.ways {
+            if tells_hang_up {
+                self.watch_hang_up();
+            }
+            return;
+        }
         if !self.is_reading() || self.input.is_eof() {
             return;
         }
@@ -158,8 +202,12 @@ impl Connection {
         }
     }
 
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self.ways, Ways::In { .. })
+    }
+
     pub(crate) fn is_reading(&self) -> bool {
-        self.closing.get() == Closing::No && !self.reading_paused.get()
+        self.closing.get() == Closing::No && !self.reading_paused.get() && !matches!(self.ways, Ways::Out { .. })
     }
 
     /// The reader has read so much that a paused connection may go on.
@@ -192,7 +240,7 @@ impl Connection {
     /// Has an outcome handed to this connection by the next turn, as asyncio's selector would.
     fn post(&self, outcome: Outcome) {
         if let Some(owner) = self.owner() {
-            self.event_loop.post(&owner, 0, outcome);
+            self.event_loop.post(&owner, DATA, outcome);
         }
     }
 
@@ -200,7 +248,7 @@ impl Connection {
 
     fn watch(&self) {
         let (Some(socket), Some(owner)) = (self.resource.get(), self.owner()) else { return };
-        match self.event_loop.submit(Op::Watch { socket }, &owner, 0) {
+        match self.event_loop.submit(Op::Watch { socket }, &owner, DATA) {
             Ok(Submitted::InFlight(_)) => self.receiving.set(Receiving::Watching),
             // It cannot.
             Ok(Submitted::Done(_)) => self.receive(),
@@ -227,7 +275,7 @@ impl Connection {
             let (room, received) = self.input.receive(self.landing.size(), receive);
             match received {
                 Some(Ok(TryReceived { count: 0, .. })) => {
-                    self.input.feed_eof();
+                    self.ended();
                     break;
                 }
                 Some(Ok(received)) => {
@@ -247,15 +295,35 @@ impl Connection {
                     if total > 0 {
                         self.input.wake();
                     }
-                    return self.fail(error.into());
+                    return self.broke(error);
                 }
                 None => break,
             }
         }
         self.unread.set(more);
-        self.input.wake();
+        if total > 0 || self.input.is_eof() {
+            self.input.wake();
+        }
         if more && !self.reading_paused.get() {
             self.post(readable());
+        }
+    }
+
+    /// Nothing more comes.
+    fn ended(&self) {
+        match self.ways {
+            Ways::Both | Ways::Out { .. } => self.input.feed_eof(),
+            // Its reader learns of it in the next turn, when it is lost.
+            Ways::In { .. } => self.close(),
+        }
+    }
+
+    /// Receiving failed.
+    #[cold]
+    fn broke(&self, error: io::Error) {
+        match self.ways {
+            Ways::In { terminal: true } if error.raw_os_error() == Some(IO_ERROR) => self.ended(),
+            _ => self.fail(error.into()),
         }
     }
 
@@ -271,7 +339,7 @@ impl Connection {
     fn submit_receive(&self) -> Option<Outcome> {
         let (socket, owner) = (self.resource.get()?, self.owner()?);
         let buffer = self.landing.lend();
-        match self.event_loop.submit(Op::Recv { socket, buffer }, &owner, 0) {
+        match self.event_loop.submit(Op::Recv { socket, buffer }, &owner, DATA) {
             Ok(Submitted::InFlight(id)) => {
                 self.receiving.set(Receiving::InFlight(id));
                 None
@@ -293,7 +361,7 @@ impl Connection {
                 // Nobody is interested any more.
                 Ok(_) if self.is_closing() => return,
                 Ok(0) => {
-                    self.input.feed_eof();
+                    self.ended();
                     break;
                 }
                 Ok(count) => count,
@@ -317,10 +385,30 @@ impl Connection {
                 }
             }
         }
-        self.input.wake();
+        if total > 0 || self.input.is_eof() {
+            self.input.wake();
+        }
         if let Some(outcome) = next {
             self.receiving.set(Receiving::Posted);
             self.post(outcome);
+        }
+    }
+
+    // Where nothing is received, the driver tells when whoever reads is gone.
+
+    fn watch_hang_up(&self) {
+        let (Some(resource), Some(owner)) = (self.resource.get(), self.owner()) else { return };
+        let interest = Interest { readable: true, writable: false };
+        if let Ok(Submitted::Done(outcome)) = self.event_loop.submit(Op::Poll { resource, interest }, &owner, HANG_UP) {
+            self.event_loop.post(&owner, HANG_UP, outcome);
+        }
+    }
+
+    /// The other end is closed: what is queued cannot be sent any more.
+    fn hung_up(&self) {
+        match self.output.size() {
+            0 => self.force_close(None, Closing::ByError),
+            _ => self.fail(io::Error::from(io::ErrorKind::BrokenPipe).into()),
         }
     }
 
@@ -380,7 +468,7 @@ impl Connection {
         }
         let (Some(socket), Some(owner)) = (self.resource.get(), self.owner()) else { return };
         while let Some(data) = self.output.next() {
-            match self.event_loop.submit(Op::Send { socket, data }, &owner, 0) {
+            match self.event_loop.submit(Op::Send { socket, data }, &owner, DATA) {
                 Ok(Submitted::InFlight(id)) => {
                     self.sending.set(Some(id));
                     break;
@@ -435,8 +523,10 @@ impl Connection {
             return;
         }
         self.output.set_eof();
-        if self.output.size() == 0 {
-            self.shut_down();
+        match self.ways {
+            Ways::Out { .. } => self.close(),
+            _ if self.output.size() == 0 => self.shut_down(),
+            _ => (),
         }
     }
 
@@ -491,7 +581,7 @@ impl Connection {
     #[cold]
     fn stopped(&self, error: io::Error) {
         if !self.is_closing() {
-            self.fail(error.into());
+            self.broke(error);
         } else if self.event_loop.is_closed() {
             self.lose(None);
         }
@@ -538,6 +628,8 @@ impl Connection {
                 self.input.feed_eof();
                 self.input.wake();
             }
+            // Nobody reads, and who writes is told that the connection is lost.
+            Some(_) if matches!(self.ways, Ways::Out { .. }) => (),
             Some(error) => self.input.set_error(error),
         }
         self.closed.wake_all();
@@ -545,6 +637,7 @@ impl Connection {
         self.resource.set(None);
         let (socket, membership) = (self.socket.take(), self.membership.take());
         drop(socket);
+        drop(self.afterwards.take());
         drop(membership);
     }
 
@@ -571,8 +664,9 @@ pub(crate) fn lost_error() -> Error {
 
 impl Owner for Connection {
     #[inline]
-    fn complete(&self, _: u32, outcome: Outcome, _: bool) {
+    fn complete(&self, tag: u32, outcome: Outcome, _: bool) {
         match outcome {
+            Outcome::Ready(Ok(_)) if tag == HANG_UP => self.hung_up(),
             Outcome::Ready(Ok(_)) => self.receive_now(),
             Outcome::Ready(Err(error)) => self.stopped(error),
             Outcome::Received { result, buffer } => self.received(result, buffer),

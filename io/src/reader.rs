@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::connection::Connection;
 use crate::input::{Input, Search, sorted};
+use crate::transport::Transport;
 
 /// The limit of a reader, in bytes, if none is given: asyncio's 64 KiB.
 pub const DEFAULT_LIMIT: usize = 64 * 1024;
@@ -30,6 +31,8 @@ pub const DEFAULT_LIMIT: usize = 64 * 1024;
 ///
 /// Reads that find their data in the buffer do not suspend the task; the 65th in one turn first lets everything else run that is
 /// ready.
+///
+/// Dropping the reader of a [pipe](crate::connect_read_pipe) closes the pipe; that of a socket is closed with its writer.
 ///
 /// Readers also implement `AsyncRead` and `AsyncBufRead` of the `futures` crates, which read from the same buffer.
 ///
@@ -71,6 +74,11 @@ impl StreamReader {
 
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// The connection under the stream.
+    pub fn transport(&self) -> Transport {
+        Transport::new(&self.connection)
     }
 
     #[inline]
@@ -211,6 +219,15 @@ impl StreamReader {
     /// The limit, in bytes.
     pub fn limit(&self) -> usize {
         self.input().limit()
+    }
+}
+
+impl Drop for StreamReader {
+    fn drop(&mut self) {
+        // There is no writer whose drop would.
+        if self.connection.is_read_only() {
+            self.connection.close();
+        }
     }
 }
 

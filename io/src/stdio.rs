@@ -1,0 +1,95 @@
+//! The standard streams of the program: [`open_stdin`], [`open_stdout`] and [`open_stderr`].
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, OFlags, fstat, major, minor};
+
+use crate::pipe::{ConnectReadPipe, ConnectWritePipe, file_type};
+use crate::restore::Restore;
+
+/// The standard input of the program, as a stream.
+///
+/// `O_NONBLOCK` belongs to the open file, and the shell and other programs mostly have the same one. So a pipe or terminal is opened
+/// afresh, by its name in `/proc`, and nobody else notices. Where that cannot be done, as with a socket, the file becomes non-blocking
+/// for all who share it, until the stream is closed. A regular file is read as it is, which may wait for the disk.
+///
+/// The stream has a buffer of its own: what it has received is missing for those who read from [`std::io::stdin`] as well. Closing it
+/// leaves descriptor 0 open.
+///
+/// # Errors
+/// Cancelled; `Io` from the operating system; `Runtime` outside of a running loop.
+///
+/// ```no_run
+/// # async fn example() -> aioli_core::Result<()> {
+/// let stdin = aioli_io::open_stdin().await?;
+/// loop {
+///     let line = stdin.readline().await?;
+///     if line.is_empty() {
+///         return Ok(());
+///     }
+///     println!("{} bytes", line.len());
+/// }
+/// # }
+/// ```
+pub fn open_stdin() -> ConnectReadPipe {
+    ConnectReadPipe::standard(Standard::Input)
+}
+
+/// The standard output of the program, as a stream; see [`open_stdin`] for how others that share it are left alone.
+///
+/// What `println!` has in its own buffer is not part of this stream. Closing it leaves descriptor 1 open.
+///
+/// # Errors
+/// As [`open_stdin`].
+pub fn open_stdout() -> ConnectWritePipe {
+    ConnectWritePipe::standard(Standard::Output)
+}
+
+/// The standard error output of the program, as a stream; see [`open_stdin`] for how others that share it are left alone.
+///
+/// # Errors
+/// As [`open_stdin`].
+pub fn open_stderr() -> ConnectWritePipe {
+    ConnectWritePipe::standard(Standard::Error)
+}
+
+/// A standard stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Standard {
+    Input,
+    Output,
+    Error,
+}
+
+impl Standard {
+    /// A descriptor for the stream, which may be made non-blocking, and what to do after it is closed.
+    pub(crate) fn open(self) -> io::Result<(OwnedFd, Option<Restore>)> {
+        match self {
+            Standard::Input => own(io::stdin().as_fd(), OFlags::RDONLY),
+            Standard::Output => own(io::stdout().as_fd(), OFlags::WRONLY),
+            Standard::Error => own(io::stderr().as_fd(), OFlags::WRONLY),
+        }
+    }
+}
+
+fn own(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<(OwnedFd, Option<Restore>)> {
+    match file_type(fd)? {
+        FileType::Fifo | FileType::CharacterDevice if !is_multiplexer(fd)? => {
+            let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+            match rustix::fs::open(name, flags, Mode::empty()) {
+                Ok(fresh) => Ok((fresh, None)),
+                // It may be another user's terminal, or a pipe that nobody reads from.
+                Err(_) => Ok((fd.try_clone_to_owned()?, Restore::of(fd)?)),
+            }
+        }
+        _ => Ok((fd.try_clone_to_owned()?, Restore::of(fd)?)),
+    }
+}
+
+/// Whether this is the end of a pseudo-terminal that a terminal emulator has: opened afresh, it is another pseudo-terminal.
+fn is_multiplexer(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let device = fstat(fd)?.st_rdev;
+    Ok((major(device), minor(device)) == (5, 2))
+}

@@ -333,7 +333,7 @@ mod leaks {
         sim(async {
             let future = pending::<u32>();
             for _ in 0..10_000 {
-                std::mem::forget(future.clone());
+                leak(future.clone());
             }
             future.set_result(1)?;
             assert_eq!((&future).await?, 1);
@@ -351,7 +351,7 @@ mod leaks {
                 let mut awaited: Pin<Box<dyn std::future::Future<Output = Result<u32>>>> =
                     Box::pin(async move { (&inside).await });
                 assert!(touch(awaited.as_mut()).await.is_pending());
-                std::mem::forget(awaited);
+                leak(awaited);
                 pump(3).await
             });
             pump(2).await?;

@@ -417,7 +417,7 @@ mod after_the_loop_closed {
         let timed = begin(&first, true, async move { inside.run(hang()).await });
         let leaked = Timeout::after(5.0);
         let inside = leaked.clone();
-        std::mem::forget(begin(&first, true, async move { inside.run(hang()).await }));
+        leak(begin(&first, true, async move { inside.run(hang()).await }));
         let (sleeping, locking) = (begin(&first, true, sleep(5.0)), Rc::new(Lock::new()));
         let waits = locking.clone();
         let waiting = begin(&first, true, async move {

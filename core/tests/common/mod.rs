@@ -6,6 +6,7 @@ use std::fmt::{Debug, Display};
 use std::future::{Future as StdFuture, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Mutex;
 use std::task::Poll;
 
 use aioli_core::*;
@@ -77,6 +78,13 @@ pub fn me() -> AnyTask {
 /// Polls a future once, in the current task, and leaves it be.
 pub async fn touch<F: StdFuture + ?Sized>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// Leaks a value, as `mem::forget` does, but where those who look for leaks still find it.
+pub fn leak<T>(value: T) {
+    static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let at = Box::into_raw(Box::new(value)).expose_provenance();
+    LEAKED.lock().unwrap().push(at);
 }
 
 /// Runs a program whose reports go into a list, and gives that list.

@@ -46,7 +46,7 @@ fn counted() -> u32 {
 }
 
 /// Leaks a value, so that a leak checker finds it where leaks are meant to be.
-fn leak<T>(value: T) {
+pub(super) fn leak<T>(value: T) {
     static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
     let leaked = std::ptr::from_mut(Box::leak(Box::new(value))).cast::<u8>();
     LEAKED.lock().unwrap().push(leaked.addr());

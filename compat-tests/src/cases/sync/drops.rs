@@ -1,6 +1,7 @@
 //! Waits that are dropped, leaked or moved to another task, by hand and under combinators of other crates.
 
 use super::*;
+use crate::cases::drop_laws::leak;
 use futures::FutureExt;
 use futures::future::{Either, join, join_all, select};
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -206,7 +207,7 @@ fn l6_leaked_by_a_task_that_ended(on: &Machine) {
         let mut leaked = (source.wait)();
         let task = create_task(async move {
             assert!(poll_once(&mut leaked).await.is_pending());
-            std::mem::forget(leaked);
+            leak(leaked);
             Ok(())
         });
         task.await?;
@@ -220,7 +221,7 @@ fn l6_leaked_by_a_task_that_ended(on: &Machine) {
 fn l6_leaked_by_a_task_that_goes_on(on: &Machine) {
     each(on, async |source| {
         let leaked = joined(source).await;
-        std::mem::forget(leaked);
+        leak(leaked);
         let mut next = joined(source).await;
         // The leaked one is granted, which wakes its task without harm.
         assert!((source.give)());

@@ -223,7 +223,7 @@ fn a_refused_connection_is_an_error_of_the_system() {
         assert!(error.kind() == ErrorKind::Group || error.as_io().is_some(), "{error:?}");
         let taken = TcpListener::bind("127.0.0.1:0")?;
         let result = start_server(async |_, _| Ok(()), "127.0.0.1", taken.local_addr()?.port()).await;
-        let error = result.err().expect("an error");
+        let error = result.unwrap_err();
         assert_eq!(error.as_io().unwrap().kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains("127.0.0.1"), "{error}");
         Ok(())

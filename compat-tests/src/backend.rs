@@ -108,7 +108,7 @@ impl Backend for Sim {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::none()
+        Capabilities::none().network(true)
     }
 }
 

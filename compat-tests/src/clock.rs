@@ -1,6 +1,7 @@
 //! [`Jumping`]: a driver with a virtual clock in place of its own.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -86,6 +87,10 @@ impl<D: Driver> Driver for Jumping<D> {
 
     fn is_stuck(&self) -> bool {
         self.driver.is_stuck()
+    }
+
+    fn look_up(&self, host: &str) -> Option<io::Result<Vec<IpAddr>>> {
+        self.driver.look_up(host)
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {

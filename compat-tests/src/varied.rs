@@ -1,6 +1,7 @@
 //! [`Varied`]: a driver in another shape.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use aioli_core::Instant;
@@ -59,6 +60,10 @@ impl Driver for Varied {
 
     fn is_stuck(&self) -> bool {
         self.driver.is_stuck()
+    }
+
+    fn look_up(&self, host: &str) -> Option<io::Result<Vec<IpAddr>>> {
+        self.driver.look_up(host)
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {

@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::op::{Op, Outcome};
@@ -144,6 +145,12 @@ pub trait Driver: 'static {
         false
     }
 
+    /// The addresses of a host, where this driver has names of its own. `None`: the operating system is to be asked.
+    fn look_up(&self, host: &str) -> Option<io::Result<Vec<IpAddr>>> {
+        let _ = host;
+        None
+    }
+
     /// The handle by which other threads interrupt a wait. It may outlive the driver; kicks are then ignored.
     fn kicker(&self) -> Arc<dyn Kick>;
 
@@ -191,6 +198,10 @@ impl<D: Driver + ?Sized> Driver for Box<D> {
 
     fn is_stuck(&self) -> bool {
         (**self).is_stuck()
+    }
+
+    fn look_up(&self, host: &str) -> Option<io::Result<Vec<IpAddr>>> {
+        (**self).look_up(host)
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {

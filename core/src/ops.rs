@@ -169,6 +169,11 @@ impl crate::Loop {
         self.core().driver().as_mut().and_then(|driver| driver.try_recv(socket, buffer))
     }
 
+    /// Looks a host name up, see [`Driver::look_up`](crate::driver::Driver::look_up).
+    pub fn look_up(&self, host: &str) -> Option<std::io::Result<Vec<std::net::IpAddr>>> {
+        self.core().with_driver(|driver| driver.look_up(host)).flatten()
+    }
+
     /// Whether this loop is the one that runs on the current thread.
     pub fn is_current(&self) -> bool {
         home::home() == self.core().id()

@@ -1,114 +1,290 @@
-//! [`SimDriver`]: a driver whose clock is virtual.
+//! [`SimDriver`]: the machine as the loop sees it.
 
+use std::fmt;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use aioli_core::Instant;
-use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, Wait};
-use aioli_core::op::{Op, Outcome};
+use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
+use aioli_core::op::{Op, Outcome, Resource};
+use bytes::BytesMut;
 
-/// A driver that makes no system call for what it simulates. Its clock begins at zero, and moves when nothing else can.
-#[derive(Debug, Default)]
+use crate::bell::Bell;
+use crate::config::Config;
+use crate::errno::Errno;
+use crate::line::{Direction, Work};
+use crate::machine::Machine;
+use crate::refusal::refuse;
+
+/// The driver that runs operations on a machine in memory. It makes no system calls. Its clock begins at zero, and moves when nothing
+/// else can.
+///
+/// What does not exist here is refused with `Unsupported`: descriptors ([`Op::Adopt`], [`Op::PollFd`]) and processes. Names of Unix
+/// sockets are the machine's own, and no files; a name is free again when its socket is closed.
+///
+/// ```
+/// use aioli_core::driver::{Driver, OpId, Submit};
+/// use aioli_core::op::{Domain, Op, Outcome, SocketKind};
+/// use aioli_exec_sim::SimDriver;
+///
+/// let mut driver = SimDriver::new();
+/// let op = Op::Socket { domain: Domain::Ipv4, kind: SocketKind::Stream };
+/// let Submit::Done(Outcome::Opened(Ok(socket))) = driver.submit(OpId(0), op) else { panic!() };
+/// let op = Op::Connect { socket, address: ([192, 0, 2, 1], 80).into() };
+/// let Submit::Done(Outcome::Done(Err(error))) = driver.submit(OpId(0), op) else { panic!() };
+/// assert_eq!(error.to_string(), "Network is unreachable (os error 101)");
+/// ```
 pub struct SimDriver {
-    now: Instant,
+    machine: Machine,
     bell: Arc<Bell>,
-}
-
-/// How long the real clock runs before a wait that only other threads could end counts as a deadlock.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What other threads ring.
-#[derive(Debug, Default)]
-struct Bell {
-    rung: Mutex<bool>,
-    waiting: Condvar,
-}
-
-impl Bell {
-    fn take(&self) -> bool {
-        std::mem::take(&mut self.rung.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Waits until it rings, for a time of the real clock. Returns whether it has rung.
-    fn wait_for(&self, patience: Duration) -> bool {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.waiting.wait_timeout_while(rung, patience, |rung| !*rung);
-        let (mut rung, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut rung)
-    }
-}
-
-impl Kick for Bell {
-    fn kick(&self) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.waiting.notify_one();
-    }
+    closed: bool,
 }
 
 impl SimDriver {
-    /// A machine at time zero.
+    /// A calm machine.
     pub fn new() -> Self {
-        Self::default()
+        Self::with(Config::default())
+    }
+
+    /// A machine of one's choice.
+    pub fn with(config: Config) -> Self {
+        SimDriver { machine: Machine::new(config), bell: Arc::default(), closed: false }
+    }
+
+    fn find(&self, resource: Resource) -> Result<usize, Errno> {
+        self.machine.sockets.find(resource)
+    }
+
+    /// Makes a call that completes at once on a socket.
+    fn call<T>(
+        &mut self,
+        socket: Resource,
+        call: impl FnOnce(&mut Machine, usize) -> Result<T, Errno>,
+    ) -> io::Result<T> {
+        let n = self.find(socket)?;
+        Ok(call(&mut self.machine, n)?)
+    }
+
+    fn start(&mut self, id: OpId, resource: Resource, work: Work) -> Submit {
+        match self.find(resource) {
+            Ok(n) => self.machine.start(id, n, work),
+            Err(error) => Submit::Done(work.fail(error)),
+        }
+    }
+
+    fn carry_out(&mut self, id: OpId, op: Op) -> Submit {
+        let unsupported = |what| io::Error::new(io::ErrorKind::Unsupported, what);
+        Submit::Done(match op {
+            Op::Recv { buffer, .. } if buffer.len() == buffer.capacity() => {
+                let error = io::Error::new(io::ErrorKind::InvalidInput, "a receive needs spare capacity");
+                Outcome::Received { result: Err(error), buffer }
+            }
+            Op::Recv { socket, buffer } => return self.start(id, socket, Work::Recv(buffer)),
+            Op::Send { socket, data } => return self.start(id, socket, Work::Send(data)),
+            Op::Accept { credit: 0, .. } => Outcome::Accepted(Err(io::ErrorKind::InvalidInput.into())),
+            Op::Accept { listener, credit } => return self.start(id, listener, Work::Accept { credit }),
+            Op::Connect { socket, address } => {
+                match self.find(socket).and_then(|n| Ok((n, self.machine.connect(n, &address)?))) {
+                    Ok((n, false)) => return self.machine.wait_in_line(id, n, Work::Connect),
+                    result => Outcome::Done(result.map(drop).map_err(Into::into)),
+                }
+            }
+            Op::Poll { resource, interest } => match self.find(resource) {
+                Ok(n) => return self.machine.poll(id, n, interest),
+                Err(error) => Outcome::Ready(Err(error.into())),
+            },
+            Op::Watch { socket } => match self.find(socket) {
+                Ok(n) => return self.machine.watch(id, n),
+                Err(error) => Outcome::Ready(Err(error.into())),
+            },
+            Op::Socket { domain, kind } => Outcome::Opened(self.machine.open(domain, kind).map_err(Into::into)),
+            Op::Bind { socket, address } => {
+                // The machine's names are as long as a real one's may be.
+                let valid = address.unix().map_or(Ok(()), |name| name.to_std().map(drop));
+                Outcome::Done(valid.and_then(|()| self.call(socket, |machine, n| machine.bind(n, &address))))
+            }
+            Op::Listen { socket, backlog } => Outcome::Done(self.call(socket, |machine, n| machine.listen(n, backlog))),
+            Op::SetOption { socket, option } => {
+                Outcome::Done(self.call(socket, |machine, n| machine.set_option(n, option)))
+            }
+            Op::LocalAddress { socket } => {
+                Outcome::Address(self.call(socket, |machine, n| Ok(machine.local_address(n))))
+            }
+            Op::PeerAddress { socket } => Outcome::Address(self.call(socket, |machine, n| machine.peer_address(n))),
+            Op::Shutdown { socket, how } => Outcome::Done(self.call(socket, |machine, n| machine.shut_down(n, how))),
+            Op::Close { resource } => Outcome::Done(self.call(resource, |machine, n| {
+                machine.close(n);
+                Ok(())
+            })),
+            op @ (Op::Adopt { .. } | Op::PollFd { .. }) => {
+                refuse(op, unsupported("the simulated machine has no descriptors: use another backend"))
+            }
+            op @ (Op::WaitProcess { .. } | Op::SignalProcess { .. }) => {
+                refuse(op, unsupported("the simulated machine has no processes: use another backend"))
+            }
+            op => refuse(op, unsupported("the simulated machine does not have this operation: use another backend")),
+        })
+    }
+
+    /// Has everything happen that is due, and hands over what completed. Returns whether anything did.
+    fn reap(&mut self, completions: &mut Completions) -> bool {
+        let machine = &mut self.machine;
+        machine.run_due();
+        machine.spread_news();
+        if let Some(trace) = &machine.config.trace {
+            for completion in &machine.owed {
+                trace.line(machine.now, format_args!("{:x} -> {:?}", completion.id.0, completion.outcome));
+            }
+        }
+        let any = !machine.owed.is_empty();
+        completions.append(&mut machine.owed);
+        any
+    }
+}
+
+impl Default for SimDriver {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl Driver for SimDriver {
     fn report(&self) -> DriverReport {
-        DriverReport { name: "sim", capabilities: vec![("clock".into(), "virtual".into())] }
+        let seed = self.machine.config.seed.to_string();
+        DriverReport {
+            name: "sim",
+            capabilities: vec![("clock".to_owned(), "virtual".to_owned()), ("seed".to_owned(), seed)],
+        }
     }
 
     fn now(&self) -> Instant {
-        self.now
+        self.machine.now
     }
 
     fn is_virtual(&self) -> bool {
         true
     }
 
-    fn submit(&mut self, _: OpId, op: Op) -> Submit {
-        Submit::Done(refuse(op))
+    fn submit(&mut self, id: OpId, op: Op) -> Submit {
+        if self.closed {
+            return Submit::Done(refuse(op, Errno::CANCELED.into()));
+        }
+        let Some(trace) = self.machine.config.trace.clone() else { return self.carry_out(id, op) };
+        let what = format!("{op:?}");
+        let submitted = self.carry_out(id, op);
+        trace.line(self.machine.now, format_args!("{:x} {what} = {submitted:?}", id.0));
+        submitted
     }
 
-    fn cancel(&mut self, _: OpId) {}
+    fn cancel(&mut self, id: OpId) {
+        if let Some(trace) = &self.machine.config.trace {
+            trace.line(self.machine.now, format_args!("{:x} cancel", id.0));
+        }
+        self.machine.cancel(id);
+    }
 
-    fn turn(&mut self, wait: Wait, _: &mut Completions) -> io::Result<()> {
-        if self.bell.take() {
-            return Ok(());
+    fn try_send(&mut self, resource: Resource, data: &[u8]) -> Option<io::Result<usize>> {
+        let n = match self.find(resource) {
+            Ok(n) => n,
+            Err(error) => return Some(Err(error.into())),
+        };
+        if !self.machine.sockets[n].line(Direction::Write).is_empty() {
+            return None;
         }
-        match wait {
-            Wait::No => (),
-            Wait::Until(deadline) => self.now = self.now.max(deadline),
-            Wait::Forever if self.bell.wait_for(PATIENCE) => (),
-            Wait::Forever => return Err(io::ErrorKind::Deadlock.into()),
+        let result = self.machine.send(n, data).unwrap_or(Err(Errno::AGAIN));
+        if let Some(trace) = &self.machine.config.trace {
+            let text = data.escape_ascii();
+            trace.line(self.machine.now, format_args!("send {:x} \"{text}\" = {result:?}", resource.0));
         }
-        Ok(())
+        Some(result.map_err(Into::into))
+    }
+
+    fn try_recv(&mut self, resource: Resource, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
+        let n = match self.find(resource) {
+            Ok(n) => n,
+            Err(error) => return Some(Err(error.into())),
+        };
+        if !self.machine.sockets[n].line(Direction::Read).is_empty() {
+            return None;
+        }
+        let result = self.machine.recv(n, buffer).unwrap_or(Err(Errno::AGAIN));
+        let more = self.machine.level(n).readable;
+        if !more || result == Err(Errno::AGAIN) {
+            self.machine.rearm(n);
+        }
+        if let Some(trace) = &self.machine.config.trace {
+            trace.line(self.machine.now, format_args!("receive {:x} = {result:?}", resource.0));
+        }
+        Some(result.map(|count| TryReceived { count, more }).map_err(Into::into))
+    }
+
+    fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {
+        self.machine.now += self.machine.config.turn;
+        loop {
+            // What one completion sets off is for the next turn, as with a kernel.
+            if self.reap(completions) || wait == Wait::No || self.closed || self.bell.take() {
+                return Ok(());
+            }
+            if self.machine.has_news() {
+                continue;
+            }
+            let deadline = match wait {
+                Wait::Until(deadline) => Some(deadline),
+                Wait::No | Wait::Forever => None,
+            };
+            let now = match (self.machine.agenda.next(), deadline) {
+                (Some(event), deadline) if deadline.is_none_or(|deadline| event <= deadline) => event,
+                (_, Some(deadline)) => deadline,
+                (_, None) if self.bell.wait_for(self.machine.config.patience) => return Ok(()),
+                (_, None) => return Err(io::ErrorKind::Deadlock.into()),
+            };
+            if now > self.machine.now {
+                self.machine.now = now;
+                if let Some(trace) = &self.machine.config.trace {
+                    trace.line(now, format_args!("wait"));
+                }
+            }
+            if deadline.is_some_and(|deadline| deadline <= self.machine.now) {
+                self.reap(completions);
+                return Ok(());
+            }
+        }
     }
 
     fn is_stuck(&self) -> bool {
-        true
+        let machine = &self.machine;
+        machine.owed.is_empty() && !machine.has_news() && machine.agenda.next().is_none()
+    }
+
+    fn look_up(&self, host: &str) -> Option<io::Result<Vec<IpAddr>>> {
+        let hosts = &self.machine.config.hosts;
+        let mut found: Vec<_> =
+            hosts.iter().filter(|(name, _)| name.eq_ignore_ascii_case(host)).map(|(_, ip)| *ip).collect();
+        if found.is_empty() && host.eq_ignore_ascii_case("localhost") {
+            found = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        }
+        let unknown = || io::Error::other("failed to lookup address information: Name or service not known");
+        Some(if found.is_empty() { Err(unknown()) } else { Ok(found) })
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {
         Arc::clone(&self.bell) as Arc<dyn Kick>
     }
 
-    fn shutdown(&mut self, _: &mut Completions) {}
+    fn shutdown(&mut self, completions: &mut Completions) {
+        self.machine.close_all();
+        completions.append(&mut self.machine.owed);
+        self.closed = true;
+    }
 }
 
-/// The outcome of an operation that this machine does not have.
-fn refuse(op: Op) -> Outcome {
-    fn unsupported() -> io::Error {
-        io::Error::new(io::ErrorKind::Unsupported, "the simulated machine has no network: use another backend")
-    }
-    match op {
-        Op::Socket { .. } | Op::Adopt { .. } => Outcome::Opened(Err(unsupported())),
-        Op::LocalAddress { .. } | Op::PeerAddress { .. } => Outcome::Address(Err(unsupported())),
-        Op::Accept { .. } => Outcome::Accepted(Err(unsupported())),
-        Op::Recv { buffer, .. } => Outcome::Received { result: Err(unsupported()), buffer },
-        Op::Send { data, .. } => Outcome::Sent { result: Err(unsupported()), data },
-        Op::Poll { .. } | Op::PollFd { .. } => Outcome::Ready(Err(unsupported())),
-        Op::WaitProcess { .. } => Outcome::Exited(Err(unsupported())),
-        _ => Outcome::Done(Err(unsupported())),
+impl fmt::Debug for SimDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimDriver")
+            .field("config", &self.machine.config)
+            .field("now", &self.machine.now)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
     }
 }

@@ -1,21 +1,45 @@
-//! The simulated machine of aioli: a virtual clock, and [`run`] on it.
+//! The simulated machine of aioli: a virtual clock, a network in memory, and failures at will; and [`run`] on it.
 //!
-//! Time stands still while tasks run and jumps to the next deadline when none can: a program that sleeps for hours ends at once, and
-//! always in the same way. There is no network yet: operations on sockets answer `Unsupported`.
+//! Time stands still while tasks run and jumps to the next event or deadline when none can: a program that sleeps for hours ends at
+//! once. Sockets and listeners are as on Linux, with its error numbers; the network between them takes as long, breaks off as often
+//! and delivers in as small pieces as a [`Config`] says. All of it is drawn from one seed: a run that failed can be had again.
+//!
+//! When nothing can go on any more, the run ends with [`ErrorKind::Deadlock`](aioli_core::ErrorKind::Deadlock) and the tree of what
+//! waits on what.
 #![forbid(unsafe_code)]
 
+mod agenda;
+mod bell;
+mod config;
+mod connection;
+mod datagrams;
 mod driver;
+mod errno;
+mod flight;
+mod handshake;
+mod line;
+mod machine;
+mod options;
+mod ports;
+mod random;
+mod refusal;
+mod socket;
+mod table;
+mod trace;
+mod traffic;
 
 use std::future::Future;
 
 use aioli_core::Result;
 
+pub use config::Config;
 pub use driver::SimDriver;
+pub use trace::Trace;
 
-/// Runs `main` on the simulated machine and leaves, as [`aioli_core::run`] does.
+/// Runs `main` on a calm machine and leaves, as [`aioli_core::run`] does. See [`Config::new`].
 ///
 /// # Errors
-/// As [`aioli_core::run`].
+/// As [`run_with`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,5 +57,28 @@ where
     F: Future<Output = Result<T>> + 'static,
     T: 'static,
 {
-    aioli_core::run(SimDriver::new(), main)
+    run_with(Config::default(), main)
+}
+
+/// Runs `main` on a machine of one's choice and leaves, as [`aioli_core::run`] does.
+///
+/// # Errors
+/// As [`aioli_core::run`]. `Deadlock` if nothing can go on, with the tree of what waits on what; tasks that are left are then
+/// cancelled, and may clean up.
+///
+/// ```
+/// use aioli_core::{ErrorKind, Event};
+/// use aioli_exec_sim::{Config, run_with};
+///
+/// let error = run_with(Config::new(1), async { Event::new().wait().await }).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Deadlock);
+/// assert!(error.to_string().ends_with(", waits for an event"));
+/// ```
+#[track_caller]
+pub fn run_with<F, T>(config: Config, main: F) -> Result<T>
+where
+    F: Future<Output = Result<T>> + 'static,
+    T: 'static,
+{
+    aioli_core::run(SimDriver::with(config), main)
 }

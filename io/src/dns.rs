@@ -4,10 +4,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use aioli_core::op::Domain;
-use aioli_core::{Error, Result, get_running_loop};
+use aioli_core::{Error, Result, get_running_loop, sleep};
 
 /// The addresses of a host, in the order in which they are to be tried. An IP address is itself; a name is looked up by a thread of the
-/// loop's default executor.
+/// loop's default executor, unless the driver knows.
 ///
 /// # Errors
 /// Cancelled; `Io` from the resolver, and if there is no address of the family; `Value` if the name contains a zero byte.
@@ -30,9 +30,14 @@ pub(crate) async fn resolve(host: &str, port: u16, family: Option<Domain>) -> Re
     Ok(addresses)
 }
 
-/// Asks the operating system.
+/// Asks the driver, if it has names of its own, or the operating system.
 async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    let event_loop = get_running_loop()?;
+    if let Some(found) = event_loop.look_up(host) {
+        sleep(0.0).await?;
+        return Ok(found?.into_iter().map(|ip| SocketAddr::new(ip, port)).collect());
+    }
     let host = host.to_owned();
-    let asking = get_running_loop()?.run_in_executor(None, move || Ok((host, port).to_socket_addrs()?.collect()));
+    let asking = event_loop.run_in_executor(None, move || Ok((host, port).to_socket_addrs()?.collect()));
     asking.await
 }

@@ -3,9 +3,12 @@
 use std::env;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::str::FromStr;
 
 use aioli_core::{Error, Result};
+use aioli_exec_single::EpollDriver;
+use aioli_exec_uring::UringDriver;
 
 /// What drives the loop.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -13,27 +16,40 @@ use aioli_core::{Error, Result};
 pub enum Backend {
     /// Linux's epoll.
     Epoll,
+    /// Linux's io_uring.
+    Uring,
 }
 
 /// The environment variable that names a backend for [`run`].
 const VARIABLE: &str = "AIOLI_BACKEND";
 
 impl Backend {
-    /// The backend that [`run`] takes: the one that `AIOLI_BACKEND` names, else the best there is.
+    /// The backend that [`run`] takes: the one that `AIOLI_BACKEND` names, else the best there is: io_uring, if the kernel grants it.
     ///
     /// # Errors
     /// `Value` if the variable names none that exists.
     pub fn choose() -> Result<Self> {
-        match env::var(VARIABLE) {
-            Err(env::VarError::NotPresent) => Ok(Backend::Epoll),
-            Err(env::VarError::NotUnicode(name)) => Err(unknown(&name.to_string_lossy())),
-            Ok(name) => name.parse(),
-        }
+        Ok(match named()? {
+            Some(backend) => backend,
+            None if UringDriver::new().is_ok() => Backend::Uring,
+            None => Backend::Epoll,
+        })
+    }
+}
+
+/// The backend that the environment variable names.
+fn named() -> Result<Option<Backend>> {
+    match env::var(VARIABLE) {
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(name)) => Err(unknown(&name.to_string_lossy())),
+        Ok(name) => name.parse().map(Some),
     }
 }
 
 fn unknown(name: &str) -> Error {
-    Error::value(format!("{VARIABLE}={name}: there is no such backend; set it to \"epoll\", or leave it unset"))
+    Error::value(format!(
+        "{VARIABLE}={name}: there is no such backend; set it to \"epoll\" or \"uring\", or leave it unset"
+    ))
 }
 
 impl FromStr for Backend {
@@ -44,6 +60,7 @@ impl FromStr for Backend {
     fn from_str(name: &str) -> Result<Self> {
         match name {
             "epoll" => Ok(Backend::Epoll),
+            "uring" => Ok(Backend::Uring),
             _ => Err(unknown(name)),
         }
     }
@@ -52,15 +69,25 @@ impl FromStr for Backend {
 /// The backend's name, as `AIOLI_BACKEND` takes it.
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Backend::Epoll => f.write_str("epoll"),
-        }
+        f.write_str(match self {
+            Backend::Epoll => "epoll",
+            Backend::Uring => "uring",
+        })
     }
+}
+
+fn epoll(reason: String) -> io::Result<EpollDriver> {
+    aioli_exec_single::Config::new().because(reason).build()
+}
+
+fn uring(reason: String) -> io::Result<UringDriver> {
+    aioli_exec_uring::Config::new().because(reason).build()
 }
 
 /// Runs `main` and leaves in good order: asyncio's `run`. Other tasks that are left are cancelled and awaited.
 ///
-/// The backend is the one that the environment variable `AIOLI_BACKEND` names, else the best that the machine has. Ctrl-C cancels
+/// The backend is the one that the environment variable `AIOLI_BACKEND` names (`epoll` or `uring`), else the best that the machine has:
+/// io_uring, if the kernel grants it. Which one it is and why is said by [`Loop::report`](aioli_core::Loop::report). Ctrl-C cancels
 /// `main`, which may clean up with further awaits; a second Ctrl-C ends the program at once.
 ///
 /// # Errors
@@ -77,20 +104,36 @@ where
     F: Future<Output = Result<T>> + 'static,
     T: 'static,
 {
-    run_on(Backend::choose()?, main)
+    if let Some(backend) = named()? {
+        return run_because(backend, format!("{VARIABLE}={backend}"), main);
+    }
+    match uring("it is the best there is, and the kernel grants it".to_owned()) {
+        Ok(driver) => aioli_exec_linux::run(|| Ok(driver), main),
+        Err(error) => aioli_exec_linux::run(|| epoll(error.to_string()), main),
+    }
 }
 
-/// As [`run`], on a backend of the caller's choice.
+/// As [`run`], on a backend of the caller's choice. It is that one or an error, never another.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`run`]. If the kernel refuses what the backend needs, the text says which call failed, and what can be done.
 #[track_caller]
 pub fn run_on<F, T>(backend: Backend, main: F) -> Result<T>
 where
     F: Future<Output = Result<T>> + 'static,
     T: 'static,
 {
+    run_because(backend, "the program names it".to_owned(), main)
+}
+
+#[track_caller]
+fn run_because<F, T>(backend: Backend, reason: String, main: F) -> Result<T>
+where
+    F: Future<Output = Result<T>> + 'static,
+    T: 'static,
+{
     match backend {
-        Backend::Epoll => aioli_exec_single::run(main),
+        Backend::Epoll => aioli_exec_linux::run(|| epoll(reason), main),
+        Backend::Uring => aioli_exec_linux::run(|| uring(reason), main),
     }
 }

@@ -81,6 +81,15 @@ pub struct DriverReport {
     pub capabilities: Vec<(String, String)>,
 }
 
+/// As text: the name, and a line for each capability.
+impl fmt::Display for DriverReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.capabilities.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        write!(f, "{}", self.name)?;
+        self.capabilities.iter().try_for_each(|(name, found)| write!(f, "\n  {name:width$}  {found}"))
+    }
+}
+
 /// What [`Driver::try_recv`] received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TryReceived {

@@ -34,6 +34,7 @@ const BELL: u64 = u64::MAX;
 pub struct Config {
     epoll_pwait2: bool,
     events: usize,
+    reason: Option<String>,
 }
 
 impl Default for Config {
@@ -45,7 +46,7 @@ impl Default for Config {
 impl Config {
     /// Everything the kernel has, and 512 events a turn.
     pub fn new() -> Self {
-        Config { epoll_pwait2: true, events: 512 }
+        Config { epoll_pwait2: true, events: 512, reason: None }
     }
 
     /// Whether to wait with `epoll_pwait2`, to the nanosecond, where the kernel has it. Otherwise the driver waits with `epoll_wait`,
@@ -61,6 +62,12 @@ impl Config {
         self
     }
 
+    /// What the driver's report is to say of why this backend is used.
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
     /// Makes the driver.
     ///
     /// # Errors
@@ -71,7 +78,7 @@ impl Config {
         let wake = Arc::new(Wake::new()?);
         epoll.set(wake.bell(), BELL, IN | libc::EPOLLET as u32, false)?;
         let reactor = Reactor::new(epoll);
-        Ok(EpollDriver { home, reactor, wake, owed: Completions::new(), closed: false })
+        Ok(EpollDriver { home, reactor, wake, reason: self.reason, owed: Completions::new(), closed: false })
     }
 }
 
@@ -103,6 +110,7 @@ pub struct EpollDriver {
     home: Home,
     reactor: Reactor,
     wake: Arc<Wake>,
+    reason: Option<String>,
     /// Completions that came about outside a turn.
     owed: Completions,
     closed: bool,
@@ -174,7 +182,9 @@ impl Driver for EpollDriver {
             None => "yes: waits are exact to the nanosecond".to_owned(),
             Some(why) => format!("no ({why}): waits are rounded up to whole milliseconds"),
         };
-        DriverReport { name: "epoll", capabilities: vec![("epoll_pwait2".to_owned(), exact)] }
+        let reason = self.reason.iter().map(|reason| ("chosen".to_owned(), reason.clone()));
+        let capabilities = reason.chain([("epoll_pwait2".to_owned(), exact)]).collect();
+        DriverReport { name: "epoll", capabilities }
     }
 
     fn now(&self) -> Instant {

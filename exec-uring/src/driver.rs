@@ -47,7 +47,7 @@ pub struct UringDriver {
     /// `None` once it is shut down.
     core: Option<Core>,
     wake: Arc<Wake>,
-    report: DriverReport,
+    reason: Option<String>,
     /// The kernel takes requests from the thread that made the ring only.
     thread: PhantomData<*const ()>,
 }
@@ -70,9 +70,8 @@ impl UringDriver {
         Config::new().build()
     }
 
-    pub(crate) fn new_with(home: Home, core: Core, wake: Arc<Wake>) -> Self {
-        let report = DriverReport { name: "uring", capabilities: core.rungs.lines().collect() };
-        UringDriver { home, core: Some(core), wake, report, thread: PhantomData }
+    pub(crate) fn new_with(home: Home, core: Core, wake: Arc<Wake>, reason: Option<String>) -> Self {
+        UringDriver { home, core: Some(core), wake, reason, thread: PhantomData }
     }
 
     #[inline]
@@ -117,7 +116,9 @@ impl UringDriver {
 
 impl Driver for UringDriver {
     fn report(&self) -> DriverReport {
-        self.report.clone()
+        let reason = self.reason.iter().map(|reason| ("chosen".to_owned(), reason.clone()));
+        let rungs = self.core.iter().flat_map(|core| core.rungs.lines());
+        DriverReport { name: "uring", capabilities: reason.chain(rungs).collect() }
     }
 
     fn now(&self) -> Instant {

@@ -29,6 +29,7 @@ pub struct Config {
     entries: u32,
     completions: u32,
     masked: Vec<Rung>,
+    reason: Option<String>,
 }
 
 impl Default for Config {
@@ -40,7 +41,7 @@ impl Default for Config {
 impl Config {
     /// Everything the kernel has, 256 entries, and room for 4,096 completions.
     pub fn new() -> Self {
-        Config { entries: 256, completions: 4096, masked: Vec::new() }
+        Config { entries: 256, completions: 4096, masked: Vec::new(), reason: None }
     }
 
     /// Does without an optional feature of the kernel.
@@ -62,11 +63,17 @@ impl Config {
         self
     }
 
+    /// What the driver's report is to say of why this backend is used.
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
     /// Makes the driver.
     ///
     /// # Errors
     /// The kernel's error. Its text says which call failed, and what can be done.
-    pub fn build(self) -> io::Result<UringDriver> {
+    pub fn build(mut self) -> io::Result<UringDriver> {
         let home = Home::new()?;
         let wake = Arc::new(Wake::new()?);
         let mut rungs = Rungs::new(&self.masked);
@@ -80,7 +87,7 @@ impl Config {
                 Err(error) => rungs.refuse(Rung::MultishotReceive, format!("no buffer ring: {error}")),
             }
         }
-        Ok(UringDriver::new_with(home, Core::new(ring, buffers, rungs), wake))
+        Ok(UringDriver::new_with(home, Core::new(ring, buffers, rungs), wake, self.reason.take()))
     }
 
     /// Sets a ring up, with as much as is granted.

@@ -3,8 +3,15 @@ use super::BUFFER;
 use std::io;
 use std::net::SocketAddr;
 
-pub(super) fn serve(bound: fn(SocketAddr)) -> io::Result<()> {
-    let driver = aioli_exec_single::EpollDriver::new()?;
+pub(super) fn serve_epoll(bound: fn(SocketAddr)) -> io::Result<()> {
+    serve(aioli_exec_single::EpollDriver::new()?, bound)
+}
+
+pub(super) fn serve_uring(bound: fn(SocketAddr)) -> io::Result<()> {
+    serve(aioli_exec_uring::UringDriver::new()?, bound)
+}
+
+fn serve(driver: impl aioli_core::driver::Driver, bound: fn(SocketAddr)) -> io::Result<()> {
     aioli_core::run(driver, async move {
         let server = aioli_io::start_server(echo, "127.0.0.1", 0).backlog(1024).await?;
         bound(server.local_addrs()[0]);

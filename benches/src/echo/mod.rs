@@ -13,6 +13,7 @@ mod load;
 mod monoio;
 mod process;
 mod raw;
+mod raw_uring;
 #[cfg(feature = "smol")]
 mod smol;
 #[cfg(feature = "tokio")]
@@ -42,7 +43,9 @@ pub struct Server {
 pub fn servers() -> Vec<Server> {
     let servers: &[(&'static str, Serve)] = &[
         ("raw-epoll", raw::serve),
-        ("aioli-epoll", aioli::serve),
+        ("raw-uring", raw_uring::serve),
+        ("aioli-epoll", aioli::serve_epoll),
+        ("aioli-uring", aioli::serve_uring),
         #[cfg(feature = "tokio")]
         ("tokio", tokio::serve),
         #[cfg(feature = "monoio")]

@@ -241,6 +241,12 @@ impl Wait {
         self.place().map(Place::token)
     }
 
+    /// The loop of the task that it is registered with.
+    #[inline]
+    pub(crate) fn core(&self) -> Option<&LoopCore> {
+        self.task.as_ref().map(RawTask::core)
+    }
+
     #[inline]
     fn place(&self) -> Option<Place<'_>> {
         self.task.as_ref().map(|task| Place { task, serial: self.serial as u32 })
@@ -275,36 +281,89 @@ impl Wait {
         self.register_with(cx, target, Awaited::Other)
     }
 
-    #[inline]
     fn register_with(&mut self, cx: &Context<'_>, target: Option<&RawFuture>, awaited: Awaited) -> Result<Token> {
         self.release();
         let task = home::with(|core| core.current_task()).flatten().ok_or_else(outside)?;
-        let head = task.head();
-        let serial = head.next_serial.get().wrapping_add(1).max(1);
-        head.next_serial.set(serial);
-        let own = waker::is_own(cx.waker(), &task);
-        if own && head.wait_state.get().phase == Phase::Vacant {
-            head.wait_serial.set(serial);
-            head.wait_state.set(WaitState::pending(awaited));
-            if let Some(target) = target {
-                head.wait_target.set(Some(target.clone()));
-            }
-            if let Some(scope) = task.core().current.scope() {
-                head.wait_scope.set(Some(scope));
-            }
-        } else {
-            let waker = (!own).then(|| cx.waker().clone());
-            head.extra().spilled.borrow_mut().push(Spilled {
-                serial,
-                state: WaitState::pending(awaited),
-                target: target.cloned(),
-                scope: task.core().current.scope(),
-                waker,
-                message: None,
-            });
+        if let Some(serial) = self.register_inline(&task, cx, target, awaited) {
+            return Ok(Token { task, serial });
         }
+        let head = task.head();
+        let serial = head.take_serial();
+        let waker = (!waker::is_own(cx.waker(), &task)).then(|| cx.waker().clone());
+        head.extra().spilled.borrow_mut().push(Spilled {
+            serial,
+            state: WaitState::pending(awaited),
+            target: target.cloned(),
+            scope: task.core().current.scope(),
+            waker,
+            message: None,
+        });
         (self.task, self.serial) = (Some(task.clone()), u64::from(serial));
         Ok(Token { task, serial })
+    }
+
+    /// Registers in the memory of `task`, which runs, and returns the serial; `None` where another await point is there already, or
+    /// something else than the task itself polls. On straight-line code it is always some.
+    #[inline]
+    pub(crate) fn register_inline(
+        &mut self,
+        task: &RawTask,
+        cx: &Context<'_>,
+        target: Option<&RawFuture>,
+        awaited: Awaited,
+    ) -> Option<u32> {
+        let head = task.head();
+        let vacant = head.wait_state.get().phase == Phase::Vacant;
+        if !vacant || self.task.is_some() || !waker::is_own(cx.waker(), task) {
+            return None;
+        }
+        let serial = head.take_serial();
+        head.wait_serial.set(serial);
+        head.wait_state.set(WaitState::pending(awaited));
+        if let Some(target) = target {
+            head.wait_target.set(Some(target.clone()));
+        }
+        if let Some(scope) = task.core().current.scope() {
+            head.wait_scope.set(Some(scope));
+        }
+        (self.task, self.serial) = (Some(task.clone()), u64::from(serial));
+        Some(serial)
+    }
+
+    /// Registers with the task that runs and with the pending future that it waits for, if both are as on straight-line code. Returns
+    /// whether they are.
+    #[inline]
+    pub(crate) fn register_on_future(&mut self, cx: &Context<'_>, future: &RawFuture) -> bool {
+        let registered = home::with_task(|core, task| {
+            if !std::ptr::eq(future.core(), &**core) || future == task.raw() {
+                return false;
+            }
+            let serial = self.register_inline(task, cx, Some(future), Awaited::Other);
+            if let Some(serial) = serial {
+                future.add_wake(task.clone(), serial);
+            }
+            serial.is_some()
+        });
+        registered == Some(true)
+    }
+
+    /// Ends the registration if it has fired and nothing else is to be told: [`poll`](Self::poll) for what nearly all polls find.
+    #[inline]
+    pub(crate) fn end_if_fired(&mut self) -> bool {
+        let Some(task) = &self.task else { return false };
+        let head = task.head();
+        let state = head.wait_state.get();
+        let fired = state.phase == Phase::Fired && !state.asked && head.wait_serial.get() == self.serial as u32;
+        let current = || home::with(|core| core.is_current(task)).unwrap_or(false);
+        if !fired || !current() {
+            return false;
+        }
+        head.wait_state.set(WaitState::VACANT);
+        head.wait_serial.set(0);
+        let (target, scope) = (head.wait_target.take(), head.wait_scope.take());
+        let task = self.task.take();
+        drop((target, scope, task));
+        true
     }
 
     /// Where it stands. Anything but `Pending` ends the registration.
@@ -601,6 +660,14 @@ pub(crate) fn outside() -> Error {
 }
 
 impl crate::task::header::TaskHead {
+    /// The serial of the next await point; never 0.
+    #[inline]
+    fn take_serial(&self) -> u32 {
+        let serial = self.next_serial.get().wrapping_add(1).max(1);
+        self.next_serial.set(serial);
+        serial
+    }
+
     /// Whether a request may be open that the next await point should know of.
     #[inline]
     pub(crate) fn is_requested(&self) -> bool {

@@ -149,6 +149,18 @@ impl RawFuture {
         self.header().set(flag::CALLBACKS);
     }
 
+    /// Has an await point fired when the future, which is pending, finishes.
+    #[inline]
+    pub(crate) fn add_wake(&self, task: RawTask, serial: u32) {
+        let header = self.header();
+        if header.has(flag::CALLBACKS) {
+            return self.add_callback(Callback::Wake(task, serial));
+        }
+        header.set(flag::CALLBACKS);
+        // There was none, so nothing has to be dropped. A drop would look at it in memory, where it would be copied to first.
+        std::mem::forget(header.callbacks.replace(Callbacks::One(Callback::Wake(task, serial))));
+    }
+
     fn extract_callbacks(&self, matches: impl FnMut(&Callback) -> bool) -> usize {
         let slot = &self.header().callbacks;
         let mut callbacks = slot.take();

@@ -253,12 +253,18 @@ impl Join {
     /// Ready when the future is done, or with what the await returns instead of its result.
     #[inline]
     pub(crate) fn poll(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
-        if raw.is_done() && !self.wait.is_registered() {
-            return Poll::Ready(Ok(()));
+        let registered = self.wait.is_registered();
+        if raw.is_done() {
+            if !registered || self.wait.end_if_fired() {
+                return Poll::Ready(Ok(()));
+            }
+        } else if !registered && self.wait.register_on_future(cx, raw) {
+            return Poll::Pending;
         }
         self.wait_for(raw, cx)
     }
 
+    #[inline(never)]
     fn wait_for(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
         if self.wait.is_registered() {
             match self.wait.poll(cx) {

@@ -94,11 +94,25 @@ impl Sleep {
     }
 
     fn arm(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
+        let delay = self.value;
+        let armed = home::with_task(|core, task| {
+            let serial = self.wait.register_inline(task, cx, None, Awaited::Time)?;
+            Some(core.timers.start(delay, || TimerTarget::Wake(task.clone(), serial), || core.now()))
+        });
+        if let Some(key) = armed.flatten() {
+            self.set(Phase::Armed, key.to_bits());
+            return Poll::Pending;
+        }
+        self.arm_beside_others(cx)
+    }
+
+    #[cold]
+    fn arm_beside_others(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
         let token = match self.wait.register_for(cx, Awaited::Time) {
             Ok(token) => token,
             Err(error) => return Poll::Ready(Err(error)),
         };
-        let key = home::with(|core| core.timers.start(self.value, TimerTarget::wake(token), || core.now()));
+        let key = home::with(|core| core.timers.start(self.value, || TimerTarget::wake(token), || core.now()));
         self.set(Phase::Armed, key.map_or(0, TimerKey::to_bits));
         Poll::Pending
     }
@@ -143,9 +157,9 @@ impl Sleep {
     /// Disarms the timer in the loop that has it, which need not be the one that runs.
     #[inline(never)]
     fn disarm(&mut self) {
-        if let Some(token) = self.wait.token() {
+        if let Some(core) = self.wait.core() {
             self.phase = Phase::Done;
-            drop(TimerKey::from_bits(self.value).and_then(|key| token.core().disarm(key)));
+            drop(TimerKey::from_bits(self.value).and_then(|key| core.disarm(key)));
         }
     }
 

@@ -79,8 +79,13 @@ impl Timers {
 
     /// Starts a timer that is due some nanoseconds after the current step.
     #[inline]
-    pub(crate) fn start(&self, delay: u64, target: TimerTarget, now: impl FnOnce() -> Instant) -> TimerKey {
-        let key = self.queue.borrow_mut().insert(target);
+    pub(crate) fn start(
+        &self,
+        delay: u64,
+        target: impl FnOnce() -> TimerTarget,
+        now: impl FnOnce() -> Instant,
+    ) -> TimerKey {
+        let key = self.queue.borrow_mut().insert_with(target);
         let mut fresh = self.fresh.borrow_mut();
         fresh.push((key, delay));
         self.unsettled.set(true);

@@ -179,7 +179,7 @@ impl<W: Waitable> WaitAll<W> {
                 let key = if delay.is_zero() {
                     core.start_now(target)
                 } else {
-                    core.timers.start(saturating_nanos(delay), target, || core.now())
+                    core.timers.start(saturating_nanos(delay), || target, || core.now())
                 };
                 Armed::new(core, key)
             })

@@ -37,7 +37,17 @@ impl<T> TimerQueue<T> {
     /// If there are `u32::MAX` timers already: "a TimerQueue cannot hold more than u32::MAX timers at once".
     #[inline]
     pub fn insert(&mut self, value: T) -> TimerKey {
-        self.slab.insert(value)
+        self.insert_with(|| value)
+    }
+
+    /// Adds an idle timer whose value is made where it will be: the same as [`insert`](Self::insert), without a copy of the value.
+    ///
+    /// # Panics
+    ///
+    /// As `insert`.
+    #[inline]
+    pub fn insert_with(&mut self, value: impl FnOnce() -> T) -> TimerKey {
+        self.slab.insert_with(value)
     }
 
     /// Arms an idle timer, or arms an armed one anew, for this deadline. A deadline that has passed is allowed: the timer is due at the

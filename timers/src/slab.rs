@@ -47,17 +47,17 @@ impl<T> Slab<T> {
 
     /// An idle node with this value: one that was used before, or else a new one.
     #[inline]
-    pub(crate) fn insert(&mut self, value: T) -> TimerKey {
-        if let Some(index) = self.free.pop() {
-            let node = &mut self.nodes[index as usize];
+    pub(crate) fn insert_with(&mut self, value: impl FnOnce() -> T) -> TimerKey {
+        let free = self.free.pop();
+        if let Some((index, node)) = free.and_then(|index| Some((index, self.nodes.get_mut(index as usize)?))) {
             node.place = IDLE;
-            let before = node.value.replace(value);
+            let before = node.value.replace(value());
             debug_assert!(before.is_none(), "a vacant node holds no value");
             // There is nothing to drop; saying so keeps a check and a call to T's destructor out of here.
             std::mem::forget(before);
             TimerKey { index, generation: node.generation }
         } else {
-            self.grow(value)
+            self.grow(value())
         }
     }
 

@@ -201,8 +201,9 @@ impl RawFuture {
     #[inline]
     pub(crate) fn finish(&self) {
         let header = self.header();
-        header.set(flag::DONE);
-        if header.has(flag::CALLBACKS) {
+        let flags = header.flags.get();
+        header.flags.set(flags | flag::DONE);
+        if flags & flag::CALLBACKS != 0 {
             header.callbacks.take().schedule(self);
         }
     }

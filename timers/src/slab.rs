@@ -129,14 +129,14 @@ mod tests {
     #[test]
     fn a_node_is_retired_after_its_last_generation() {
         let mut slab = Slab::new();
-        let first = slab.insert('a');
+        let first = slab.insert_with(|| 'a');
         let node = slab.get_mut(first).unwrap();
         node.generation = NonZeroU32::MAX;
         node.value = None;
         let last = slab.key(first.index);
         slab.release(last.index);
 
-        let next = slab.insert('b');
+        let next = slab.insert_with(|| 'b');
         assert_ne!(next.index, last.index, "a retired node was used again");
         let retired = slab.get(last).unwrap();
         assert_eq!((retired.place, retired.value), (VACANT, None));
@@ -144,6 +144,6 @@ mod tests {
 
         slab.get_mut(next).unwrap().value = None;
         slab.release(next.index);
-        assert_eq!(slab.insert('c').index, next.index, "a node with generations left is used again");
+        assert_eq!(slab.insert_with(|| 'c').index, next.index, "a node with generations left is used again");
     }
 }

@@ -20,6 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::op::{Op, Outcome};
+use crate::task::home;
 use crate::time::Instant;
 
 /// The loop's name for an operation in flight, which the driver hands back in the [`Completion`].
@@ -99,12 +100,27 @@ pub struct TryReceived {
     pub more: bool,
 }
 
+/// Tells this thread, the only one of a process that was just forked, that no loop runs on it: the one that did is the parent's, and
+/// stops here, with an error, as soon as control returns to it. The fork handler of a driver calls this. Async-signal-safe.
+pub fn forked() {
+    home::with(|core| core.leave_to_parent());
+    home::leave();
+}
+
 /// A backend: executes operations, waits for them, and owns the clock.
 ///
 /// The loop calls a driver from one thread only. See the [module's laws](self).
 pub trait Driver: 'static {
     /// What this driver is and what its probe found.
     fn report(&self) -> DriverReport;
+
+    /// Whether this driver can be used here: not in a process that was forked from the one that it was made in.
+    ///
+    /// # Errors
+    /// If not. The loop then neither runs nor submits anything; closing it drops the driver, without a [`shutdown`](Self::shutdown).
+    fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// The clock: monotonic, in nanoseconds from an origin of the driver's choice.
     fn now(&self) -> Instant;
@@ -171,6 +187,10 @@ pub trait Driver: 'static {
 impl<D: Driver + ?Sized> Driver for Box<D> {
     fn report(&self) -> DriverReport {
         (**self).report()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        (**self).check()
     }
 
     fn now(&self) -> Instant {

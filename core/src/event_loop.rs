@@ -321,6 +321,7 @@ impl LoopCore {
         if self.closed.get() {
             return Err(Error::runtime("the event loop is closed"));
         }
+        self.check_process()?;
         let Some(_entered) = home::enter(self) else {
             return Err(Error::runtime("cannot run the event loop while another loop is running"));
         };
@@ -336,6 +337,11 @@ impl LoopCore {
         };
         self.running.set(false);
         result
+    }
+
+    /// An error in another process than that of the driver.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        Ok(self.driver.borrow().as_ref().map_or(Ok(()), |driver| driver.check())?)
     }
 
     /// Makes ready what other threads sent, what completed, and what is due. Waits if nothing is ready.
@@ -439,6 +445,21 @@ impl LoopCore {
     }
 
     // --- closing -------------------------------------------------------------------------------------------------------------
+
+    /// This process is a fork, in the middle of a step: the step is the last of this loop here. What was ready is the parent's.
+    pub(crate) fn leave_to_parent(&self) {
+        self.closed.set(true);
+        self.tasks.end_all();
+        std::mem::forget(self.ready.drain());
+    }
+
+    /// Closes a loop that belongs to another process: closes the driver's descriptors and nothing else. Coroutines, and what they
+    /// would undo as they are dropped, are that process's.
+    pub(crate) fn close_elsewhere(&self) {
+        self.closed.set(true);
+        let driver = self.driver.borrow_mut().take();
+        drop(driver);
+    }
 
     /// Drops every pending coroutine, shuts the driver down and forgets what was scheduled.
     pub(crate) fn close(self: &Rc<Self>) -> Result<()> {

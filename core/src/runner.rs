@@ -80,6 +80,7 @@ impl Runner {
         if home::home() != 0 {
             return Err(Error::runtime("run cannot be called from a running event loop: await the coroutine instead"));
         }
+        self.core.check_process()?;
         if self.core.is_closed() {
             return Err(Error::runtime("the runner is closed"));
         }
@@ -120,6 +121,9 @@ impl Runner {
     ///
     /// Each task is cancelled once and has all the time it takes. Tasks that are created meanwhile are dropped at the end.
     ///
+    /// In a process that was forked from the loop's own, this only closes the backend's descriptors: the tasks are the parent's, and
+    /// are left as they are.
+    ///
     /// # Errors
     /// `Runtime` if the loop runs. `Io` if the backend broke.
     pub fn close(self) -> Result<()> {
@@ -127,6 +131,10 @@ impl Runner {
     }
 
     fn leave(&self) -> Result<()> {
+        if self.core.check_process().is_err() {
+            self.core.close_elsewhere();
+            return Ok(());
+        }
         if self.core.is_closed() {
             return Ok(());
         }

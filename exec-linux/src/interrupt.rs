@@ -62,6 +62,16 @@ impl Interrupt {
     }
 }
 
+/// Forgets, in a child that was just forked, the loop of the parent: Ctrl-C ends the child, until it runs a loop of its own.
+pub(crate) fn forked() {
+    if !TARGET.swap(ptr::null_mut(), Ordering::SeqCst).is_null() {
+        // SAFETY: restores the default, which was found when the handler was installed.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+    }
+    // The threads that were in a handler are not here.
+    RUNNING.store(0, Ordering::SeqCst);
+}
+
 impl Drop for Interrupt {
     fn drop(&mut self) {
         // SAFETY: restores the default, which was found when the handler was installed.

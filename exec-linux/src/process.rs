@@ -4,11 +4,15 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::interrupt;
+
 /// How many forks lie between the first process that had a driver and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    aioli_core::driver::forked();
+    interrupt::forked();
 }
 
 /// The process in which a driver was made.
@@ -28,7 +32,8 @@ impl Home {
     pub fn new() -> io::Result<Self> {
         static HANDLER: OnceLock<libc::c_int> = OnceLock::new();
         let code = *HANDLER.get_or_init(|| {
-            // SAFETY: the handler only adds to an atomic, which a child of a threaded process may do.
+            // SAFETY: the handler changes atomics and this thread's own variables, and restores a signal's default: all of that is
+            // allowed in the child of a threaded process.
             unsafe { libc::pthread_atfork(None, None, Some(forked)) }
         });
         if code != 0 {

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use aioli_core::driver::Kick;
 
+use crate::process::Home;
+
 const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;
 const KICKED: u8 = 2;
@@ -26,6 +28,7 @@ const KICKED: u8 = 2;
 pub struct Wake {
     bell: OwnedFd,
     state: AtomicU8,
+    home: Home,
 }
 
 impl Wake {
@@ -34,6 +37,7 @@ impl Wake {
     /// # Errors
     /// If the kernel has no descriptor or no memory for it.
     pub fn new() -> io::Result<Self> {
+        let home = Home::new()?;
         // SAFETY: no pointers; the descriptor that comes back is ours alone.
         let bell = unsafe {
             let fd = libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
@@ -42,7 +46,7 @@ impl Wake {
             }
             OwnedFd::from_raw_fd(fd)
         };
-        Ok(Wake { bell, state: AtomicU8::new(AWAKE) })
+        Ok(Wake { bell, state: AtomicU8::new(AWAKE), home })
     }
 
     /// The eventfd, readable from the first ring on.
@@ -67,7 +71,8 @@ impl Wake {
 
 impl Kick for Wake {
     fn kick(&self) {
-        if self.state.swap(KICKED, Ordering::AcqRel) != ASLEEP {
+        if self.state.swap(KICKED, Ordering::AcqRel) != ASLEEP || self.home.check().is_err() {
+            // Awake, or kicked already; or the loop is that of a parent process, which shares the eventfd.
             return;
         }
         let one = 1u64;

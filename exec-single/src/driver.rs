@@ -187,6 +187,10 @@ impl Driver for EpollDriver {
         DriverReport { name: "epoll", capabilities }
     }
 
+    fn check(&self) -> io::Result<()> {
+        self.home.check()
+    }
+
     fn now(&self) -> Instant {
         syscall::now()
     }

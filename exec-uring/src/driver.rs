@@ -121,6 +121,10 @@ impl Driver for UringDriver {
         DriverReport { name: "uring", capabilities: reason.chain(rungs).collect() }
     }
 
+    fn check(&self) -> io::Result<()> {
+        self.home.check()
+    }
+
     fn now(&self) -> Instant {
         syscall::now()
     }

@@ -62,9 +62,14 @@ pub(crate) fn enter(core: &Rc<LoopCore>) -> Option<Entered<'_>> {
     Some(Entered { _core: core })
 }
 
+/// No loop runs on this thread.
+pub(crate) fn leave() {
+    HOME.with(|home| home.set(0));
+    CORE.with(|known| known.set(ptr::null()));
+}
+
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        HOME.with(|home| home.set(0));
-        CORE.with(|known| known.set(ptr::null()));
+        leave();
     }
 }

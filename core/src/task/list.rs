@@ -71,6 +71,19 @@ impl TaskList {
         tasks
     }
 
+    /// Marks every task as one that does not run any more, without a result. Only good for a process that shall not run them.
+    pub(crate) fn end_all(&self) {
+        let mut at = self.first.get();
+        while let Some(node) = at {
+            // SAFETY: as in `snapshot`.
+            let head = unsafe { node.as_ref() };
+            if !head.header.has(flag::RUNNING) {
+                head.header.set(flag::DONE);
+            }
+            at = head.next.get();
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len.get()
     }

@@ -11,29 +11,36 @@ use crate::syscall;
 pub struct Kind {
     /// `recv` and `send` work on it.
     pub socket: bool,
-    /// A TCP connection or listener, or a pipe. After a short read it is drained, after a short write full, and an edge follows.
-    /// Nothing else promises that: a pipe in packet mode ends a read with the packet; a Unix socket ends a read where descriptors were sent along, and a write where memory is short; a terminal
-    /// ends a read with the line.
+    /// A TCP connection or listener.
     pub tcp: bool,
+    /// After a short read it is drained, after a short write full, and an edge follows. That holds for TCP and for pipes. Nothing else
+    /// promises it: a pipe in packet mode ends a read with the packet; a Unix socket ends a read where descriptors were sent along,
+    /// and a write where memory is short; a terminal ends a read with the line.
+    pub edges: bool,
 }
 
 impl Kind {
     /// A TCP socket.
-    pub const TCP: Kind = Kind { socket: true, tcp: true };
+    pub const TCP: Kind = Kind { socket: true, tcp: true, edges: true };
     /// Any other socket.
-    pub const SOCKET: Kind = Kind { socket: true, tcp: false };
+    pub const SOCKET: Kind = Kind { socket: true, tcp: false, edges: false };
     /// A pipe or FIFO.
-    pub const PIPE: Kind = Kind { socket: false, tcp: true };
+    pub const PIPE: Kind = Kind { socket: false, tcp: false, edges: true };
     /// Something else.
-    pub const OTHER: Kind = Kind { socket: false, tcp: false };
+    pub const OTHER: Kind = Kind { socket: false, tcp: false, edges: false };
 
     /// Finds out about a descriptor that came from elsewhere.
     pub fn of(fd: BorrowedFd<'_>) -> Kind {
         let socket = SockRef::from(&fd);
-        let Ok(r#type) = socket.r#type() else {
-            return if syscall::is_plain_pipe(fd) { Kind::PIPE } else { Kind::OTHER };
-        };
-        let tcp = r#type == Type::STREAM && matches!(socket.protocol(), Ok(Some(Protocol::TCP)));
-        Kind { socket: true, tcp: tcp && !syscall::has_upper_layer(fd) }
+        match socket.r#type() {
+            Err(_) if syscall::is_plain_pipe(fd) => Kind::PIPE,
+            Err(_) => Kind::OTHER,
+            Ok(Type::STREAM)
+                if matches!(socket.protocol(), Ok(Some(Protocol::TCP))) && !syscall::has_upper_layer(fd) =>
+            {
+                Kind::TCP
+            }
+            Ok(_) => Kind::SOCKET,
+        }
     }
 }

@@ -206,7 +206,7 @@ impl Entry {
 fn send(fd: BorrowedFd<'_>, kind: Kind, ready: &mut bool, data: &[u8]) -> io::Result<usize> {
     let result = syscall::send(fd, kind.socket, data);
     *ready = match &result {
-        Ok(count) => *count == data.len() || !kind.tcp,
+        Ok(count) => *count == data.len() || !kind.edges,
         Err(e) => e.kind() != io::ErrorKind::WouldBlock,
     };
     result
@@ -217,7 +217,7 @@ fn receive(fd: BorrowedFd<'_>, kind: Kind, marked: bool, ready: &mut bool, buffe
     let room = buffer.capacity() - buffer.len();
     let result = syscall::receive(fd, kind.socket, buffer);
     *ready = match &result {
-        Ok(count) => *count == room || marked || !kind.tcp,
+        Ok(count) => *count == room || marked || !kind.edges,
         Err(e) => e.kind() != io::ErrorKind::WouldBlock,
     };
     result
@@ -229,8 +229,8 @@ fn attempt(fd: BorrowedFd<'_>, kind: Kind, marked: bool, ready: &mut bool, work:
     let attempt = work.attempt(fd, kind);
     *ready = match &attempt {
         Attempt::Blocked => false,
-        Attempt::Done(Outcome::Received { result: Ok(count), .. }) => *count == room || marked || !kind.tcp,
-        Attempt::Done(Outcome::Sent { result: Ok(count), .. }) => *count == room || !kind.tcp,
+        Attempt::Done(Outcome::Received { result: Ok(count), .. }) => *count == room || marked || !kind.edges,
+        Attempt::Done(Outcome::Sent { result: Ok(count), .. }) => *count == room || !kind.edges,
         _ => true,
     };
     attempt

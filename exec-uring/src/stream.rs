@@ -357,7 +357,7 @@ impl Core {
         let inbox = &mut entry.inbox;
         inbox.readable = match &received {
             // A short receive drains a TCP connection, and an event follows.
-            Ok(count) => *count == room || inbox.marked || !entry.kind.tcp,
+            Ok(count) => *count == room || inbox.marked || !entry.kind.edges,
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         };
         let more = inbox.readable;

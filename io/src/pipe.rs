@@ -119,7 +119,7 @@ impl Future for ConnectWritePipe {
 async fn read((source, limit): (Source, usize)) -> Result<StreamReader> {
     check_limit(limit)?;
     let event_loop = get_running_loop()?;
-    let (fd, restore) = source.open()?;
+    let (fd, restore) = source.open(OFlags::RDONLY)?;
     let connection = reading(&event_loop, fd, limit, restore)?;
     let reader = StreamReader::over(&connection);
     begin(connection).await?;
@@ -130,7 +130,7 @@ async fn write(source: Source) -> Result<StreamWriter> {
     let event_loop = get_running_loop()?;
     // The program's input may come through the same socket.
     let lone = matches!(source, Source::Pipe(_));
-    let (fd, restore) = source.open()?;
+    let (fd, restore) = source.open(OFlags::WRONLY)?;
     let connection = writing(&event_loop, fd, lone, restore)?;
     let writer = StreamWriter::over(&connection);
     begin(connection).await?;
@@ -139,10 +139,10 @@ async fn write(source: Source) -> Result<StreamWriter> {
 
 impl Source {
     /// The descriptor, and what to do after it is closed.
-    fn open(self) -> Result<(OwnedFd, Option<Restore>)> {
+    fn open(self, access: OFlags) -> Result<(OwnedFd, Option<Restore>)> {
         match self {
             Source::Pipe(fd) => {
-                check(&fd)?;
+                check(&fd, access)?;
                 Ok((fd, None))
             }
             Source::Standard(which) => Ok(which.open()?),
@@ -180,11 +180,20 @@ pub(crate) fn file_type(fd: impl AsFd) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(fstat(fd)?.st_mode))
 }
 
+/// EBADF, as Linux numbers it.
+const NOT_OPEN_FOR_THIS: i32 = 9;
+
 /// # Errors
-/// `Value` if the descriptor is not one that can be waited for.
-fn check(fd: &OwnedFd) -> Result<()> {
+/// `Value` if the descriptor is not one that can be waited for; `EBADF` if it is open for the other direction only.
+fn check(fd: &OwnedFd, access: OFlags) -> Result<()> {
     match file_type(fd)? {
-        FileType::Fifo | FileType::Socket | FileType::CharacterDevice => Ok(()),
+        FileType::Fifo | FileType::Socket | FileType::CharacterDevice => {
+            let open_for = fcntl_getfl(fd).map_err(io::Error::from)? & OFlags::ACCMODE;
+            if open_for != access && open_for != OFlags::RDWR {
+                return Err(io::Error::from_raw_os_error(NOT_OPEN_FOR_THIS).into());
+            }
+            Ok(())
+        }
         other => {
             let text = "pipe transports are for pipes, sockets and character devices only";
             Err(Error::value(format!("{text}, and this is {}", name(other))))

@@ -73,6 +73,11 @@ impl Standard {
     }
 }
 
+/// This program's standard output, for a child.
+pub(crate) fn share_stdout() -> io::Result<OwnedFd> {
+    io::stdout().as_fd().try_clone_to_owned()
+}
+
 fn own(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<(OwnedFd, Option<Restore>)> {
     match file_type(fd)? {
         FileType::Fifo | FileType::CharacterDevice if !is_multiplexer(fd)? => {

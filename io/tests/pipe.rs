@@ -248,11 +248,8 @@ fn other_files_are_refused() {
 fn the_wrong_end_is_an_error() {
     run(|| async {
         let (end, start) = io::pipe()?;
-        let reader = connect_read_pipe(start).await?;
-        assert!(reader.read(1).await.unwrap_err().as_io().is_some());
-        let writer = connect_write_pipe(end).await?;
-        writer.write(b"x")?;
-        assert!(writer.wait_closed().await.unwrap_err().as_io().is_some());
+        assert!(connect_read_pipe(start).await.unwrap_err().as_io().is_some());
+        assert!(connect_write_pipe(end).await.unwrap_err().as_io().is_some());
         Ok(())
     });
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
@@ -195,6 +195,8 @@ struct Course {
     /// How many results are not taken, nor awaited by anybody.
     left: Cell<usize>,
     timer: Cell<Option<Armed>>,
+    /// What is told of the ends.
+    hook: RefCell<Option<Weak<Box<dyn Hook>>>>,
     /// Why it cannot begin.
     error: RefCell<Option<Error>>,
 }
@@ -247,9 +249,11 @@ impl<T: 'static> Race<T> {
             waiting: RefCell::default(),
             left: Cell::new(runners.len() + usize::from(error.is_some())),
             timer: Cell::new(None),
+            hook: RefCell::new(None),
             error: RefCell::new(error),
         });
         let hook: HookRef = Rc::new(Box::new(Ended(Rc::clone(&course))));
+        course.hook.replace(Some(Rc::downgrade(&hook)));
         for (index, raw) in (0..).zip(&course.raws) {
             raw.add_callback(Callback::Hook(Rc::clone(&hook), index));
         }
@@ -272,14 +276,9 @@ impl<T: 'static> Race<T> {
             return;
         }
         let target = TimerTarget::Hook(Rc::clone(&self.hook), TIMEOUT);
-        course.timer.set(home::with(|core| {
-            let key = if delay.is_zero() {
-                core.start_now(target)
-            } else {
-                core.timers.start_at(core.now() + delay, target, || core.now())
-            };
-            Armed::new(core, key)
-        }));
+        course
+            .timer
+            .set(home::with(|core| Armed::new(core, core.timers.start_at(core.now() + delay, target, || core.now()))));
     }
 
     /// What an event means to those who want results.
@@ -308,11 +307,7 @@ impl<T: 'static> Race<T> {
 impl<T> Drop for Race<T> {
     fn drop(&mut self) {
         self.course.disarm();
-        self.course.running.take();
-        // Also from those for which time has run out: the hook holds them, and they it.
-        for raw in self.course.raws.iter().filter(|raw| !raw.is_done()) {
-            raw.remove_hook(&self.hook);
-        }
+        self.course.leave_running();
     }
 }
 
@@ -337,10 +332,21 @@ impl Course {
     /// Time has run out: for each that has not ended.
     fn time_out(&self) {
         self.timer.set(None);
-        let late = std::mem::take(&mut *self.running.borrow_mut());
-        for _ in late {
+        for _ in 0..self.leave_running() {
             self.happen(Event::Late);
         }
+    }
+
+    /// Is not told any more of the ends of those that have not ended. Returns how many there are.
+    fn leave_running(&self) -> usize {
+        let running = std::mem::take(&mut *self.running.borrow_mut());
+        let hook = self.hook.borrow().as_ref().and_then(Weak::upgrade);
+        if let Some(hook) = hook {
+            for index in &running {
+                self.raws[*index as usize].remove_hook(&hook);
+            }
+        }
+        running.len()
     }
 
     fn happen(&self, event: Event) {

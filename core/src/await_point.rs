@@ -197,6 +197,11 @@ impl Token {
         Place { task: &self.task, serial: self.serial }
     }
 
+    /// Whether a request came that could not be passed on, after another or after what it waited for.
+    pub(crate) fn must_cancel(&self) -> bool {
+        self.state().must_cancel
+    }
+
     fn state(&self) -> WaitState {
         self.place().state()
     }
@@ -411,7 +416,7 @@ impl Wait {
         if state.must_cancel {
             // An error that is lost to the request counts as retrieved.
             let lost = gone.target.as_ref().and_then(RawFuture::retrieve_error);
-            let own = lost.filter(|_| gone.target.as_ref().is_some_and(RawFuture::is_cancelled));
+            let own = lost.filter(Error::is_cancelled);
             return WaitPoll::Cancelled(
                 own.unwrap_or_else(|| Error::cancelled_with(token.task.head().cancel_message())),
             );

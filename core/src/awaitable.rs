@@ -46,6 +46,16 @@ impl<T> Child<T> {
         (self.read)(&self.cell)
     }
 
+    /// The result as one of several: in asyncio the entry for something cancelled is an error of its own, which has an empty message
+    /// where there is none.
+    pub(crate) fn entry(&self) -> Result<T> {
+        if !self.raw().is_cancelled() {
+            return self.read();
+        }
+        let message = self.raw().cancel_message();
+        Err(Error::cancelled(Some(message.as_deref().map_or("", |text| &**text))))
+    }
+
     /// Whether a coroutine was given, which became a task that nobody else knows.
     pub(crate) fn is_created(&self) -> bool {
         self.created

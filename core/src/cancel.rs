@@ -425,6 +425,7 @@ pub(crate) fn ending(task: &RawTask) {
     // Taken first: the value's destructor may make another request.
     let message = open_message(task);
     if task.discard_value() {
-        task.raw().put_error(Error::cancelled_with(message), flag::CANCELLED);
+        // Every error that it gives has the message, not the first alone.
+        task.raw().put_error(Error::cancelled_with(message), flag::CANCELLED | flag::TOLD);
     }
 }

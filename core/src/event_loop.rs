@@ -19,6 +19,7 @@ use crate::registry::Registry;
 use crate::remote::RemoteCall;
 use crate::report::{Handler, discard};
 use crate::shared::Arc;
+use crate::shield;
 use crate::task::current::CurrentTask;
 use crate::task::header::flag;
 use crate::task::list::TaskList;
@@ -288,6 +289,9 @@ impl LoopCore {
         task.raw().finish();
         let linked = self.tasks.remove(task);
         drop((linked, context));
+        if task.raw().header().has(flag::SHIELDED) {
+            shield::report_lost(task.raw());
+        }
     }
 
     // --- contexts ------------------------------------------------------------------------------------------------------------

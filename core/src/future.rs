@@ -11,8 +11,9 @@ use crate::await_point::{Wait, WaitPoll};
 use crate::callback::{Call, Callback, CallbackId};
 use crate::cancel;
 use crate::context;
-use crate::error::{self, Error, ErrorKind, Result};
+use crate::error::{self, Error, ErrorKind, Message, Result};
 use crate::event_loop::LoopCore;
+use crate::shield;
 use crate::task::header::flag;
 use crate::task::{FutureRef, RawFuture, home};
 
@@ -86,6 +87,9 @@ impl<T> Future<T> {
     pub fn set_exception(&self, error: Error) -> Result<()> {
         self.settable()?;
         self.raw().finish_error(error, false);
+        if self.raw().header().has(flag::SHIELDED) {
+            shield::report_lost(self.raw());
+        }
         Ok(())
     }
 
@@ -327,17 +331,25 @@ fn woken_early() -> Error {
 }
 
 impl RawFuture {
+    /// The message that it was cancelled with, as a later cancellation error of it has it.
+    pub(crate) fn cancel_message(&self) -> Message {
+        let header = self.header();
+        match self.as_task() {
+            Some(task) if !header.has(flag::CANCELLED) => task.head().cancel_message(),
+            Some(_) if !header.has(flag::TOLD) => None,
+            _ => self.error().filter(Error::is_cancelled).and_then(|error| error::message(error.cancel_message())),
+        }
+    }
+
     /// The error of a cell that finished with one. This counts as retrieval.
     ///
-    /// A cancelled task gives the error that ended it once, and from then on one with the message of the last request.
+    /// A cancelled task gives the error that ended it once, and from then on one without its message.
     pub(crate) fn retrieve_error(&self) -> Option<Error> {
         self.header().clear(flag::LOG);
         let error = self.error()?;
-        if let Some(task) = self.as_task().filter(|_| self.is_cancelled())
-            && !self.header().has(flag::TOLD)
-        {
+        if self.as_task().is_some() && self.is_cancelled() && !self.header().has(flag::TOLD) {
             self.header().set(flag::TOLD);
-            self.replace_error(Error::cancelled_with(task.head().cancel_message()));
+            self.replace_error(Error::cancelled(None));
         }
         Some(error)
     }

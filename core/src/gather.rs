@@ -63,6 +63,8 @@ struct Gather<C, R> {
     children: C,
     /// Each future once, also if it was given several times.
     distinct: Vec<RawFuture>,
+    /// All that was given, if something was given several times: that is cancelled as often.
+    repeated: Option<Vec<RawFuture>>,
     finished: Cell<usize>,
     cancelled: Cell<bool>,
     with_errors: bool,
@@ -81,7 +83,8 @@ fn start<C: Children, R: 'static>(children: Result<C>, with_errors: bool, collec
     };
     let mut given = Vec::new();
     children.each(&mut |RawChild(raw)| given.push(raw));
-    let distinct = awaitable::distinct(given);
+    let distinct = awaitable::distinct(given.clone());
+    let repeated = (given.len() > distinct.len()).then_some(given);
     if let Some(stranger) = distinct.iter().find(|raw| raw.core().id() != core.id()) {
         let text = format!("a future of another event loop was given to gather: {stranger:?}");
         outer.raw().finish_error(Error::value(text), false);
@@ -91,20 +94,22 @@ fn start<C: Children, R: 'static>(children: Result<C>, with_errors: bool, collec
         outer: outer.cell().clone(),
         children,
         distinct,
+        repeated,
         finished: Cell::new(0),
         cancelled: Cell::new(false),
         with_errors,
         collect,
     };
     if gather.distinct.is_empty() {
-        gather.complete(None);
+        gather.complete();
         return outer;
     }
+    let distinct = gather.distinct.clone();
     let gather: HookRef = Rc::new(Box::new(gather));
     outer.raw().set_delegate(Rc::downgrade(&gather));
     core.remember(&gather);
     let mut done = Vec::new();
-    for (index, child) in (0..).zip(gather.children()) {
+    for (index, child) in (0..).zip(&distinct) {
         if child.is_done() {
             done.push(index);
         } else {
@@ -118,12 +123,10 @@ fn start<C: Children, R: 'static>(children: Result<C>, with_errors: bool, collec
 }
 
 impl<C: Children, R: 'static> Gather<C, R> {
-    /// Sets the result, now that all have finished. `last`: the one that was the last.
-    fn complete(&self, last: Option<&RawFuture>) {
+    /// Sets the result, now that all have finished.
+    fn complete(&self) {
         if self.cancelled.get() {
-            let message = last.filter(|last| last.is_cancelled()).and_then(RawFuture::retrieve_error);
-            let error = message.unwrap_or_else(|| Error::cancelled(None));
-            return self.outer.raw().finish_error(error, false);
+            return self.outer.raw().finish_error(self.cancellation(), false);
         }
         match (self.collect)(&self.children) {
             // Collecting cloned values, which is user code: it may have cancelled the gather.
@@ -131,6 +134,17 @@ impl<C: Children, R: 'static> Gather<C, R> {
             Ok(values) => self.outer.finish_value(values),
             Err(error) => self.outer.raw().finish_error(error, false),
         }
+    }
+}
+
+impl<C: Children, R: 'static> Gather<C, R> {
+    /// The error of a gather that was cancelled: that of the last argument, whatever became of it.
+    fn cancellation(&self) -> Error {
+        let mut last = None;
+        self.children.each(&mut |RawChild(raw)| last = Some(raw));
+        let Some(last) = last else { return Error::cancelled(None) };
+        let own = if last.is_cancelled() { last.retrieve_error() } else { None };
+        own.unwrap_or_else(|| Error::cancelled_with(last.cancel_message()))
     }
 }
 
@@ -149,7 +163,7 @@ impl<C: Children, R: 'static> Hook for Gather<C, R> {
             return self.outer.raw().finish_error(error, false);
         }
         if self.finished.get() == self.distinct.len() {
-            let collected = std::panic::AssertUnwindSafe(|| self.complete(Some(child)));
+            let collected = std::panic::AssertUnwindSafe(|| self.complete());
             if let Err(panic) = std::panic::catch_unwind(collected) {
                 self.outer.raw().finish_error(Error::panicked(panic), false);
             }
@@ -157,7 +171,7 @@ impl<C: Children, R: 'static> Hook for Gather<C, R> {
     }
 
     fn children(&self) -> &[RawFuture] {
-        &self.distinct
+        self.repeated.as_deref().unwrap_or(&self.distinct)
     }
 
     fn cancel_requested(&self) {

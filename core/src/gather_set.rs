@@ -68,7 +68,7 @@ impl<T: 'static> Children for Vec<Child<T>> {
     }
 
     fn results(&self) -> Vec<Result<T>> {
-        self.iter().map(Child::read).collect()
+        self.iter().map(Child::entry).collect()
     }
 }
 
@@ -97,7 +97,7 @@ macro_rules! tuples {
             }
 
             fn results(&self) -> Self::Results {
-                ($(self.$index.read(),)+)
+                ($(self.$index.entry(),)+)
             }
         }
     };

@@ -217,12 +217,15 @@ impl Sleep {
     fn end_requested(&mut self, turn: u64, cx: &Context<'_>) -> Poll<Result<()>> {
         let later = home::with(|core| core.turn() != turn).unwrap_or(true);
         let cancelled = if self.wait.is_registered() {
+            let again = self.wait.token().is_some_and(|token| token.must_cancel());
             match self.wait.poll(cx) {
+                // Of several requests that come during a yield, the last one's message counts.
+                WaitPoll::Cancelled(first) if again => Some(last_request().unwrap_or(first)),
                 WaitPoll::Cancelled(error) => Some(error),
                 _ => None,
             }
         } else if later {
-            home::with_task(|_, task| cancel::take_open(task)).flatten()
+            home::with_task(|_, task| cancel::take_open(task)).flatten().map(|first| last_request().unwrap_or(first))
         } else {
             None
         };
@@ -235,6 +238,11 @@ impl Sleep {
         self.phase = Phase::Done;
         Poll::Ready(cancelled.map_or(Ok(()), Err))
     }
+}
+
+/// The error of the last request of the task that runs or of one of its scopes.
+fn last_request() -> Option<Error> {
+    home::with_task(|_, task| Error::cancelled_with(task.head().cancel_message()))
 }
 
 impl Drop for Sleep {

@@ -177,7 +177,7 @@ impl<W: Waitable> WaitAll<W> {
             home::with(|core| {
                 let target = TimerTarget::wake(token.clone());
                 let key = if delay.is_zero() {
-                    core.start_now(target)
+                    core.timers.start_at(core.now(), target, || core.now())
                 } else {
                     core.timers.start(saturating_nanos(delay), || target, || core.now())
                 };

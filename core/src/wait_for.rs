@@ -13,8 +13,8 @@ use crate::cancel;
 use crate::delay::{Delay, IntoDelay};
 use crate::error::{Error, Result};
 use crate::future;
-use crate::sleep::{Sleep, sleep};
 use crate::task::{RawFuture, identify};
+use crate::tasks::{Task, create_task};
 use crate::timeout::{Timed, Timeout};
 
 /// Waits for an awaitable, with a deadline: asyncio's `wait_for`.
@@ -48,7 +48,7 @@ where
         Some(Delay::Invalid) => State::Timed(Timeout::after(Delay::Invalid).run(future)),
         Some(Delay::Past | Delay::For(_)) => match identify::<A::IntoFuture, T>(&future) {
             Some(raw) => State::Handle { future, raw, wait: Wait::new(), cancelled: false },
-            None => State::Coroutine { future: Some(future), turns: 0, pause: sleep(Delay::Past) },
+            None => State::Coroutine { future: Some(future), instead: None, wait: Wait::new() },
         },
     };
     WaitFor { state }
@@ -93,13 +93,13 @@ enum State<F> {
         wait: Wait,
         cancelled: bool,
     },
-    /// Too late for a coroutine. In asyncio it becomes a task that is cancelled before it starts, which takes three turns.
+    /// Too late for a coroutine. As in asyncio there is a task for it that is cancelled before it starts; but the coroutine may
+    /// borrow, so that it is not in there.
     Coroutine {
         #[pin]
         future: Option<F>,
-        turns: u32,
-        #[pin]
-        pause: Sleep,
+        instead: Option<Task<()>>,
+        wait: Wait,
     },
 }
 
@@ -129,30 +129,48 @@ where
                     *cancelled = true;
                     return Poll::Pending;
                 }
-                match wait.is_registered().then(|| wait.poll(cx)) {
-                    Some(WaitPoll::Pending) => return Poll::Pending,
-                    Some(WaitPoll::Cancelled(error)) => return Poll::Ready(Err(error)),
-                    Some(WaitPoll::Fired | WaitPoll::Moved(_)) | None => (),
+                match poll_released(wait, raw, cx) {
+                    Poll::Ready(Ok(())) => (),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
                 }
                 match future.poll(cx) {
                     Poll::Ready(Err(error)) if error.is_cancelled() => Poll::Ready(Err(Error::timeout())),
                     polled => polled,
                 }
             }
-            StateProjection::Coroutine { mut future, turns, mut pause } => {
-                future.set(None);
-                loop {
-                    match pause.as_mut().poll(cx) {
-                        Poll::Pending => return Poll::Pending,
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                        Poll::Ready(Ok(())) if *turns == 2 => return Poll::Ready(Err(Error::timeout())),
-                        Poll::Ready(Ok(())) => {
-                            *turns += 1;
-                            pause.set(sleep(Delay::Past));
-                        }
-                    }
+            StateProjection::Coroutine { mut future, instead, wait } => {
+                if instead.is_none() {
+                    future.set(None);
+                    let token = match wait.register(cx) {
+                        Ok(token) => token,
+                        Err(error) => return Poll::Ready(Err(error)),
+                    };
+                    let task = instead.insert(create_task(async { Ok(()) }));
+                    task.raw().add_callback(Callback::release(token));
+                    task.cancel(None);
+                    return Poll::Pending;
                 }
+                let Some(task) = instead else { return Poll::Pending };
+                poll_released(wait, task.raw(), cx).map(|released| released.and(Err(Error::timeout())))
             }
+        }
+    }
+}
+
+/// Waits for the callback of a future that was cancelled.
+fn poll_released(wait: &mut Wait, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
+    let Some(token) = wait.token() else { return Poll::Ready(Ok(())) };
+    match wait.poll(cx) {
+        WaitPoll::Pending => Poll::Pending,
+        WaitPoll::Fired => Poll::Ready(Ok(())),
+        WaitPoll::Cancelled(error) => {
+            raw.remove_wake(&token);
+            Poll::Ready(Err(error))
+        }
+        WaitPoll::Moved(_) => {
+            raw.remove_wake(&token);
+            Poll::Ready(Ok(()))
         }
     }
 }
@@ -160,9 +178,12 @@ where
 #[pin_project::pinned_drop]
 impl<F> PinnedDrop for WaitFor<F> {
     fn drop(self: Pin<&mut Self>) {
-        if let StateProjection::Handle { raw, wait, .. } = self.project().state.project()
-            && let Some(token) = wait.token()
-        {
+        let (raw, wait) = match self.project().state.project() {
+            StateProjection::Handle { raw, wait, .. } => (&*raw, wait),
+            StateProjection::Coroutine { instead: Some(task), wait, .. } => (task.raw(), wait),
+            _ => return,
+        };
+        if let Some(token) = wait.token() {
             raw.remove_wake(&token);
         }
     }

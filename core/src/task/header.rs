@@ -68,7 +68,7 @@ pub(crate) mod flag {
     pub(crate) const CLONING: u32 = 1 << 14;
     /// No "destroyed pending" report for this task: its owner accounts for it.
     pub(crate) const QUIET: u32 = 1 << 15;
-    /// The error of a cancelled task was retrieved once; from then on the request's message is reported.
+    /// The error of a cancelled task is the one that it keeps: the first that it gave may have had a message of its own.
     pub(crate) const TOLD: u32 = 1 << 16;
     /// The outer future of a gather: its delegate leads to the children.
     pub(crate) const GATHER: u32 = 1 << 17;

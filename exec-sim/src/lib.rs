@@ -10,6 +10,7 @@
 
 mod agenda;
 mod bell;
+mod clock;
 mod config;
 mod connection;
 mod datagrams;
@@ -32,6 +33,7 @@ use std::future::Future;
 
 use aioli_core::Result;
 
+pub use clock::VirtualClock;
 pub use config::Config;
 pub use driver::SimDriver;
 pub use trace::Trace;

@@ -23,6 +23,7 @@ mod backend;
 mod case;
 mod cases;
 mod clock;
+pub mod differential;
 mod machine;
 mod suite;
 mod varied;

@@ -13,6 +13,12 @@ usage: aioli-compat-tests COMMAND [OPTIONS]
   run [--backend LIST] [--filter TEXT] [--json]
       Runs all cases on epoll, uring and sim, or on those of the list (epoll,uring,sim). --filter takes the cases in whose
       area::name the text occurs. Prints the failures, a matrix of areas and backends, and the sums.
+  differential [--programs N] [--seed S] [--backend LIST] [--python PATH] [--jobs J] [--messages] [--most N]
+      Runs N random programs (2000), beginning with the seed S (a fresh one), on epoll, uring and sim, or those of the list, and on
+      CPython 3.13, and compares what they do. A difference is shrunk to a small program and shown; the search ends after --most of
+      them (1). --messages compares the messages of cancellations too.
+  trace FILE [--backend B] [--messages]
+      Runs the programs in a file, one a line, on sim or another backend, and prints the trace of each. The file - is standard input.
 
 A command ends with 1 if something failed, and with 2 if it was called wrongly.";
 
@@ -20,6 +26,8 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let command = match arguments.next().as_deref() {
         Some("run") => command::run::run,
+        Some("differential") => command::differential::run,
+        Some("trace") => command::trace::run,
         Some("--help" | "-h") => {
             println!("{HELP}");
             return ExitCode::SUCCESS;

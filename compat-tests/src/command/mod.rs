@@ -1,6 +1,8 @@
 //! The subcommands. Each takes its arguments and gives the exit code, or says what is wrong with the arguments.
 
+pub(crate) mod differential;
 pub(crate) mod run;
+pub(crate) mod trace;
 
 use std::process::ExitCode;
 

@@ -59,6 +59,15 @@ impl<B: Backend + Default> Runtime for Aioli<B> {
         aioli_core::sleep(Duration::ZERO)
     }
 
+    fn promise<T: 'static>() -> (impl FnOnce(T) + 'static, impl Future<Output = T> + 'static) {
+        let current = aioli_core::get_running_loop().expect("inside of the loop");
+        let future: aioli_core::Future<T> = current.create_future();
+        let setter = future.clone();
+        (move |value| setter.set_result(value).expect("it is set once"), async move {
+            future.await.expect("it has a result")
+        })
+    }
+
     fn sleep(delay: Duration) -> impl Future + 'static {
         let sleep: Sleep = aioli_core::sleep(delay);
         sleep

@@ -17,6 +17,7 @@ pub mod machine;
 pub mod peers;
 pub mod random;
 pub mod runtime;
+mod slot;
 pub mod workload;
 
 pub use runtime::Runtime;

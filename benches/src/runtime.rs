@@ -2,12 +2,14 @@
 
 use std::future::{Future, poll_fn};
 use std::mem;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use crate::aioli::{Aioli, Epoll};
 #[cfg(any(feature = "tokio", feature = "monoio", feature = "glommio", feature = "smol"))]
 use crate::peers;
+use crate::slot::Slot;
 
 /// A single-threaded runtime, as far as the workloads use one.
 ///
@@ -57,6 +59,13 @@ pub trait Runtime: Copy + 'static {
 
     /// Sleeps.
     fn sleep(delay: Duration) -> impl Future + 'static;
+
+    /// A value that one task sets, once, and another waits for: the runtime's own, or else one without any synchronisation.
+    fn promise<T: 'static>() -> (impl FnOnce(T) + 'static, impl Future<Output = T> + 'static) {
+        let slot = Rc::new(Slot::default());
+        let setter = Rc::clone(&slot);
+        (move |value| setter.put(value), async move { slot.take().await })
+    }
 
     /// A future that may poll as many of the runtime's own futures as it likes without being made to yield. The same future, for
     /// runtimes that ration nothing.

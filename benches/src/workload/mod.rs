@@ -6,6 +6,7 @@
 //! | `yield_rr`, `yield_rr_wake` | a yield, with 1,000 tasks taking turns; by the runtime's own yield, or by waking oneself |
 //! | `yield_1`, `yield_1_wake` | the same with one task |
 //! | `pingpong` | a round trip of a token between two tasks: two wakes |
+//! | `pingpong_promise` | the same, each time through a fresh promise: asyncio's `Future` |
 //! | `ring` | a token's hop to the next of 1,000 tasks |
 //! | `timer_create_cancel` | a sleep of 60 s, polled once and dropped |
 //! | `timer_churn` | the same while 100,000 other timers are armed |
@@ -19,13 +20,12 @@ use crate::Runtime;
 pub mod memory;
 mod pingpong;
 mod ring;
-mod slot;
 mod spawn_join;
 mod timer;
 pub mod timer_fire;
 mod yields;
 
-pub use pingpong::PingPong;
+pub use pingpong::{PingPong, PingPongPromises};
 pub use ring::Ring;
 pub use spawn_join::SpawnJoin;
 pub use timer::{TimerChurn, TimerCreateCancel};
@@ -61,6 +61,7 @@ pub fn visit_all(visitor: &mut impl Visitor) {
     visitor.visit::<YieldOne<true>>();
     visitor.visit::<YieldOne<false>>();
     visitor.visit::<PingPong>();
+    visitor.visit::<PingPongPromises>();
     visitor.visit::<Ring>();
     visitor.visit::<TimerCreateCancel>();
     visitor.visit::<TimerChurn>();

@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Workload;
-use super::slot::Slot;
 use crate::Runtime;
+use crate::slot::Slot;
 
 /// A token goes round.
 #[derive(Debug)]

@@ -5,15 +5,20 @@ use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
 /// Holds at most one value and at most one waiting task, without any synchronisation.
-#[derive(Default)]
-pub(super) struct Slot<T> {
+pub(crate) struct Slot<T> {
     value: Cell<Option<T>>,
     waiting: Cell<Option<Waker>>,
 }
 
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Slot { value: Cell::new(None), waiting: Cell::new(None) }
+    }
+}
+
 impl<T> Slot<T> {
     /// Puts a value in and wakes the task that waits for it.
-    pub(super) fn put(&self, value: T) {
+    pub(crate) fn put(&self, value: T) {
         self.value.set(Some(value));
         if let Some(waker) = self.waiting.take() {
             waker.wake();
@@ -21,7 +26,7 @@ impl<T> Slot<T> {
     }
 
     /// Waits for a value and takes it.
-    pub(super) fn take(&self) -> impl Future<Output = T> {
+    pub(crate) fn take(&self) -> impl Future<Output = T> {
         poll_fn(|cx| {
             if let Some(value) = self.value.take() {
                 return Poll::Ready(value);

@@ -161,9 +161,15 @@ impl Timers {
     }
 
     /// Reports every timer that is due, in the order of deadlines.
-    pub(crate) fn expire(&self, now: Instant, due: impl FnMut(TimerKey)) {
+    pub(crate) fn expire(&self, now: Instant, mut due: impl FnMut(TimerKey)) {
         self.due.set(false);
-        self.queue.borrow_mut().expire(now.as_nanos(), due);
+        self.queue.borrow_mut().expire_with_values(now.as_nanos(), |key, target| {
+            // It will be asked for in a moment, and has slept since it was last used.
+            if let TimerTarget::Wake(task, _) = target {
+                task.prefetch();
+            }
+            due(key);
+        });
     }
 
     /// Does what a due timer is for.

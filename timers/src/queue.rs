@@ -132,6 +132,16 @@ impl<T> TimerQueue<T> {
     /// Only if `due` does. The timers it was not given yet are then still armed, and the queue is as good as before.
     #[inline]
     pub fn expire(&mut self, now: u64, mut due: impl FnMut(TimerKey)) {
+        self.expire_with_values(now, |key, _| due(key));
+    }
+
+    /// As [`expire`](Self::expire), and shows `due` each timer's value, too.
+    ///
+    /// # Panics
+    ///
+    /// As `expire`.
+    #[inline]
+    pub fn expire_with_values(&mut self, now: u64, mut due: impl FnMut(TimerKey, &T)) {
         let now = now.max(self.wheel.base());
         while let Some(list) = self.wheel.first() {
             match self.wheel.reach(list, now) {
@@ -178,11 +188,15 @@ impl<T> TimerQueue<T> {
 
     /// Reports the batch.
     #[inline]
-    fn report(&mut self, due: &mut impl FnMut(TimerKey)) {
+    fn report(&mut self, due: &mut impl FnMut(TimerKey, &T)) {
         let mut report = Report { queue: self, given: 0 };
         while let Some(&entry) = report.queue.batch.get(report.given) {
             report.given += 1;
-            due(report.queue.slab.key(entry as u32));
+            let index = entry as u32;
+            let key = report.queue.slab.key(index);
+            if let Some(value) = &report.queue.slab.nodes[index as usize].value {
+                due(key, value);
+            }
         }
     }
 

@@ -26,6 +26,11 @@ type Handles = Vec<Option<RawTask>>;
 /// A queue that once grew beyond this gives its memory back when it is small again.
 const KEPT_CAPACITY: usize = 1024;
 
+/// With more handles than this in a turn, their tasks are not in the processor's nearest memory any more, and are fetched ahead by so
+/// many.
+const FAR: usize = 256;
+const AHEAD: usize = 6;
+
 /// Nearly all handles are steps of tasks, which take one word each here. What is made ready while the handles of one turn run collects
 /// in another vector, so that a turn is a walk over a vector.
 ///
@@ -87,7 +92,18 @@ impl ReadyQueue {
         let count = self.len();
         // SAFETY: the borrow ends with the exchange, which drops nothing.
         let mut now = unsafe { self.next.get().replace(self.spare.take()) };
-        now.drain(..).for_each(handle);
+        let mut rest = now.drain(..);
+        if count > FAR {
+            while let Some(next) = rest.next() {
+                if let Some(Some(task)) = rest.as_slice().get(AHEAD) {
+                    task.prefetch();
+                }
+                handle(next);
+            }
+        } else {
+            rest.by_ref().for_each(handle);
+        }
+        drop(rest);
         if now.capacity() > KEPT_CAPACITY && count < now.capacity() / 8 {
             self.shrink(&mut now);
         }

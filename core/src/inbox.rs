@@ -1,7 +1,7 @@
 //! What other threads send to a loop.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::driver::Kick;
 use crate::remote::RemoteCall;
@@ -25,6 +25,8 @@ pub(crate) struct LoopShared {
     /// Something may be in the inbox that the loop has not been told of.
     pending: AtomicBool,
     interrupted: AtomicBool,
+    /// Handlers of Ctrl-C that take the place of an interrupt.
+    pub(crate) diversions: AtomicU32,
     closed: AtomicBool,
     kick: std::sync::Arc<dyn Kick>,
 }
@@ -37,6 +39,7 @@ impl LoopShared {
             inbox: Injector::new(),
             pending: AtomicBool::new(false),
             interrupted: AtomicBool::new(false),
+            diversions: AtomicU32::new(0),
             closed: AtomicBool::new(false),
             kick,
         }

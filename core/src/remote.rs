@@ -4,9 +4,11 @@ use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use crate::callback::Call;
 use crate::context::{self, ContextMap};
+use crate::diversion::Diversion;
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
 use crate::inbox::{LoopShared, Message};
@@ -98,6 +100,16 @@ impl RemoteLoop {
     /// Whether the loop is closed.
     pub fn is_closed(&self) -> bool {
         self.shared.is_closed()
+    }
+
+    /// Has interrupts do nothing to this loop while what this returns lives, because somebody else handles the signal.
+    pub fn divert_interrupts(&self) -> Diversion {
+        Diversion::new(Arc::clone(&self.shared))
+    }
+
+    /// Whether interrupts are diverted. Async-signal-safe.
+    pub fn has_diverted_interrupts(&self) -> bool {
+        self.shared.diversions.load(Ordering::SeqCst) > 0
     }
 
     /// What a handler of SIGINT calls: the main task of the loop is cancelled. Async-signal-safe.

@@ -34,9 +34,11 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod catcher;
 mod child;
 mod connect;
 mod connection;
+mod disposition;
 mod dns;
 mod fairness;
 mod handle;
@@ -54,6 +56,7 @@ mod restore;
 mod serve;
 mod server;
 mod signal;
+mod signals;
 mod socket;
 mod socket_file;
 mod starting;
@@ -73,6 +76,7 @@ pub use reader::{DEFAULT_LIMIT, StreamReader};
 pub use serve::{StartServer, start_server, start_server_on};
 pub use server::Server;
 pub use signal::Signal;
+pub use signals::{LoopSignals, Signals, signals};
 pub use socket::Socket;
 pub use stdio::{open_stderr, open_stdin, open_stdout};
 pub use subprocess::{CreateSubprocess, DEVNULL, PIPE, STDOUT, Stdio, create_subprocess_exec, create_subprocess_shell};

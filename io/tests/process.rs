@@ -464,7 +464,7 @@ fn many_children_at_once_exchange_every_byte() {
     if !alone("many_children_at_once_exchange_every_byte") {
         return;
     }
-    let count = std::env::var("AIOLI_TEST_CHILDREN").ok().and_then(|count| count.parse().ok()).unwrap_or(50);
+    let count = std::env::var("AIOLI_TEST_CHILDREN").ok().and_then(|count| count.parse().ok()).unwrap_or(15);
     run(move || async move {
         let before = common::descriptors();
         get_running_loop()?;
@@ -557,7 +557,7 @@ fn random_ends_leave_nothing() {
 #[test]
 fn sort_of_a_stream() {
     run(|| async {
-        let lines: usize = std::env::var("AIOLI_TEST_LINES").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
+        let lines: usize = std::env::var("AIOLI_TEST_LINES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
         let mut process = create_subprocess_exec("sort", NO_ARGS).env("LC_ALL", "C").stdin(PIPE).stdout(PIPE).await?;
         let (stdin, stdout) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
         let feeding = create_task(async move {

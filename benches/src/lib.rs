@@ -8,6 +8,7 @@
 //! - `cargo bench -p aioli-benches --features peers --bench tables`: memory a task, and the CPU time of firing timers.
 //! - `cargo run -p aioli-benches --bin ratios`: what criterion measured, as one table with aioli's ratio to the best peer.
 //! - `cargo run -p aioli-benches --profile bench --features peers --bin echo`: TCP echo servers side by side.
+//! - `cargo run -p aioli-benches --profile bench --features tokio --bin children`: starting children and waiting for them.
 #![deny(unsafe_code)]
 
 pub mod aioli;

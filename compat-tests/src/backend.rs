@@ -6,6 +6,7 @@ use std::io;
 use aioli_core::driver::Driver;
 use aioli_exec_sim::SimDriver;
 use aioli_exec_single::EpollDriver;
+use aioli_exec_uring::{Config, Rung};
 
 /// A backend to test: it makes drivers.
 ///
@@ -94,6 +95,24 @@ impl Backend for Epoll {
     }
 }
 
+/// Linux's io_uring. The environment variable `AIOLI_TEST_WITHOUT` names features of the kernel to do without, as a report has them, with
+/// commas.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Uring;
+
+impl Backend for Uring {
+    fn name(&self) -> &str {
+        "uring"
+    }
+
+    fn driver(&self) -> io::Result<Box<dyn Driver>> {
+        let names = std::env::var("AIOLI_TEST_WITHOUT").unwrap_or_default();
+        let masked = names.split(',').filter(|name| !name.is_empty()).map(str::parse::<Rung>);
+        let config = masked.collect::<io::Result<Vec<_>>>()?.into_iter().fold(Config::new(), Config::without);
+        Ok(Box::new(config.build()?))
+    }
+}
+
 /// The simulated machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sim;
@@ -113,6 +132,6 @@ impl Backend for Sim {
 }
 
 /// The backends of aioli.
-pub fn backends() -> [&'static dyn Backend; 2] {
-    [&Epoll, &Sim]
+pub fn backends() -> [&'static dyn Backend; 3] {
+    [&Epoll, &Uring, &Sim]
 }

@@ -28,6 +28,6 @@ mod machine;
 mod suite;
 mod varied;
 
-pub use backend::{Backend, Capabilities, Epoll, Sim, backends};
+pub use backend::{Backend, Capabilities, Epoll, Sim, Uring, backends};
 pub use case::{Case, Verdict, catch_places};
 pub use suite::{all_cases, check};

@@ -6,6 +6,12 @@ mod epoll {
     conformance!(Epoll);
 }
 
+mod uring {
+    use aioli_compat_tests::{Uring, conformance};
+
+    conformance!(Uring);
+}
+
 mod sim {
     use aioli_compat_tests::{Sim, conformance};
 

@@ -42,6 +42,7 @@ pub mod driver;
 mod error;
 mod event_loop;
 mod executor;
+mod file;
 mod future;
 mod gather;
 mod gather_set;

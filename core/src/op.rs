@@ -6,11 +6,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use bytes::{Bytes, BytesMut};
 
 pub use crate::address::{Address, UnixAddress};
+pub use crate::file::{FileOptions, FileStatus};
 
 /// The driver's id of a socket, a listener or another thing that operations work on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -223,6 +225,45 @@ pub enum Op {
         /// The number of the signal.
         signal: i32,
     },
+    /// Opens a file, with [`Outcome::Opened`]. One that is opened after the op was cancelled is closed. A capability, as are the other
+    /// operations on files: a driver without files answers `Unsupported`.
+    OpenFile {
+        /// Where it is.
+        path: PathBuf,
+        /// How to open it.
+        options: FileOptions,
+    },
+    /// Reads into the spare capacity of a buffer, with [`Outcome::Received`]. Zero bytes: the end of the file. What is in memory is read
+    /// at once, and that may be less than there is.
+    ReadFile {
+        /// The file.
+        file: Resource,
+        /// From where.
+        offset: u64,
+        /// Where to append; it has spare capacity.
+        buffer: BytesMut,
+    },
+    /// Writes some of the data, with [`Outcome::Sent`].
+    WriteFile {
+        /// The file.
+        file: Resource,
+        /// Where to, unless it was opened to append.
+        offset: u64,
+        /// What to write.
+        data: Bytes,
+    },
+    /// Has the disk store what was written, with [`Outcome::Done`].
+    SyncFile {
+        /// The file.
+        file: Resource,
+        /// Without what is not needed to find the data again.
+        data_only: bool,
+    },
+    /// Looks at a file's status, with [`Outcome::Status`].
+    FileStatus {
+        /// The file.
+        file: Resource,
+    },
 }
 
 /// What an operation came to.
@@ -255,4 +296,6 @@ pub enum Outcome {
     Ready(io::Result<Interest>),
     /// How a process ended. `ECHILD` if somebody else took its exit status, or it is no child of this program.
     Exited(io::Result<ExitStatus>),
+    /// A file's status.
+    Status(io::Result<FileStatus>),
 }

@@ -2,6 +2,7 @@
 //!
 //! This is a part of the drivers, in a crate of its own so that it is written once. Programs have no use for it.
 
+pub mod file;
 mod flight;
 mod interrupt;
 mod kind;

@@ -9,11 +9,13 @@ use std::time::Duration;
 use aioli_core::Instant;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
 use aioli_core::op::{Op, Outcome, Resource};
+use aioli_exec_linux::file::FileWork;
 use aioli_exec_linux::{Home, Kind, Wake, Work, refuse, socket, syscall};
 use bytes::BytesMut;
 use socket2::SockRef;
 
 use crate::epoll::{Epoll, IN, Timeout};
+use crate::files::Files;
 use crate::reactor::Reactor;
 use crate::resource::Descriptor;
 
@@ -78,7 +80,15 @@ impl Config {
         let wake = Arc::new(Wake::new()?);
         epoll.set(wake.bell(), BELL, IN | libc::EPOLLET as u32, false)?;
         let reactor = Reactor::new(epoll);
-        Ok(EpollDriver { home, reactor, wake, reason: self.reason, owed: Completions::new(), closed: false })
+        Ok(EpollDriver {
+            home,
+            reactor,
+            wake,
+            files: None,
+            reason: self.reason,
+            owed: Completions::new(),
+            closed: false,
+        })
     }
 }
 
@@ -110,6 +120,8 @@ pub struct EpollDriver {
     home: Home,
     reactor: Reactor,
     wake: Arc<Wake>,
+    /// From the first op on a file on.
+    files: Option<Box<Files>>,
     reason: Option<String>,
     /// Completions that came about outside a turn.
     owed: Completions,
@@ -160,6 +172,28 @@ impl EpollDriver {
         match self.find(resource) {
             Ok(n) => self.reactor.start(id, n, work, &mut self.owed),
             Err(error) => Submit::Done(work.fail(error)),
+        }
+    }
+
+    fn file(&mut self, id: OpId, file: Option<Resource>, work: FileWork) -> Submit {
+        let fd = match file.map(|file| self.find(file)).transpose() {
+            Ok(n) => n.map(|n| &self.reactor.table[n].fd),
+            Err(error) => return Submit::Done(work.fail(error)),
+        };
+        let fd = match fd {
+            Some(Descriptor::Owned(fd)) => Some(fd.as_fd()),
+            _ => None,
+        };
+        self.files.get_or_insert_with(|| Box::new(Files::new(self.wake.clone()))).start(id, fd, work)
+    }
+
+    /// Takes what threads have done.
+    #[inline]
+    fn collect(&mut self) {
+        if let Some(files) = &mut self.files
+            && !files.is_idle()
+        {
+            files.collect(&mut self.reactor, &mut self.owed);
         }
     }
 
@@ -222,6 +256,15 @@ impl Driver for EpollDriver {
             Op::WaitProcess { process } => return self.start(id, process, Work::WaitProcess),
             Op::SignalProcess { process, signal } => Outcome::Done(self.signal(process, signal)),
             Op::PollFd { fd, interest } => return self.reactor.poll_fd(id, fd, interest, &mut self.owed),
+            Op::OpenFile { path, options } => return self.file(id, None, FileWork::Open(path, options)),
+            Op::ReadFile { buffer, .. } if buffer.len() == buffer.capacity() => {
+                let error = io::Error::new(io::ErrorKind::InvalidInput, "a read needs spare capacity");
+                Outcome::Received { result: Err(error), buffer }
+            }
+            Op::ReadFile { file, offset, buffer } => return self.file(id, Some(file), FileWork::Read(offset, buffer)),
+            Op::WriteFile { file, offset, data } => return self.file(id, Some(file), FileWork::Write(offset, data)),
+            Op::SyncFile { file, data_only } => return self.file(id, Some(file), FileWork::Sync(data_only)),
+            Op::FileStatus { file } => return self.file(id, Some(file), FileWork::Status),
             Op::Socket { domain, kind } => Outcome::Opened(
                 socket::open(domain, kind).map(|(fd, kind)| self.reactor.open(fd, kind, true, &mut self.owed)),
             ),
@@ -241,6 +284,9 @@ impl Driver for EpollDriver {
 
     fn cancel(&mut self, id: OpId) {
         self.reactor.cancel(id, &mut self.owed);
+        if let (Some(files), Ok(())) = (&mut self.files, self.home.check()) {
+            files.cancel(id, &mut self.owed);
+        }
     }
 
     fn try_send(&mut self, resource: Resource, data: &[u8]) -> Option<io::Result<usize>> {
@@ -259,6 +305,7 @@ impl Driver for EpollDriver {
 
     fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {
         self.home.check()?;
+        self.collect();
         let owed = !self.owed.is_empty();
         completions.append(&mut self.owed);
         let timeout = match wait {
@@ -284,6 +331,8 @@ impl Driver for EpollDriver {
         for event in 0..count {
             self.reactor.react(event, completions);
         }
+        self.collect();
+        completions.append(&mut self.owed);
         Ok(())
     }
 
@@ -292,6 +341,11 @@ impl Driver for EpollDriver {
     }
 
     fn shutdown(&mut self, completions: &mut Completions) {
+        match (self.files.take(), self.home.check()) {
+            (Some(mut files), Ok(())) => files.shut_down(&mut self.reactor, &mut self.owed),
+            (Some(files), Err(_)) => files.abandon(&mut self.owed),
+            (None, _) => (),
+        }
         completions.append(&mut self.owed);
         self.reactor.close_all(completions);
         self.closed = true;

@@ -12,10 +12,12 @@
 
 mod driver;
 mod epoll;
+mod files;
 mod reactor;
 mod resource;
 mod run;
 mod table;
+mod workers;
 
 pub use driver::{Config, EpollDriver};
 pub use run::run;

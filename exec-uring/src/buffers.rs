@@ -13,12 +13,14 @@ use crate::ring::Ring;
 pub(crate) const GROUP: u16 = 0;
 /// The size of a buffer. A little more than a power of two, so that the buffers' first bytes do not compete for the same lines of the
 /// cache.
-const SIZE: usize = 16 * 1024 + 192;
+pub(crate) const SIZE: usize = 16 * 1024 + 192;
+/// The same where a receive has no credit: it fills 32 buffers at once.
+pub(crate) const SIZE_WITHOUT_CREDIT: usize = 1024 + 64;
 /// How many buffers the kernel can have at most.
 const PLACES: u16 = 1024;
 /// How many it has at first.
 const FIRST: usize = 64;
-/// From this part of a buffer on, the buffer itself changes hands.
+/// From this size on, the buffer itself changes hands.
 const LARGE: usize = SIZE / 2;
 /// Up to this size, data is added to a buffer that waits to be read anyway.
 const SMALL: usize = 2048;
@@ -66,6 +68,7 @@ struct Slot {
 /// bounded by whoever asked for it. The memory must not be freed before the ring is closed.
 pub(crate) struct Buffers {
     memory: Memory,
+    size: usize,
     tail: u16,
     slots: Vec<Slot>,
     /// Slots without a buffer.
@@ -80,16 +83,21 @@ impl Buffers {
     ///
     /// # Errors
     /// The kernel's.
-    pub(crate) fn register(ring: &mut Ring) -> io::Result<Self> {
+    pub(crate) fn register(ring: &mut Ring, size: usize) -> io::Result<Self> {
         let memory = Memory::new()?;
         // SAFETY: the memory is freed after the ring is closed: whoever has both drops them in this order.
         unsafe {
             let address = memory.0.as_ptr() as u64;
             ring.uring().submitter().register_buf_ring_with_flags(address, PLACES, GROUP, 0)?;
         }
-        let mut buffers = Buffers { memory, tail: 0, slots: Vec::new(), vacant: Vec::new(), given: 0, wanted: FIRST };
+        let mut buffers =
+            Buffers { memory, size, tail: 0, slots: Vec::new(), vacant: Vec::new(), given: 0, wanted: FIRST };
         buffers.replenish();
         Ok(buffers)
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size
     }
 
     /// Gives the kernel as many as it should have.
@@ -118,11 +126,11 @@ impl Buffers {
     fn give(&mut self, number: u16) {
         let slot = &mut self.slots[usize::from(number)];
         slot.block.clear();
-        if slot.block.capacity() < SIZE {
-            slot.block = BytesMut::with_capacity(SIZE);
+        if slot.block.capacity() < self.size {
+            slot.block = BytesMut::with_capacity(self.size);
         }
         let spare = slot.block.spare_capacity_mut();
-        self.memory.write(self.tail, spare.as_mut_ptr() as u64, spare.len().min(SIZE) as u32, number);
+        self.memory.write(self.tail, spare.as_mut_ptr() as u64, self.size as u32, number);
         self.tail = self.tail.wrapping_add(1);
         self.memory.publish(self.tail);
         self.given += 1;

@@ -24,7 +24,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(crate) enum Place {
     Line(usize, Direction),
     Watch(usize),
-    Poll(Key),
+    Request(Key),
 }
 
 /// The ring, and all that its requests refer to. The ring comes first, so that it is dropped first.
@@ -157,6 +157,12 @@ impl Core {
                     }
                     What::Poll { entry, id, interest } => self.poll_event(key, entry, id, interest, event),
                     What::Rest { entry, data, sent } => self.rest_sent(entry, data, sent, event, cancelled),
+                    What::File { entry, id, job } => {
+                        if let Some(n) = entry {
+                            self.table[n].requests.retain(|known| *known != key);
+                        }
+                        self.file_event(entry, id, job, cancelled, event);
+                    }
                 }
             }
         }
@@ -195,7 +201,7 @@ impl Core {
         match self.flight.find(id) {
             None => (),
             Some(Place::Watch(n)) => self.unwatch(n),
-            Some(Place::Poll(key)) => self.cancel_request(key),
+            Some(Place::Request(key)) => self.cancel_request(key),
             Some(Place::Line(n, direction)) => {
                 let entry = &mut self.table[n];
                 let first = entry.line(direction).first().is_some_and(|armed| armed.id == id);
@@ -241,7 +247,7 @@ impl Core {
         }
         self.unwatch(n);
         self.discard_kept(n);
-        for key in self.table[n].polls.clone() {
+        for key in self.table[n].requests.clone() {
             self.cancel_request(key);
         }
         let surplus = std::mem::take(&mut self.table[n].surplus);
@@ -300,8 +306,10 @@ impl Core {
             entry.inbox.watch.into_iter().for_each(|id| end(id, Outcome::Ready(Err(canceled()))));
         }
         for key in self.requests.keys() {
-            if let Some(Request { what: What::Poll { id: Some(id), .. }, .. }) = self.requests.remove(key) {
-                end(id, Outcome::Ready(Err(canceled())));
+            match self.requests.remove(key).map(|request| request.what) {
+                Some(What::Poll { id: Some(id), .. }) => end(id, Outcome::Ready(Err(canceled()))),
+                Some(What::File { id, job, .. }) => end(id, Core::fail_file(job)),
+                _ => (),
             }
         }
         self.ring.forget();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use aioli_core::Instant;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
 use aioli_core::op::{Op, Outcome, Resource};
+use aioli_exec_linux::file::FileWork;
 use aioli_exec_linux::{Home, Kind, Wake, Work, refuse, socket, syscall};
 use bytes::BytesMut;
 use socket2::SockRef;
@@ -102,6 +103,13 @@ impl UringDriver {
         }
     }
 
+    fn file(&mut self, id: OpId, file: Resource, work: FileWork) -> Submit {
+        match self.find(file) {
+            Ok((core, n)) => core.file(id, n, work),
+            Err(error) => Submit::Done(work.fail(error)),
+        }
+    }
+
     fn adopt(&mut self, fd: OwnedFd) -> io::Result<Resource> {
         SockRef::from(&fd).set_nonblocking(true)?;
         let kind = Kind::of(fd.as_fd());
@@ -163,6 +171,18 @@ impl Driver for UringDriver {
                 Ok(core) => return core.poll_raw(id, fd, interest, None),
                 Err(error) => Outcome::Ready(Err(error)),
             },
+            Op::OpenFile { path, options } => match self.core() {
+                Ok(core) => return core.open_file(id, path, &options),
+                Err(error) => Outcome::Opened(Err(error)),
+            },
+            Op::ReadFile { buffer, .. } if buffer.len() == buffer.capacity() => {
+                let error = io::Error::new(io::ErrorKind::InvalidInput, "a read needs spare capacity");
+                Outcome::Received { result: Err(error), buffer }
+            }
+            Op::ReadFile { file, offset, buffer } => return self.file(id, file, FileWork::Read(offset, buffer)),
+            Op::WriteFile { file, offset, data } => return self.file(id, file, FileWork::Write(offset, data)),
+            Op::SyncFile { file, data_only } => return self.file(id, file, FileWork::Sync(data_only)),
+            Op::FileStatus { file } => return self.file(id, file, FileWork::Status),
             Op::Socket { domain, kind } => Outcome::Opened(self.open(socket::open(domain, kind))),
             Op::Adopt { fd } => Outcome::Opened(self.adopt(fd)),
             Op::Bind { socket, address } => {

@@ -14,6 +14,7 @@
 mod buffers;
 mod core;
 mod driver;
+mod file;
 mod line;
 mod outbox;
 mod ring;

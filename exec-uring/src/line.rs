@@ -15,6 +15,16 @@ use crate::table::{Entry, What};
 use crate::token::Token;
 
 impl Entry {
+    /// What is to be reported: the receive that goes on may have taken the connection's error from a send, which is left with EPIPE.
+    fn outcome(&self, outcome: Outcome) -> Outcome {
+        match (outcome, self.inbox.failure()) {
+            (Outcome::Sent { result: Err(error), data }, Some(errno)) if error.raw_os_error() == Some(libc::EPIPE) => {
+                Outcome::Sent { result: Err(io::Error::from_raw_os_error(errno)), data }
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
     /// Tries the first op of a line.
     fn attempt_first(&mut self, direction: Direction) -> Option<Attempt> {
         let line = match direction {
@@ -36,7 +46,7 @@ impl Core {
         if entry.line(direction).is_empty() && entry.asked(direction).is_none() {
             match self.attempt(n, &mut work) {
                 Attempt::Blocked => (),
-                Attempt::Done(outcome) => return Submit::Done(outcome),
+                Attempt::Done(outcome) => return Submit::Done(self.table[n].outcome(outcome)),
                 Attempt::Accepted { socket, address, last } => {
                     let kind = self.table[n].kind;
                     let outcome = Outcome::Accepted(Ok((self.table.insert(socket, kind), address)));
@@ -123,6 +133,7 @@ impl Core {
 
     /// Ends the first op of a line.
     fn end_first(&mut self, n: usize, direction: Direction, outcome: Outcome) {
+        let outcome = self.table[n].outcome(outcome);
         if let Some(Armed { id, .. }) = self.table[n].line(direction).pop() {
             self.complete(id, outcome);
         }
@@ -338,10 +349,10 @@ impl Core {
         // SAFETY: it refers to nothing but the descriptor.
         match unsafe { self.ring.push(&poll.user_data(Token::Request(key).encode())) } {
             Ok(()) => {
-                self.flight.insert(id, Place::Poll(key));
+                self.flight.insert(id, Place::Request(key));
                 if let Some(n) = entry {
                     self.table[n].held += 1;
-                    self.table[n].polls.push(key);
+                    self.table[n].requests.push(key);
                 }
                 Submit::Pending
             }
@@ -374,14 +385,14 @@ impl Core {
         if let Some(n) = n {
             let entry = &mut self.table[n];
             entry.held -= 1;
-            entry.polls.retain(|known| *known != key);
+            entry.requests.retain(|known| *known != key);
             self.release(n);
         }
     }
 
     /// The kernel has received for an entry: what polls for that need not find anything in the socket.
     pub(crate) fn settle_polls(&mut self, n: usize) {
-        for key in self.table[n].polls.clone() {
+        for key in self.table[n].requests.clone() {
             let Some(request) = self.requests.find(key) else { continue };
             let What::Poll { id, interest: Interest { readable: true, .. }, .. } = &mut request.what else { continue };
             if let Some(id) = id.take() {

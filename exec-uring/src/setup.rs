@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aioli_exec_linux::{Home, Wake};
 use io_uring::{IoUring, Probe, opcode};
 
-use crate::buffers::Buffers;
+use crate::buffers::{self, Buffers};
 use crate::core::Core;
 use crate::driver::UringDriver;
 use crate::ring::{Ring, Timeout};
@@ -82,7 +82,8 @@ impl Config {
         look_up(&mut ring, &mut rungs)?;
         let mut buffers = None;
         if rungs.has(Rung::MultishotReceive) {
-            match Buffers::register(&mut ring) {
+            let size = if rungs.has(Rung::ReceiveCredit) { buffers::SIZE } else { buffers::SIZE_WITHOUT_CREDIT };
+            match Buffers::register(&mut ring, size) {
                 Ok(registered) => buffers = Some(registered),
                 Err(error) => rungs.refuse(Rung::MultishotReceive, format!("no buffer ring: {error}")),
             }

@@ -38,6 +38,8 @@ pub(crate) struct Inbox {
     bulk: bool,
     /// Pieces that the receive has brought, or small ones in a row that came in spite of `bulk`.
     pieces: u16,
+    /// What the receive has brought.
+    taken: usize,
     pub(crate) kept: Kept,
     end: Option<End>,
 }
@@ -65,6 +67,14 @@ enum End {
 }
 
 impl Inbox {
+    /// The error with which the connection broke.
+    pub(crate) fn failure(&self) -> Option<i32> {
+        match self.end? {
+            End::Failed(errno) => Some(errno),
+            End::Eof => None,
+        }
+    }
+
     /// Whether there is something to receive that the kernel has handed over already.
     pub(crate) fn has_some(&self) -> bool {
         !self.kept.is_empty() || self.end.is_some()
@@ -189,6 +199,7 @@ impl Core {
         let multishot = entry.kind.tcp && !entry.inbox.bulk && self.rungs.has(Rung::MultishotReceive);
         let (state, request) = if multishot {
             entry.inbox.pieces = 0;
+            entry.inbox.taken = 0;
             let receive = opcode::RecvMulti::new(fd, buffers::GROUP).build();
             let limited = self.rungs.has(Rung::ReceiveCredit);
             (State::Receiving, if limited { with_credit(receive, CREDIT as u32) } else { receive })
@@ -228,6 +239,7 @@ impl Core {
             (count @ 1.., Some(number)) => {
                 let first = inbox.kept.is_empty();
                 inbox.pieces = inbox.pieces.saturating_add(1);
+                inbox.taken += count as usize;
                 buffers.keep(number, count as usize, &mut inbox.kept);
                 if entry.closing {
                     buffers.discard(&mut inbox.kept);
@@ -255,9 +267,10 @@ impl Core {
         }
         if !event.more() {
             entry.held -= 1;
-            if event.result > 0 || entry.inbox.kept.bytes() > CREDIT {
-                // That was the credit.
-                entry.inbox.bulk = usize::from(entry.inbox.pieces) < CREDIT / BULK;
+            if entry.inbox.taken >= CREDIT {
+                // Pieces are no larger than the buffers.
+                let large = BULK.min(buffers.size() / 2);
+                entry.inbox.bulk = entry.inbox.taken / usize::from(entry.inbox.pieces.max(1)) >= large;
             }
             entry.inbox.state = State::Nothing;
         }
@@ -300,7 +313,7 @@ impl Core {
         if !entry.read.is_empty() {
             self.advance(n, Direction::Read);
         }
-        if !self.table[n].polls.is_empty() {
+        if !self.table[n].requests.is_empty() {
             self.settle_polls(n);
         }
         if self.table[n].inbox.has_some() {

@@ -10,6 +10,7 @@ use aioli_exec_linux::{Direction, Kind, Queue};
 use bytes::Bytes;
 use slab::Slab;
 
+use crate::file::Job;
 use crate::outbox::Outbox;
 use crate::stream::Inbox;
 use crate::token::{GENERATION, Key};
@@ -28,7 +29,8 @@ pub(crate) struct Entry {
     pub(crate) write: Queue,
     pub(crate) reading: Option<Key>,
     pub(crate) writing: Option<Key>,
-    pub(crate) polls: Vec<Key>,
+    /// Polls, and what is done with a file.
+    pub(crate) requests: Vec<Key>,
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Outbox,
     /// Connections that arrived after the accept they were for had ended. The next accept gets them first.
@@ -75,7 +77,7 @@ impl Table {
             write: Queue::default(),
             reading: None,
             writing: None,
-            polls: Vec::new(),
+            requests: Vec::new(),
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             surplus: VecDeque::new(),
@@ -137,6 +139,8 @@ pub(crate) enum What {
     Poll { entry: Option<usize>, id: Option<OpId>, interest: Interest },
     /// The rest of what was sent in one go, so much of which is sent.
     Rest { entry: usize, data: Bytes, sent: usize },
+    /// Something on a file, or opening one.
+    File { entry: Option<usize>, id: OpId, job: Job },
 }
 
 /// A request that the kernel has, or the queue to it.

@@ -41,6 +41,7 @@ mod connection;
 mod disposition;
 mod dns;
 mod fairness;
+mod file;
 mod handle;
 mod input;
 mod interop;
@@ -68,8 +69,9 @@ mod waiters;
 mod writer;
 
 pub use address::{Address, Hosts};
-pub use aioli_core::op::UnixAddress;
+pub use aioli_core::op::{FileOptions, FileStatus, UnixAddress};
 pub use connect::{OpenConnection, open_connection, open_connection_to};
+pub use file::File;
 pub use pipe::{ConnectReadPipe, ConnectWritePipe, connect_read_pipe, connect_write_pipe};
 pub use process::Process;
 pub use reader::{DEFAULT_LIMIT, StreamReader};

@@ -12,10 +12,12 @@ use aioli_core::op::{Op, Outcome};
 use aioli_core::ops::{Owner, Submitted};
 use aioli_core::{Awaited, Loop, Result, Token, Wait, WaitPoll};
 
+use crate::handle::Handle;
+
 /// Submits an operation and waits for what comes of it. If the await is cancelled or dropped, so is the operation, and its outcome is
-/// ignored: this is for operations whose outcome owns nothing.
+/// ignored; what it opened is closed.
 pub(crate) async fn perform(event_loop: &Loop, op: Op) -> Result<Outcome> {
-    let slot = Rc::new(Slot { outcome: Cell::new(None), token: Cell::new(None) });
+    let slot = Rc::new(Slot { event_loop: event_loop.clone(), outcome: Cell::new(None), token: Cell::new(None) });
     let owner: Rc<dyn Owner> = Rc::<Slot>::clone(&slot);
     match event_loop.submit(op, &owner, 0)? {
         Submitted::Done(outcome) => Ok(outcome),
@@ -25,6 +27,7 @@ pub(crate) async fn perform(event_loop: &Loop, op: Op) -> Result<Outcome> {
 
 /// Where the outcome arrives.
 struct Slot {
+    event_loop: Loop,
     outcome: Cell<Option<Outcome>>,
     token: Cell<Option<Token>>,
 }
@@ -34,6 +37,14 @@ impl Owner for Slot {
         self.outcome.set(Some(outcome));
         if let Some(token) = self.token.take() {
             token.fire();
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(Outcome::Opened(Ok(resource))) = self.outcome.take() {
+            drop(Handle::adopt(&self.event_loop, resource));
         }
     }
 }

@@ -284,3 +284,48 @@ fn unix_sockets_leave_no_descriptor() {
         })
     });
 }
+
+/// An open that is cancelled leaves nothing open, at whatever moment the cancellation comes.
+#[test]
+fn upstream_monoio_318_an_open_that_is_cancelled_loses_no_descriptor() {
+    if !alone("upstream_monoio_318_an_open_that_is_cancelled_loses_no_descriptor") {
+        return;
+    }
+    run(|| async {
+        let path = std::env::temp_dir().join(format!("aioli-test-{}-cancelled", std::process::id()));
+        drop(aioli_io::File::create(&path).await?);
+        sleep(0.001).await?;
+        let before = descriptors();
+        for turns in 0..6 {
+            for dropped in [false, true] {
+                let path = path.clone();
+                let task = create_task(async move {
+                    let open = aioli_io::File::open(path);
+                    if dropped {
+                        let mut open = Box::pin(open);
+                        let _ = futures::poll!(&mut open);
+                        return Ok(());
+                    }
+                    open.await.map(drop)
+                });
+                for _ in 0..turns {
+                    sleep(0.0).await?;
+                }
+                task.cancel(None);
+                let _: Result<()> = task.await;
+            }
+        }
+        sleep(0.02).await?;
+        assert_eq!(descriptors(), before);
+        // A read that is cancelled, and its file closed.
+        let file = aioli_io::File::open(&path).await?;
+        let read = create_task(async move { file.metadata().await.map(|_| ()) });
+        sleep(0.0).await?;
+        read.cancel(None);
+        assert!(read.await.unwrap_err().is_cancelled());
+        sleep(0.02).await?;
+        assert_eq!(descriptors(), before);
+        std::fs::remove_file(path)?;
+        Ok(())
+    });
+}

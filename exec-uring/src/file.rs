@@ -1,0 +1,154 @@
+//! The operations on files. They are in no line: what is done with a file at the same time is its user's concern.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use aioli_core::driver::{OpId, Submit};
+use aioli_core::op::{FileOptions, FileStatus, Outcome};
+use aioli_exec_linux::Kind;
+use aioli_exec_linux::file::{FileWork, check_options, open_flags, read_cached, time};
+use bytes::{Bytes, BytesMut};
+use io_uring::{opcode, squeue, types};
+
+use crate::core::{Core, Place, canceled, owned};
+use crate::ring::Event;
+use crate::table::What;
+use crate::token::Token;
+
+/// What a request on a file owns.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// The path.
+    Open(#[expect(dead_code, reason = "the kernel reads it")] CString),
+    Read(BytesMut),
+    Write(Bytes),
+    Sync,
+    Status(Box<MaybeUninit<libc::statx>>),
+}
+
+impl Job {
+    /// The outcome of a request that came to nothing.
+    fn fail(self, error: io::Error) -> Outcome {
+        match self {
+            Job::Open(_) => Outcome::Opened(Err(error)),
+            Job::Read(buffer) => Outcome::Received { result: Err(error), buffer },
+            Job::Write(data) => Outcome::Sent { result: Err(error), data },
+            Job::Sync => Outcome::Done(Err(error)),
+            Job::Status(_) => Outcome::Status(Err(error)),
+        }
+    }
+}
+
+fn open(path: PathBuf, options: &FileOptions) -> io::Result<(squeue::Entry, Job)> {
+    check_options(options)?;
+    let path = CString::new(path.into_os_string().into_vec())?;
+    let directory = types::Fd(libc::AT_FDCWD);
+    let request = opcode::OpenAt::new(directory, path.as_ptr()).flags(open_flags(options)).mode(options.mode);
+    // The bytes of the path do not move with it.
+    Ok((request.build(), Job::Open(path)))
+}
+
+impl Core {
+    /// Starts an op that opens a file.
+    pub(crate) fn open_file(&mut self, id: OpId, path: PathBuf, options: &FileOptions) -> Submit {
+        match open(path, options) {
+            Ok((request, job)) => self.ask_file(id, None, request, job),
+            Err(error) => Submit::Done(Outcome::Opened(Err(error))),
+        }
+    }
+
+    /// Starts an op on an open file.
+    pub(crate) fn file(&mut self, id: OpId, n: usize, work: FileWork) -> Submit {
+        let entry = &self.table[n];
+        let fd = types::Fd(entry.raw());
+        let (request, job) = match work {
+            FileWork::Open(path, options) => return self.open_file(id, path, &options),
+            FileWork::Read(offset, mut buffer) => {
+                if let Some(result) = read_cached(entry.fd.as_fd(), offset, &mut buffer) {
+                    return Submit::Done(Outcome::Received { result, buffer });
+                }
+                let room = buffer.spare_capacity_mut();
+                let length = u32::try_from(room.len()).unwrap_or(u32::MAX);
+                let request = opcode::Read::new(fd, room.as_mut_ptr().cast(), length).offset(offset).build();
+                (request, Job::Read(buffer))
+            }
+            FileWork::Write(offset, data) => {
+                let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                (opcode::Write::new(fd, data.as_ptr(), length).offset(offset).build(), Job::Write(data))
+            }
+            FileWork::Sync(data_only) => {
+                let flags = if data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
+                (opcode::Fsync::new(fd).flags(flags).build(), Job::Sync)
+            }
+            FileWork::Status => {
+                let mut status = Box::new(MaybeUninit::<libc::statx>::zeroed());
+                let statx = opcode::Statx::new(fd, c"".as_ptr(), status.as_mut_ptr().cast());
+                let statx = statx.flags(libc::AT_EMPTY_PATH).mask(libc::STATX_BASIC_STATS);
+                (statx.build(), Job::Status(status))
+            }
+        };
+        self.ask_file(id, Some(n), request, job)
+    }
+
+    fn ask_file(&mut self, id: OpId, entry: Option<usize>, request: squeue::Entry, job: Job) -> Submit {
+        let key = self.requests.insert(What::File { entry, id, job });
+        // SAFETY: the request holds all that the kernel reads and writes until it is completed, and none of that moves with it.
+        match unsafe { self.ring.push(&request.user_data(Token::Request(key).encode())) } {
+            Ok(()) => {
+                self.flight.insert(id, Place::Request(key));
+                if let Some(n) = entry {
+                    self.table[n].held += 1;
+                    self.table[n].requests.push(key);
+                }
+                Submit::Pending
+            }
+            Err(error) => match self.requests.remove(key).map(|request| request.what) {
+                Some(What::File { job, .. }) => Submit::Done(job.fail(error)),
+                _ => Submit::Done(Outcome::Done(Err(error))),
+            },
+        }
+    }
+
+    /// The kernel reports on an op on a file.
+    pub(crate) fn file_event(&mut self, entry: Option<usize>, id: OpId, job: Job, cancelled: bool, event: Event) {
+        let opened = if let Job::Open(_) = job { owned(event.result) } else { None };
+        let outcome = match (job, event.count()) {
+            (job, Err(error)) => job.fail(error),
+            // A file that is opened for nobody is closed.
+            (Job::Open(_), Ok(_)) if cancelled => Outcome::Opened(Err(canceled())),
+            (Job::Open(_), Ok(_)) => Outcome::Opened(match opened {
+                Some(fd) => Ok(self.table.insert(fd, Kind::OTHER)),
+                None => Err(canceled()),
+            }),
+            (Job::Read(mut buffer), Ok(count)) => {
+                let length = buffer.len() + count;
+                // SAFETY: the kernel wrote so many bytes at the start of the spare capacity.
+                unsafe { buffer.set_len(length) };
+                Outcome::Received { result: Ok(count), buffer }
+            }
+            (Job::Write(data), Ok(count)) => Outcome::Sent { result: Ok(count), data },
+            (Job::Sync, Ok(_)) => Outcome::Done(Ok(())),
+            (Job::Status(status), Ok(_)) => {
+                // SAFETY: it was zeroed, and the kernel filled it in: numbers, all of them.
+                let found = unsafe { status.assume_init() };
+                let [modified, accessed] =
+                    [found.stx_mtime, found.stx_atime].map(|stamp| time(stamp.tv_sec, stamp.tv_nsec.into()));
+                Outcome::Status(Ok(FileStatus::new(found.stx_size, found.stx_mode.into(), modified, accessed)))
+            }
+        };
+        self.complete(id, outcome);
+        if let Some(n) = entry {
+            self.table[n].held -= 1;
+            self.release(n);
+        }
+    }
+
+    /// In a fork: what an op on a file owns comes back.
+    pub(crate) fn fail_file(job: Job) -> Outcome {
+        job.fail(canceled())
+    }
+}

@@ -1,0 +1,110 @@
+//! Files.
+
+mod common;
+
+use std::path::PathBuf;
+
+use aioli_core::{ErrorKind, create_task, gather, sleep};
+use aioli_io::{File, FileOptions};
+
+use common::run;
+
+/// A path of its own, which is gone when this is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("aioli-test-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn what_is_written_is_read() {
+    run(|| async {
+        let scratch = Scratch::new("written");
+        let file = File::create(&scratch.0).await?;
+        let data: Vec<u8> = (0..1_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        file.write_at(0, &data).await?;
+        file.write_at(10, b"ten").await?;
+        file.sync_data().await?;
+        file.sync_all().await?;
+        let status = file.metadata().await?;
+        assert_eq!(status.length, 1_000_000);
+        assert!(status.is_file() && !status.is_dir());
+        assert!(status.modified.elapsed()?.as_secs() < 100);
+
+        let file = File::open(&scratch.0).await?;
+        let all = file.read_to_end().await?;
+        assert_eq!(&all[10..13], b"ten");
+        assert!(all[..10] == data[..10] && all[13..] == data[13..]);
+        assert_eq!(file.read_exact_at(999_990, 10).await?, &data[999_990..]);
+        assert_eq!(file.read_at(1_000_000, 10).await?, "");
+        let error = file.read_exact_at(999_995, 10).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::IncompleteRead);
+        // It was opened to read.
+        assert_eq!(file.write_at(0, b"x").await.unwrap_err().as_io().unwrap().raw_os_error(), Some(9));
+        Ok(())
+    });
+}
+
+#[test]
+fn options_are_the_standard_library_s() {
+    run(|| async {
+        let scratch = Scratch::new("options");
+        let error = File::open(&scratch.0).await.unwrap_err();
+        assert_eq!(error.as_io().unwrap().kind(), std::io::ErrorKind::NotFound);
+        assert!(error.to_string().contains("options"), "{error}");
+        let new = FileOptions::new().write(true).create_new(true).mode(0o600);
+        let file = File::open_with(&scratch.0, new.clone()).await?;
+        assert_eq!(file.metadata().await?.mode & 0o777, 0o600);
+        let error = File::open_with(&scratch.0, new).await.unwrap_err();
+        assert_eq!(error.as_io().unwrap().kind(), std::io::ErrorKind::AlreadyExists);
+        file.write_at(0, b"abc").await?;
+        let append = File::open_with(&scratch.0, FileOptions::new().append(true)).await?;
+        append.write_at(0, b"def").await?;
+        assert_eq!(File::open(&scratch.0).await?.read_to_end().await?, "abcdef");
+        for nonsense in [FileOptions::new(), FileOptions::new().read(true).truncate(true)] {
+            let error = File::open_with(&scratch.0, nonsense).await.unwrap_err();
+            assert_eq!(error.as_io().unwrap().kind(), std::io::ErrorKind::InvalidInput);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn many_at_the_same_time() {
+    run(|| async {
+        let scratch = Scratch::new("many");
+        let file = std::rc::Rc::new(File::create(&scratch.0).await?);
+        let writes = (0..200u64).map(|n| {
+            let file = file.clone();
+            create_task(async move { file.write_at(n * 100, &[n as u8; 100]).await })
+        });
+        gather(writes.collect::<Vec<_>>()).await?;
+        let all = File::open(&scratch.0).await?.read_to_end().await?;
+        assert_eq!(all.len(), 20_000);
+        assert!(all.chunks(100).zip(0..).all(|(chunk, n)| chunk == [n as u8; 100]));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_loop_that_closes_waits_for_what_the_kernel_has() {
+    run(|| async {
+        let scratch = Scratch::new("closes");
+        let file = std::rc::Rc::new(File::create(&scratch.0).await?);
+        for n in 0..50u64 {
+            let file = file.clone();
+            drop(create_task(async move { file.write_at(n * 100_000, &vec![1; 100_000]).await }));
+        }
+        sleep(0.0).await
+    });
+}

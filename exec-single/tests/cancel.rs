@@ -280,3 +280,8 @@ fn no_descriptor_is_left() {
         }
     });
 }
+
+#[test]
+fn on_uring_too() {
+    again_on_uring();
+}

@@ -240,3 +240,8 @@ fn an_interrupt_is_for_the_childs_own_loop_or_ends_it() {
         assert!(!is_interrupt_handled());
     });
 }
+
+#[test]
+fn on_uring_too() {
+    again_on_uring();
+}

@@ -248,3 +248,8 @@ fn a_connect_that_hangs_can_be_cancelled() {
     rig.close(socket);
     assert_eq!(errno(sent(rig.last(early)).0), libc::ECANCELED);
 }
+
+#[test]
+fn on_uring_too() {
+    again_on_uring();
+}

@@ -333,3 +333,8 @@ fn urgent_data_is_not_readiness() {
     (&peer).write_all(b"x").unwrap();
     assert_eq!(ready(rig.last(id)).unwrap(), READ);
 }
+
+#[test]
+fn on_uring_too() {
+    again_on_uring();
+}

@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus};
 
 use aioli_core::driver::Wait;
 use aioli_core::op::{Op, Outcome, Resource};
-use common::{READ, Rig, done, ready};
+use common::{READ, Rig, again_on_uring, done, ready};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 
 fn pidfd(child: &Child) -> OwnedFd {
@@ -107,4 +107,9 @@ fn a_socket_is_no_process() {
     let (socket, _peer) = rig.unix();
     assert!(exited(rig.run(Op::WaitProcess { process: socket })).is_err());
     assert!(done(rig.now(Op::SignalProcess { process: socket, signal: 0 })).is_err());
+}
+
+#[test]
+fn on_uring_too() {
+    again_on_uring();
 }

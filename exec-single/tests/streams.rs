@@ -517,3 +517,8 @@ fn options_and_addresses() {
         done(rig.now(Op::SetOption { socket: six, option })).unwrap();
     }
 }
+
+#[test]
+fn on_uring_too() {
+    again_on_uring();
+}

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use aioli_core::op::{Address, Domain, Op, Outcome, Resource, SocketKind, UnixAddress};
 use bytes::Bytes;
-use common::{Rig, done, opened};
+use common::{Rig, again_on_uring, done, opened};
 
 /// A path for a socket, which is removed at the end.
 struct File(PathBuf);
@@ -119,4 +119,9 @@ fn a_listener_whose_line_is_full() {
     };
     connect().unwrap();
     assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn on_uring_too() {
+    again_on_uring();
 }

@@ -234,3 +234,8 @@ fn a_signal_ends_a_wait_with_nothing() {
         thread.join().unwrap();
     }
 }
+
+#[test]
+fn on_uring_too() {
+    again_on_uring();
+}

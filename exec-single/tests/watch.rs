@@ -213,3 +213,8 @@ fn a_short_receive_of_a_unix_stream_may_not_be_all() {
     told(&mut rig, id);
     assert_eq!(rig.driver.try_recv(socket, &mut buffer).unwrap().unwrap(), TryReceived { count: 1, more: true });
 }
+
+#[test]
+fn on_uring_too() {
+    again_on_uring();
+}

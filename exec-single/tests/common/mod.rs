@@ -1,4 +1,6 @@
-//! A rig that drives an [`EpollDriver`] as the loop would, and checks law D1 on the way.
+//! A rig that drives a driver as the loop would, and checks law D1 on the way.
+//!
+//! The laws of drivers are tested on epoll, and by [`again_on_uring`] on io_uring.
 #![allow(dead_code, missing_docs)]
 
 use std::collections::{HashMap, VecDeque};
@@ -10,7 +12,8 @@ use std::time::Duration;
 
 use aioli_core::driver::{Completion, Completions, Driver, OpId, Submit, Wait};
 use aioli_core::op::{Address, Domain, Interest, Op, Outcome, Resource, SocketKind};
-use aioli_exec_single::{Config, EpollDriver};
+use aioli_exec_single::Config;
+use aioli_exec_uring::{Rung, UringDriver};
 use bytes::{Bytes, BytesMut};
 
 /// A test that hangs fails after this.
@@ -23,7 +26,7 @@ pub const WRITE: Interest = Interest { readable: false, writable: true };
 pub const BOTH: Interest = Interest { readable: true, writable: true };
 
 pub struct Rig {
-    pub driver: EpollDriver,
+    pub driver: Box<dyn Driver>,
     /// Ids as the loop makes them: a place in a table, which is used again, and a generation above it.
     free: Vec<u32>,
     places: u32,
@@ -37,9 +40,10 @@ impl Rig {
         Self::with(Config::new())
     }
 
+    /// On epoll with a configuration.
     pub fn with(config: Config) -> Self {
         Rig {
-            driver: config.build().unwrap(),
+            driver: if is_epoll() { Box::new(config.build().unwrap()) } else { Box::new(uring().unwrap()) },
             free: Vec::new(),
             places: 0,
             generation: 0,
@@ -291,6 +295,36 @@ pub fn bytes_of(outcome: Outcome) -> io::Result<Vec<u8>> {
 pub fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> i32 {
     let error = result.expect_err("an error");
     error.raw_os_error().unwrap_or_else(|| panic!("{error:?}"))
+}
+
+/// Says in a process of a test that it runs on io_uring.
+const URING: &str = "AIOLI_TEST_ON_URING";
+
+/// Whether the driver of a rig is epoll's.
+pub fn is_epoll() -> bool {
+    std::env::var_os(URING).is_none()
+}
+
+/// Nothing, where this machine has no io_uring. `AIOLI_TEST_WITHOUT` names features of the kernel to do without, with commas.
+pub fn uring() -> io::Result<UringDriver> {
+    let masked = std::env::var("AIOLI_TEST_WITHOUT").unwrap_or_default();
+    let masked = masked.split(',').filter(|name| !name.is_empty()).map(|name| name.parse::<Rung>().unwrap());
+    masked.fold(aioli_exec_uring::Config::new(), aioli_exec_uring::Config::without).build()
+}
+
+/// Runs all tests of this program on io_uring. To be called by a test named `on_uring_too`.
+#[track_caller]
+pub fn again_on_uring() {
+    if let Err(error) = uring() {
+        return eprintln!("skipped: {error}");
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--skip", "on_uring_too"])
+        .env(URING, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Runs the body in a process of its own, where no other test opens descriptors, forks or sets limits. To be called by the test of

@@ -74,8 +74,14 @@ fn cancel_races_with_data_and_data_wins_or_stays() {
     peer.write_all(b"x").unwrap();
     std::thread::sleep(SETTLE);
     rig.cancel(id);
-    assert_eq!(errno(bytes_of(rig.last(id))), libc::ECANCELED);
-    assert_eq!(rig.recv(socket).unwrap(), b"x");
+    match bytes_of(rig.last(id)) {
+        // io_uring may have received it before it was asked.
+        Ok(data) => assert!(!is_epoll() && data == b"x"),
+        Err(error) => {
+            assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
+            assert_eq!(rig.recv(socket).unwrap(), b"x");
+        }
+    }
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn accept_without_descriptors_left_ends_and_can_be_armed_again() {
             assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
         }
         assert_eq!(errno(accepted(rig.last(id))), libc::EMFILE);
-        assert_eq!(errno(accepted(rig.now(Op::Accept { listener, credit: 64 }))), libc::EMFILE);
+        assert_eq!(errno(accepted(rig.run(Op::Accept { listener, credit: 64 }))), libc::EMFILE);
         // One place is free again: one connection, and again the error, in one go.
         drop(spare);
         let id = rig.later(Op::Accept { listener, credit: 64 });

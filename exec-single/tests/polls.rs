@@ -202,9 +202,11 @@ fn the_descriptor_of_a_resource_is_polled_through_it() {
     let receive = rig.later(recv(socket));
     peer.write_all(b"y").unwrap();
     assert_eq!(bytes_of(rig.last(receive)).unwrap(), b"y");
-    let polled = rig.later(Op::PollFd { fd: number, interest: READ });
-    rig.close(socket);
-    assert_eq!(errno(ready(rig.last(polled))), libc::ECANCELED);
+    if is_epoll() {
+        let polled = rig.later(Op::PollFd { fd: number, interest: READ });
+        rig.close(socket);
+        assert_eq!(errno(ready(rig.last(polled))), libc::ECANCELED);
+    }
 }
 
 #[test]
@@ -241,6 +243,10 @@ fn a_closed_descriptor_is_an_error() {
 
 #[test]
 fn a_poll_ends_when_its_number_is_polled_for_another_file() {
+    if !is_epoll() {
+        // A ring polls a file, not a number.
+        return;
+    }
     let mut rig = Rig::new();
     let (ours, mut peer) = UnixStream::pair().unwrap();
     let (other, mut other_peer) = UnixStream::pair().unwrap();
@@ -258,6 +264,10 @@ fn a_poll_ends_when_its_number_is_polled_for_another_file() {
 
 #[test]
 fn a_poll_ends_when_its_number_becomes_a_resource() {
+    if !is_epoll() {
+        // A ring polls a file, not a number.
+        return;
+    }
     let mut rig = Rig::new();
     let (ours, mut peer) = UnixStream::pair().unwrap();
     let (other, mut other_peer) = UnixStream::pair().unwrap();
@@ -305,7 +315,10 @@ fn events_of_a_closed_resource_do_not_reach_the_next_one() {
         // The edge is queued in the kernel when the resource is closed, and the file lives on.
         peer.write_all(b"x").unwrap();
         rig.close(first);
-        assert_eq!(errno(bytes_of(rig.last(receive))), libc::ECANCELED);
+        let outcome = bytes_of(rig.last(receive));
+        if is_epoll() {
+            assert_eq!(errno(outcome), libc::ECANCELED);
+        }
         peer.write_all(b"x").unwrap();
         let deadline = rig.driver.now() + SETTLE;
         assert_eq!(rig.turn(Wait::Until(deadline)), 0);

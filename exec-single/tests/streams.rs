@@ -95,6 +95,10 @@ fn end_after_the_data_was_taken() {
 
 #[test]
 fn a_short_read_spares_the_next_try_on_tcp() {
+    if !is_epoll() {
+        // A ring tells nothing of what it was not asked for.
+        return;
+    }
     let mut rig = Rig::new();
     let (socket, mut peer) = rig.tcp();
     let id = rig.later(recv(socket));

@@ -32,6 +32,10 @@ fn a_wait_never_ends_before_its_deadline() {
 
 #[test]
 fn a_wait_without_a_kernel_of_nanoseconds_is_said_so() {
+    if !is_epoll() {
+        // A ring always waits exactly.
+        return;
+    }
     let [exact, masked] = rigs();
     let found = |rig: &Rig| rig.driver.report().capabilities[0].1.clone();
     assert_eq!(exact.driver.report().name, "epoll");
@@ -97,6 +101,10 @@ fn the_clock_is_monotonic_and_moves() {
 
 #[test]
 fn a_turn_takes_no_more_events_than_it_has_room_for() {
+    if !is_epoll() {
+        // It is epoll's that has such a limit.
+        return;
+    }
     let mut rig = Rig::with(Config::new().events(1));
     let pairs: Vec<_> = (0..5).map(|_| rig.unix()).collect();
     let ids: Vec<_> = pairs.iter().map(|(socket, _)| rig.later(recv(*socket))).collect();

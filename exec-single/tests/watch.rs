@@ -87,7 +87,9 @@ fn a_watch_is_silent_until_everything_is_received() {
     assert_eq!(take(&mut rig, socket, 3).unwrap(), (b"123".to_vec(), true));
     peer.write_all(b"8").unwrap();
     rig.quiet();
-    assert_eq!(take(&mut rig, socket, 5).unwrap(), (b"45678".to_vec(), true), "it was filled");
+    // As far as a driver knows, since it was filled; unless the kernel has handed it over before.
+    let (data, more) = take(&mut rig, socket, 5).unwrap();
+    assert!(data == b"45678" && (more || !is_epoll()));
     rig.quiet();
     blocks(take(&mut rig, socket, 5));
     peer.write_all(b"9").unwrap();
@@ -105,7 +107,12 @@ fn the_end_that_comes_with_data_is_not_told_again() {
     // Both are there when the driver is asked.
     std::thread::sleep(SETTLE);
     told(&mut rig, id);
-    assert_eq!(take(&mut rig, socket, 100).unwrap(), (b"last".to_vec(), true));
+    let (data, more) = take(&mut rig, socket, 100).unwrap();
+    assert_eq!(data, b"last");
+    if !more {
+        assert!(!is_epoll());
+        told(&mut rig, id);
+    }
     assert_eq!(take(&mut rig, socket, 100).unwrap().0, b"");
 
     let (socket, peer) = rig.tcp();
@@ -201,17 +208,21 @@ fn a_short_receive_of_a_unix_stream_may_not_be_all() {
     let mut rig = Rig::new();
     let (socket, mut peer) = rig.unix();
     let id = rig.later(watch(socket));
-    // It was not tried yet, so it may be ready.
-    told(&mut rig, id);
+    if is_epoll() {
+        // It was not tried yet, so it may be ready.
+        told(&mut rig, id);
+    }
     blocks(take(&mut rig, socket, 100));
     peer.write_all(b"data").unwrap();
     told(&mut rig, id);
-    assert_eq!(take(&mut rig, socket, 100).unwrap(), (b"data".to_vec(), true));
+    // A ring is asked, and would tell.
+    let more = is_epoll();
+    assert_eq!(take(&mut rig, socket, 100).unwrap(), (b"data".to_vec(), more));
     blocks(take(&mut rig, socket, 100));
     let mut buffer = BytesMut::with_capacity(9);
     peer.write_all(b"x").unwrap();
     told(&mut rig, id);
-    assert_eq!(rig.driver.try_recv(socket, &mut buffer).unwrap().unwrap(), TryReceived { count: 1, more: true });
+    assert_eq!(rig.driver.try_recv(socket, &mut buffer).unwrap().unwrap(), TryReceived { count: 1, more });
 }
 
 #[test]

@@ -16,12 +16,24 @@ use crate::token::Token;
 
 impl Entry {
     /// What is to be reported: the receive that goes on may have taken the connection's error from a send, which is left with EPIPE.
-    fn outcome(&self, outcome: Outcome) -> Outcome {
-        match (outcome, self.inbox.failure()) {
-            (Outcome::Sent { result: Err(error), data }, Some(errno)) if error.raw_os_error() == Some(libc::EPIPE) => {
+    ///
+    /// And the other way round, where a send in flight has taken it, and the receive is left with what looks like the end.
+    fn outcome(&mut self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Sent { result: Err(error), data } => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                if errno != libc::EPIPE {
+                    self.broken = (errno != libc::ECANCELED).then_some(errno).or(self.broken);
+                    return Outcome::Sent { result: Err(error), data };
+                }
+                let errno = self.inbox.failure().unwrap_or(errno);
                 Outcome::Sent { result: Err(io::Error::from_raw_os_error(errno)), data }
             }
-            (outcome, _) => outcome,
+            Outcome::Received { result: Ok(0), buffer } => {
+                let result = self.broken.map_or(Ok(0), |errno| Err(io::Error::from_raw_os_error(errno)));
+                Outcome::Received { result, buffer }
+            }
+            outcome => outcome,
         }
     }
 
@@ -39,27 +51,41 @@ impl Core {
     /// Starts an op that may have to wait in a line.
     pub(crate) fn start(&mut self, id: OpId, n: usize, mut work: Work) -> Submit {
         let direction = work.direction();
+        // Whether completions have gone out already.
+        let mut more = false;
         if direction == Direction::Write {
             self.send_part(n);
         }
         let entry = &mut self.table[n];
-        if entry.line(direction).is_empty() && entry.asked(direction).is_none() {
+        let mut free = entry.line(direction).is_empty() && entry.asked(direction).is_none();
+        while free {
             match self.attempt(n, &mut work) {
-                Attempt::Blocked => (),
-                Attempt::Done(outcome) => return Submit::Done(self.table[n].outcome(outcome)),
+                Attempt::Blocked => free = false,
+                Attempt::Done(outcome) => return self.end_new(n, id, more, outcome),
                 Attempt::Accepted { socket, address, last } => {
                     let kind = self.table[n].kind;
                     let outcome = Outcome::Accepted(Ok((self.table.insert(socket, kind), address)));
                     if last {
-                        return Submit::Done(outcome);
+                        return self.end_new(n, id, more, outcome);
                     }
                     self.owed.push_back(Completion { id, more: true, outcome });
+                    more = true;
                 }
             }
         }
         self.flight.insert(id, Place::Line(n, direction));
         self.table[n].line(direction).push(Armed { id, work });
         self.advance(n, direction);
+        Submit::Pending
+    }
+
+    /// Ends an op that is not in a line yet.
+    fn end_new(&mut self, n: usize, id: OpId, more: bool, outcome: Outcome) -> Submit {
+        let outcome = self.table[n].outcome(outcome);
+        if !more {
+            return Submit::Done(outcome);
+        }
+        self.owed.push_back(Completion { id, more: false, outcome });
         Submit::Pending
     }
 
@@ -245,17 +271,17 @@ impl Core {
             }
             return;
         }
-        let entry = &mut self.table[n];
-        let Some(&Armed { id, .. }) = entry.line(direction).first() else { return };
-        match entry.attempt_first(direction) {
-            None | Some(Attempt::Blocked) => (),
-            Some(Attempt::Done(outcome)) => self.end_first(n, direction, outcome),
-            Some(Attempt::Accepted { socket, address, last }) => {
-                let kind = self.table[n].kind;
-                let outcome = Outcome::Accepted(Ok((self.table.insert(socket, kind), address)));
-                if last {
-                    self.end_first(n, direction, outcome);
-                } else {
+        let Some(&Armed { id, .. }) = self.table[n].line(direction).first() else { return };
+        loop {
+            match self.table[n].attempt_first(direction) {
+                None | Some(Attempt::Blocked) => return,
+                Some(Attempt::Done(outcome)) => return self.end_first(n, direction, outcome),
+                Some(Attempt::Accepted { socket, address, last }) => {
+                    let kind = self.table[n].kind;
+                    let outcome = Outcome::Accepted(Ok((self.table.insert(socket, kind), address)));
+                    if last {
+                        return self.end_first(n, direction, outcome);
+                    }
                     self.owed.push_back(Completion { id, more: true, outcome });
                 }
             }
@@ -285,7 +311,12 @@ impl Core {
                     // SAFETY: the kernel wrote so many bytes at the start of the spare capacity.
                     unsafe { buffer.set_len(length) };
                 }
+                let received = result.is_ok();
                 self.end_first(n, direction, Outcome::Received { result, buffer });
+                if received {
+                    // A poll that came before finds nothing any more.
+                    self.settle_polls(n);
+                }
             }
             Work::Send(data) => {
                 let outcome = Outcome::Sent { result: event.count(), data: std::mem::take(data) };
@@ -320,6 +351,10 @@ impl Core {
 
     /// Starts a poll of an entry.
     pub(crate) fn poll(&mut self, id: OpId, n: usize, interest: Interest) -> Submit {
+        if self.table[n].inbox.is_receiving() && self.ring.has_events() {
+            // What the kernel has taken out of the socket counts. If this fails, so does the next turn.
+            let _ = self.reap();
+        }
         let entry = &self.table[n];
         if interest.readable && entry.inbox.has_some() {
             let writable = interest.writable

@@ -13,7 +13,6 @@ use crate::buffers::{self, Buffers, Kept};
 use crate::core::{Core, Place};
 use crate::ring::Event;
 use crate::rung::Rung;
-use crate::table::Entry;
 use crate::token::Token;
 
 /// How much a receive that goes on takes in all: its credit. A reader that does not read gets no more.
@@ -32,8 +31,6 @@ pub(crate) struct Inbox {
     told: bool,
     /// Where the kernel is polled: a receive may find something.
     readable: bool,
-    /// A poll told of an end, an error or urgent data. From then on a short receive does not mean that another event comes.
-    marked: bool,
     /// Data comes in large pieces.
     bulk: bool,
     /// Pieces that the receive has brought, or small ones in a row that came in spite of `bulk`.
@@ -55,8 +52,6 @@ enum State {
     Ending,
     /// It tells when there is something to receive.
     Polling,
-    /// It was asked to end that.
-    Leaving,
 }
 
 /// What comes after the data.
@@ -111,7 +106,7 @@ impl Inbox {
     }
 
     fn is_polled(&self) -> bool {
-        matches!(self.state, State::Polling | State::Leaving)
+        self.state == State::Polling
     }
 
     /// So much came when a poll had told of it.
@@ -178,7 +173,9 @@ impl Core {
     fn pause(&mut self, n: usize) {
         let inbox = &mut self.table[n].inbox;
         if matches!(inbox.state, State::Receiving | State::Polling) {
-            inbox.state = if inbox.state == State::Receiving { State::Ending } else { State::Leaving };
+            if inbox.state == State::Receiving {
+                inbox.state = State::Ending;
+            }
             self.cancel_token(Token::Stream(n as u32));
         }
     }
@@ -204,8 +201,8 @@ impl Core {
             let limited = self.rungs.has(Rung::ReceiveCredit);
             (State::Receiving, if limited { with_credit(receive, CREDIT as u32) } else { receive })
         } else {
-            let events = (libc::POLLIN | libc::POLLPRI | libc::POLLRDHUP) as u32;
-            (State::Polling, opcode::PollAdd::new(fd, events).multi(true).build())
+            // Asked for each time, since it then tells of what a short receive has left: after urgent data, say.
+            (State::Polling, opcode::PollAdd::new(fd, (libc::POLLIN | libc::POLLRDHUP) as u32).build())
         };
         // SAFETY: the buffers of the group outlive the ring.
         match unsafe { self.ring.push(&request.user_data(Token::Stream(n as u32).encode())) } {
@@ -234,7 +231,7 @@ impl Core {
                 if let Some(number) = buffer {
                     buffers.unused(number);
                 }
-                inbox.end = Some(End::Eof);
+                inbox.end = Some(entry.broken.map_or(End::Eof, End::Failed));
             }
             (count @ 1.., Some(number)) => {
                 let first = inbox.kept.is_empty();
@@ -290,10 +287,8 @@ impl Core {
     /// Where the kernel does not receive by itself.
     fn polled(&mut self, n: usize, event: Event) {
         let entry = &mut self.table[n];
-        if !event.more() {
-            entry.inbox.state = State::Nothing;
-            entry.held -= 1;
-        }
+        entry.inbox.state = State::Nothing;
+        entry.held -= 1;
         if entry.closing {
             return self.release(n);
         }
@@ -301,8 +296,6 @@ impl Core {
             // A watch may have come since, or another way to receive was chosen.
             return self.attend(n);
         }
-        let marks = i32::from(libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR | libc::POLLPRI);
-        entry.inbox.marked |= event.result & marks != 0;
         entry.inbox.readable = true;
         self.tell(n);
     }
@@ -369,8 +362,8 @@ impl Core {
         let received = syscall::receive(entry.fd.as_fd(), entry.kind.socket, buffer);
         let inbox = &mut entry.inbox;
         inbox.readable = match &received {
-            // A short receive drains a TCP connection, and an event follows.
-            Ok(count) => *count == room || inbox.marked || !entry.kind.edges,
+            // If a short receive has left something, the poll that follows finds it.
+            Ok(count) => *count == room,
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         };
         let more = inbox.readable;
@@ -384,15 +377,10 @@ impl Core {
     /// A receive has found that there is no more.
     #[inline]
     fn found_dry(&mut self, n: usize) {
-        let Entry { inbox, kind, .. } = &mut self.table[n];
+        let inbox = &mut self.table[n].inbox;
         inbox.told = false;
-        match inbox.state {
-            State::Nothing => self.attend(n),
-            State::Polling if kind.tcp && !inbox.bulk && self.rungs.has(Rung::MultishotReceive) => {
-                inbox.state = State::Leaving;
-                self.cancel_token(Token::Stream(n as u32));
-            }
-            _ => (),
+        if !inbox.is_active() {
+            self.attend(n);
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Entry {
     pub(crate) writing: Option<Key>,
     /// Polls, and what is done with a file.
     pub(crate) requests: Vec<Key>,
+    /// The error that a send in flight has had.
+    pub(crate) broken: Option<i32>,
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Outbox,
     /// Connections that arrived after the accept they were for had ended. The next accept gets them first.
@@ -78,6 +80,7 @@ impl Table {
             reading: None,
             writing: None,
             requests: Vec::new(),
+            broken: None,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             surplus: VecDeque::new(),

@@ -36,6 +36,8 @@ pub(crate) enum Packet {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) serial: u64,
+    /// It is one of the Unix domain, whose ends know of each other at once.
+    pub(crate) unix: bool,
     pub(crate) ends: [End; 2],
 }
 
@@ -64,6 +66,8 @@ pub(crate) struct End {
     pub(crate) broken: bool,
     pub(crate) error: Option<Errno>,
     read_shut: bool,
+    /// Unix: the other end reads nothing more.
+    pub(crate) muted: bool,
 }
 
 /// How far the end of what an end sends has come.
@@ -96,6 +100,7 @@ impl End {
             broken: false,
             error: None,
             read_shut: false,
+            muted: false,
         }
     }
 
@@ -111,6 +116,11 @@ impl End {
 
     pub(crate) fn has_unread(&self) -> bool {
         self.inbox.len > 0
+    }
+
+    /// Whether it is shut for data that comes all the same, which is answered with a reset.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.closed || self.read_shut && self.fin >= Fin::Sent
     }
 
     pub(crate) fn shut_read(&mut self) {
@@ -131,22 +141,22 @@ impl End {
         Interest {
             readable: over || self.has_unread() || self.eof || self.read_shut,
             // As Linux has it: writing is worth while when a third is free.
-            writable: over || self.is_write_shut() || used <= self.send_room * 2 / 3,
+            writable: over || self.is_write_shut() || self.muted || used <= self.send_room * 2 / 3,
         }
     }
 
     /// Reads at most so many bytes: `None` if there is nothing now, 0 at the end.
-    pub(crate) fn read(&mut self, buffer: &mut BytesMut, most: usize) -> Option<Result<usize, Errno>> {
+    pub(crate) fn read(&mut self, buffer: &mut BytesMut, most: usize, unix: bool) -> Option<Result<usize, Errno>> {
         if self.has_unread() {
             return Some(Ok(self.inbox.read(buffer, most)));
         }
-        if self.eof {
+        if self.eof && !unix {
             return Some(Ok(0));
         }
         if let Some(error) = self.error.take() {
             return Some(Err(error));
         }
-        (self.read_shut || self.broken).then_some(Ok(0))
+        (self.eof || self.read_shut || self.broken).then_some(Ok(0))
     }
 
     pub(crate) fn unread(&self) -> usize {
@@ -157,9 +167,11 @@ impl End {
     ///
     /// # Errors
     /// Why nothing ever can.
-    pub(crate) fn room_to_send(&mut self) -> Result<usize, Errno> {
-        if self.error.is_some() || self.broken || self.is_write_shut() {
-            return Err(self.error.take().unwrap_or(Errno::PIPE));
+    pub(crate) fn room_to_send(&mut self, unix: bool) -> Result<usize, Errno> {
+        if self.error.is_some() || self.broken || self.is_write_shut() || self.muted {
+            // Unix keeps the error for who reads.
+            let error = if unix { None } else { self.error.take() };
+            return Err(error.unwrap_or(Errno::PIPE));
         }
         Ok(self.send_room.saturating_sub(self.unsent.len + self.in_wire))
     }
@@ -192,10 +204,10 @@ impl End {
     }
 
     /// It was reset.
-    pub(crate) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self, unix: bool) {
         self.broken = true;
         self.discard_unsent();
-        self.error = Some(if self.eof { Errno::PIPE } else { Errno::CONNRESET });
+        self.error = Some(if self.eof && !unix { Errno::PIPE } else { Errno::CONNRESET });
     }
 }
 

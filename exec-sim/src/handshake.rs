@@ -83,7 +83,8 @@ impl Machine {
 
     fn bind_name(&mut self, n: usize, name: &UnixAddress) -> Result<(), Errno> {
         if self.sockets[n].local.is_some() {
-            return Err(Errno::INVAL);
+            let chosen = matches!(name, UnixAddress::Unnamed);
+            return if chosen { Ok(()) } else { Err(Errno::INVAL) };
         }
         let name = match name {
             UnixAddress::Unnamed => loop {
@@ -191,11 +192,11 @@ impl Machine {
         }
         let mut socket = Socket::new(listener.domain, SocketKind::Stream, listener.options.clone());
         let local = self.connections[link.place].ends[SERVER].address.clone();
-        if let Address::Internet(local) = local {
+        if let Address::Internet(local) = &local {
             socket.holder = Some(self.streams.hold(socket.claim(local.ip()), local.port()));
         }
-        // A name of the Unix domain stays the listener's.
-        socket.local = local.internet().map(Address::from);
+        // A name of the Unix domain stays the listener's: the machine's names lead there.
+        socket.local = Some(local);
         socket.state = State::Connected { link, side: SERVER, told: true };
         let peer = show(self.connections[link.place].ends[CLIENT].address.clone(), &socket);
         let place = self.sockets.insert(socket);
@@ -207,6 +208,7 @@ impl Machine {
 
     /// Begins to connect. Returns whether the socket is connected already.
     pub(crate) fn connect(&mut self, n: usize, address: &Address) -> Result<bool, Errno> {
+        let unix = self.sockets[n].domain == Domain::Unix;
         match &mut self.sockets[n].state {
             State::Connecting { .. } => return Err(Errno::ALREADY),
             // It was connected for an op that was given up.
@@ -214,6 +216,7 @@ impl Machine {
                 *told = true;
                 return Ok(true);
             }
+            State::Listening { .. } if unix => return Err(Errno::INVAL),
             State::Connected { .. } | State::Listening { .. } => return Err(Errno::ISCONN),
             State::Idle | State::Datagrams { .. } => (),
         }
@@ -249,6 +252,7 @@ impl Machine {
         let attempt = self.next_serial();
         let socket = &mut self.sockets[n];
         socket.local = Some(local.into());
+        socket.spent = false;
         socket.state = State::Connecting { attempt, peer: peer.into(), link: None };
         let socket = self.sockets.id(n);
         if self.random.chance(self.config.unanswered) {
@@ -339,7 +343,8 @@ impl Machine {
         let local = self.sockets[n].local.clone().unwrap_or(unnamed);
         let ends =
             [End::new(local, self.sockets[n].rooms(), Some(n)), End::new(peer, self.sockets[listener].rooms(), None)];
-        let place = self.connections.insert(Connection { serial, ends });
+        let unix = self.sockets[n].domain == Domain::Unix;
+        let place = self.connections.insert(Connection { serial, unix, ends });
         let link = Link { place, serial };
         if let State::Listening { queue, .. } = &mut self.sockets[listener].state {
             queue.push_back(link);
@@ -361,6 +366,7 @@ impl Machine {
             (Answer::Failed(errno), _) => {
                 socket.state = State::Idle;
                 socket.error = Some(errno);
+                socket.spent = true;
             }
         }
         self.announce(n);
@@ -382,7 +388,11 @@ impl Machine {
 
     /// Connects within the Unix domain, where that takes no time.
     fn connect_name(&mut self, n: usize, name: &UnixAddress) -> Result<(), Errno> {
-        let nobody = if matches!(name, UnixAddress::Path(_)) { Errno::NOENT } else { Errno::CONNREFUSED };
+        let nobody = match name {
+            UnixAddress::Unnamed => Errno::INVAL,
+            UnixAddress::Path(_) => Errno::NOENT,
+            UnixAddress::Abstract(_) => Errno::CONNREFUSED,
+        };
         let listener = *self.names.get(name).ok_or(nobody)?;
         match self.sockets[listener].state {
             State::Listening { .. } if self.has_room(listener) => (),

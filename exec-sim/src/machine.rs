@@ -124,7 +124,8 @@ impl Machine {
             State::Listening { queue, .. } => queue.into_iter().for_each(|link| self.abort_server(link)),
             State::Connecting { link: Some(link), .. } => self.abort_client(link),
             State::Connected { link, side, .. } => {
-                lingers = self.close_end(link, side, socket.options.linger == Some(0))
+                let at_once = socket.options.linger == Some(0) && socket.domain != Domain::Unix;
+                lingers = self.close_end(link, side, at_once)
             }
             State::Idle | State::Connecting { link: None, .. } | State::Datagrams { .. } => (),
         }

@@ -15,6 +15,7 @@ impl Machine {
         let options = &mut socket.options;
         match option {
             SocketOption::ReuseAddress(on) => options.reuse_address = on,
+            SocketOption::ReusePort(_) if socket.domain == Domain::Unix => return Err(Errno::OPNOTSUPP),
             SocketOption::ReusePort(on) => options.reuse_port = on,
             SocketOption::OnlyV6(_) if socket.domain == Domain::Unix => return Err(Errno::OPNOTSUPP),
             SocketOption::OnlyV6(_) if socket.domain == Domain::Ipv4 => return Err(Errno::NOPROTOOPT),

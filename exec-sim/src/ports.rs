@@ -110,7 +110,7 @@ impl Ports {
     /// Has a holder listen, with the options that it has now.
     pub(crate) fn listen(&mut self, id: HolderId, port: u16, socket: usize, claim: Claim) -> Result<(), Errno> {
         let Some(held) = self.held.get_mut(&port) else { return Err(Errno::INVAL) };
-        if held.iter().any(|holder| holder.id != id && holder.conflicts(&claim)) {
+        if held.iter().any(|holder| holder.id != id && holder.listener.is_some() && holder.conflicts(&claim)) {
             return Err(Errno::ADDRINUSE);
         }
         if let Some(holder) = held.iter_mut().find(|holder| holder.id == id) {

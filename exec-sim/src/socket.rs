@@ -25,6 +25,8 @@ pub(crate) struct Socket {
     pub(crate) state: State,
     /// What went wrong with a connection attempt, and nobody has asked for yet.
     pub(crate) error: Option<Errno>,
+    /// It failed to connect, or was shut before it could: Linux has such a socket read the end of a stream.
+    pub(crate) spent: bool,
     read: Line,
     write: Line,
     pub(crate) polls: Vec<(OpId, Interest)>,
@@ -80,6 +82,7 @@ impl Socket {
             holder: None,
             state,
             error: None,
+            spent: false,
             read: Line::default(),
             write: Line::default(),
             polls: Vec::new(),

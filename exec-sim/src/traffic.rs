@@ -40,7 +40,14 @@ impl Machine {
         let (link, side) = match self.sockets[n].state {
             State::Connected { link, side, .. } => (link, side),
             State::Connecting { .. } => return None,
-            State::Idle | State::Listening { .. } => return Some(Err(Errno::NOTCONN)),
+            State::Idle | State::Listening { .. } => {
+                let unix = self.sockets[n].domain == Domain::Unix;
+                return Some(match unix {
+                    true => Err(Errno::INVAL),
+                    false if self.sockets[n].spent => Ok(0),
+                    false => Err(Errno::NOTCONN),
+                });
+            }
             State::Datagrams { .. } => return self.recv_datagram(n, buffer),
         };
         let end = &mut self.connections[link.place].ends[side];
@@ -48,7 +55,8 @@ impl Machine {
         if most > 1 {
             most = self.random.some_of(most, self.config.partial_reads);
         }
-        let result = self.connections[link.place].ends[side].read(buffer, most);
+        let connection = &mut self.connections[link.place];
+        let result = connection.ends[side].read(buffer, most, connection.unix);
         if matches!(result, Some(Ok(1..))) {
             self.pump(link, 1 - side);
         }
@@ -60,10 +68,14 @@ impl Machine {
         let (link, side) = match self.sockets[n].state {
             State::Connected { link, side, .. } => (link, side),
             State::Connecting { .. } => return None,
-            State::Idle | State::Listening { .. } => return Some(Err(Errno::PIPE)),
+            State::Idle | State::Listening { .. } => {
+                let unix = self.sockets[n].domain == Domain::Unix;
+                return Some(Err(if unix { Errno::NOTCONN } else { Errno::PIPE }));
+            }
             State::Datagrams { .. } => return Some(self.send_datagram(n, data)),
         };
-        let room = match self.connections[link.place].ends[side].room_to_send() {
+        let connection = &mut self.connections[link.place];
+        let room = match connection.ends[side].room_to_send(connection.unix) {
             Ok(room) => room,
             Err(error) => return Some(Err(error)),
         };
@@ -82,7 +94,9 @@ impl Machine {
 
     pub(crate) fn shut_down(&mut self, n: usize, how: ShutdownHow) -> Result<(), Errno> {
         let (read, write) = (how != ShutdownHow::Write, how != ShutdownHow::Read);
+        let unix = self.sockets[n].domain == Domain::Unix;
         match &self.sockets[n].state {
+            State::Listening { .. } | State::Idle if unix => return Ok(()),
             State::Listening { .. } if read => {
                 self.unlisten(n);
                 return Ok(());
@@ -92,11 +106,14 @@ impl Machine {
                 self.give_up(n);
                 return Ok(());
             }
-            State::Idle | State::Datagrams { .. } => return Err(Errno::NOTCONN),
+            State::Idle | State::Datagrams { .. } => {
+                // As on Linux it is shut all the same.
+                self.sockets[n].spent |= read;
+                return Err(Errno::NOTCONN);
+            }
             State::Connected { .. } => (),
         }
         let Some((link, side)) = self.end_of(n) else { return Err(Errno::NOTCONN) };
-        let unix = self.sockets[n].domain == Domain::Unix;
         let end = &mut self.connections[link.place].ends[side];
         if end.is_over() && !unix {
             return Err(Errno::NOTCONN);
@@ -107,9 +124,21 @@ impl Machine {
         if write {
             end.shut_write();
         }
+        if unix && read {
+            self.mute(link, 1 - side);
+        }
         self.announce(n);
         self.pump(link, side);
         Ok(())
+    }
+
+    /// Unix: the other end reads nothing more, of which this one knows at once.
+    fn mute(&mut self, link: Link, side: Side) {
+        let Some(connection) = self.connection(link) else { return };
+        let end = &mut connection.ends[side];
+        end.muted = true;
+        let socket = end.socket;
+        socket.into_iter().for_each(|n| self.announce(n));
     }
 
     /// Gives a connection attempt up.
@@ -124,8 +153,13 @@ impl Machine {
     pub(crate) fn close_end(&mut self, link: Link, side: Side, at_once: bool) -> bool {
         let end = &mut self.connections[link.place].ends[side];
         (end.closed, end.socket) = (true, None);
+        let unread = end.has_unread();
         let mut lingers = false;
-        if at_once || end.has_unread() {
+        if self.connections[link.place].unix {
+            self.mute(link, 1 - side);
+        }
+        let end = &mut self.connections[link.place].ends[side];
+        if at_once || unread {
             self.abort(link, side);
         } else if !end.broken {
             lingers = !end.eof;
@@ -165,7 +199,9 @@ impl Machine {
         let Some(connection) = self.connection(link) else { return };
         let end = &mut connection.ends[side];
         end.discard_unsent();
-        end.discard_unread();
+        if end.closed {
+            end.discard_unread();
+        }
         if !std::mem::replace(&mut end.broken, true) {
             self.launch(link, side, Packet::Reset);
         }
@@ -192,14 +228,18 @@ impl Machine {
         let Some(connection) = self.connection(link) else { return };
         let Some(packet) = connection.ends[from].wire.pop_front() else { return };
         connection.ends[from].arrived(&packet);
+        let unix = connection.unix;
         let to = &mut connection.ends[1 - from];
         let mut answer = false;
         match packet {
             _ if to.broken => (),
-            Packet::Data(_) if to.closed => answer = true,
+            Packet::Data(_) if to.is_deaf() => {
+                answer = true;
+                to.error = (!to.closed).then_some(Errno::CONNRESET);
+            }
             Packet::Data(data) => to.take_in(data),
             Packet::Fin => to.eof = true,
-            Packet::Reset => to.reset(),
+            Packet::Reset => to.reset(unix),
         }
         let concerned = connection.ends.each_ref().map(|end| end.socket);
         if answer {

@@ -39,6 +39,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+pub mod sim;
 
 pub use aioli_core::*;
 pub use aioli_io::*;

@@ -1,0 +1,48 @@
+//! Programs on a simulated machine, for tests: a virtual clock, a network in memory, and failures drawn from a seed.
+//!
+//! [`run`] has a program run on a machine where everything takes its time and comes in pieces, as on any network, but where nothing
+//! fails; [`run_with`] on a machine of one's choice, a [hostile](Config::hostile) one for instance. The same seed gives the same run:
+//! a test that tries many tells which one failed, and that one can be looked at again, with a [`Trace`].
+//!
+//! ```
+//! use aioli::{Result, StreamReader, StreamWriter, open_connection, sim, start_server};
+//!
+//! async fn shout(reader: StreamReader, writer: StreamWriter) -> Result<()> {
+//!     let line = reader.readline().await?;
+//!     writer.write(&line.to_ascii_uppercase())?;
+//!     writer.close();
+//!     writer.wait_closed().await
+//! }
+//!
+//! for seed in 0..20 {
+//!     let answer = sim::run(seed, async {
+//!         let server = start_server(shout, "127.0.0.1", 80).await?;
+//!         let (reader, writer) = open_connection("localhost", 80).await?;
+//!         writer.write(b"ciao\n")?;
+//!         let answer = reader.readline().await?;
+//!         server.close();
+//!         Ok(answer)
+//!     });
+//!     assert_eq!(answer.unwrap(), "CIAO\n", "seed {seed}");
+//! }
+//! ```
+
+use std::future::Future;
+
+use aioli_core::Result;
+
+pub use aioli_exec_sim::{Config, SimDriver, Trace, run_with};
+
+/// Runs `main` on the [lively](Config::lively) machine of a seed, and leaves in good order.
+///
+/// # Errors
+/// As [`aioli_core::run`]. `Deadlock` if nothing can go on, with the tree of what waits on what; tasks that are left are then
+/// cancelled, and may clean up.
+#[track_caller]
+pub fn run<F, T>(seed: u64, main: F) -> Result<T>
+where
+    F: Future<Output = Result<T>> + 'static,
+    T: 'static,
+{
+    run_with(Config::lively(seed), main)
+}

@@ -31,6 +31,8 @@ struct State {
     idle: usize,
     /// How many jobs run.
     running: usize,
+    /// The driver is gone.
+    closed: bool,
 }
 
 struct Shared {
@@ -59,6 +61,9 @@ impl Shared {
         let mut state = self.lock();
         loop {
             let Some(Job { id, file, work }) = state.waiting.pop_front() else {
+                if state.closed {
+                    return;
+                }
                 state.idle += 1;
                 let (woken, result) = self.work.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner);
                 state = woken;
@@ -142,5 +147,12 @@ impl Workers {
         while state.running > 0 {
             state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_all();
     }
 }

@@ -258,6 +258,9 @@ impl Core {
             return self.release(n);
         }
         self.advance(n, direction);
+        if direction == Direction::Read {
+            self.attend(n);
+        }
     }
 
     /// The first op of a line may be tried.

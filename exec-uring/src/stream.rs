@@ -187,9 +187,13 @@ impl Core {
     }
 
     /// Has the kernel receive for a watch, or poll, if it does not.
-    fn attend(&mut self, n: usize) {
+    pub(crate) fn attend(&mut self, n: usize) {
         let entry = &mut self.table[n];
         if entry.inbox.is_active() || entry.inbox.watch.is_none() || entry.inbox.end.is_some() {
+            return;
+        }
+        if entry.reading.is_some() {
+            // Two receives in the kernel would not be served in order. When that one is done, this is called again.
             return;
         }
         let fd = types::Fd(entry.raw());

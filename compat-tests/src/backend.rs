@@ -41,6 +41,11 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// The machine refuses what the backend needs. A run on this backend then fails at once.
     fn driver(&self) -> io::Result<Box<dyn Driver>>;
 
+    /// Why this machine cannot have this backend, if so. All cases are then skipped.
+    fn missing(&self) -> Option<String> {
+        None
+    }
+
     /// What its drivers have. Cases that need more are skipped, and say so.
     fn capabilities(&self) -> Capabilities {
         Capabilities::all()
@@ -110,6 +115,10 @@ impl Backend for Uring {
         let masked = names.split(',').filter(|name| !name.is_empty()).map(str::parse::<Rung>);
         let config = masked.collect::<io::Result<Vec<_>>>()?.into_iter().fold(Config::new(), Config::without);
         Ok(Box::new(config.build()?))
+    }
+
+    fn missing(&self) -> Option<String> {
+        self.driver().err().map(|error| error.to_string())
     }
 }
 

@@ -52,6 +52,9 @@ impl Case {
 
     /// Tries it on a backend, on a thread of its own. A case that does not end within a minute has failed; its thread is left behind.
     pub fn run(&self, backend: &'static dyn Backend) -> Verdict {
+        if let Some(why) = backend.missing() {
+            return Verdict::Skipped(why);
+        }
         let (sender, receiver) = mpsc::channel();
         let body = self.body;
         let trying = thread::Builder::new().name(self.name.into()).spawn(move || {

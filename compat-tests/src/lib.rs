@@ -22,12 +22,15 @@
 mod backend;
 mod case;
 mod cases;
-mod clock;
 pub mod differential;
 mod machine;
+mod rules;
 mod suite;
+mod upstream;
 mod varied;
 
 pub use backend::{Backend, Capabilities, Epoll, Sim, Uring, backends};
 pub use case::{Case, Verdict, catch_places};
+pub use rules::{Bearing, Rule, rules};
 pub use suite::{all_cases, check};
+pub use upstream::{Status, Upstream, upstream};

@@ -11,8 +11,8 @@ use aioli_core::{Report, Result, Runner, get_running_loop, timeout};
 use aioli_io::Socket;
 
 use crate::backend::Backend;
-use crate::clock::Jumping;
 use crate::varied::Varied;
+use aioli_exec_sim::VirtualClock;
 
 /// How long a program with connections may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,7 +42,7 @@ impl Machine {
     #[track_caller]
     pub(crate) fn driver(&self) -> Box<dyn Driver> {
         let driver = self.plain_driver();
-        if driver.is_virtual() { driver } else { Box::new(Jumping::new(driver)) }
+        if driver.is_virtual() { driver } else { Box::new(VirtualClock::new(driver)) }
     }
 
     /// A loop in virtual time.
@@ -85,10 +85,14 @@ impl Machine {
         self.skipped.take()
     }
 
+    pub(crate) fn has_descriptors(&self) -> bool {
+        self.backend.capabilities().descriptors
+    }
+
     /// The machine for a case that needs descriptors and other programs' sockets. A backend without them must say so: that is then
     /// what the case tests, and there is no machine.
     pub(crate) fn with_descriptors(&self) -> Option<&Self> {
-        if !self.backend.capabilities().network || self.backend.capabilities().descriptors {
+        if !self.backend.capabilities().network || self.has_descriptors() {
             return Some(self);
         }
         self.run(async {
@@ -98,6 +102,21 @@ impl Machine {
             Ok(())
         });
         None
+    }
+
+    /// The machine for a case that needs a network. A backend without one skips it.
+    pub(crate) fn network(&self) -> Option<&Self> {
+        let there = self.backend.capabilities().network;
+        if !there {
+            self.skip("it has no network");
+        }
+        there.then_some(self)
+    }
+
+    /// A loop on the backend's own clock.
+    #[track_caller]
+    pub(crate) fn plain_runner(&self) -> Runner {
+        Runner::new(self.plain_driver())
     }
 
     /// Runs a program with connections, on the backend's own clock, with and without immediate sends and receives.
@@ -127,8 +146,8 @@ impl Machine {
         program: &impl Fn() -> F,
         vary: impl FnOnce(Varied) -> Varied,
     ) {
-        if !self.backend.capabilities().network {
-            return self.skip("it has no network");
+        if self.network().is_none() {
+            return;
         }
         let plain = Varied { driver: self.plain_driver(), fast: true, every_turn: false, deaf: false };
         let program = program();

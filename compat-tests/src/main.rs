@@ -19,6 +19,10 @@ usage: aioli-compat-tests COMMAND [OPTIONS]
       them (1). --messages compares the messages of cancellations too.
   trace FILE [--backend B] [--messages]
       Runs the programs in a file, one a line, on sim or another backend, and prints the trace of each. The file - is standard input.
+  laws
+      Lists each law and rule with its cases.
+  upstream
+      Lists CPython's own tests of asyncio: ported, not applicable here and why, or missing.
 
 A command ends with 1 if something failed, and with 2 if it was called wrongly.";
 
@@ -28,6 +32,8 @@ fn main() -> ExitCode {
         Some("run") => command::run::run,
         Some("differential") => command::differential::run,
         Some("trace") => command::trace::run,
+        Some("laws") => command::laws::run,
+        Some("upstream") => command::upstream::run,
         Some("--help" | "-h") => {
             println!("{HELP}");
             return ExitCode::SUCCESS;

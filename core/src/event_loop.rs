@@ -285,7 +285,8 @@ impl LoopCore {
     fn finish(&self, task: &RawTask) {
         task.forget_wakers();
         await_point::withdraw_all(task);
-        let context = task.take_context();
+        // An error that may have to be reported is reported in the task's context.
+        let context = if task.raw().header().has(flag::LOG) { None } else { task.take_context() };
         task.raw().finish();
         let linked = self.tasks.remove(task);
         drop((linked, context));
@@ -512,7 +513,7 @@ impl LoopCore {
 
 impl RawTask {
     #[inline]
-    fn take_context(&self) -> Option<ContextMap> {
+    pub(crate) fn take_context(&self) -> Option<ContextMap> {
         match self.shared_context() {
             Some(shared) => shared.load(),
             None => self.head().context.take(),
@@ -520,7 +521,7 @@ impl RawTask {
     }
 
     #[inline]
-    fn put_context(&self, map: Option<ContextMap>) {
+    pub(crate) fn put_context(&self, map: Option<ContextMap>) {
         match self.shared_context() {
             Some(shared) => shared.store(map),
             None => drop(self.head().context.replace(map)),

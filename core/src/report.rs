@@ -108,7 +108,12 @@ impl LoopCore {
     #[cold]
     pub(crate) fn report_never_retrieved(&self, dying: &RawFuture, error: Error) {
         let report = match dying.as_task() {
-            Some(task) => Report::new("task exception was never retrieved").with_error(error).with_task(task),
+            Some(task) => {
+                return self.report_of(
+                    task,
+                    Report::new("task exception was never retrieved").with_error(error).with_task(task),
+                );
+            }
             None if dying.header().has(flag::GATHER) => {
                 Report::new("gathering future exception was never retrieved").with_error(error)
             }
@@ -119,7 +124,14 @@ impl LoopCore {
 
     #[cold]
     pub(crate) fn report_destroyed(&self, task: &RawTask) {
-        self.report(Report::new("task was destroyed but it is pending").with_task(task));
+        self.report_of(task, Report::new("task was destroyed but it is pending").with_task(task));
+    }
+
+    /// Reports what a task that does not run now has come to, in its context.
+    fn report_of(&self, task: &RawTask, report: Report) {
+        let outer = self.replace_context(task.take_context());
+        self.report(report);
+        task.put_context(self.replace_context(outer));
     }
 
     /// Calls what is not ours, such as a waker, where a panic must not get through.

@@ -15,27 +15,29 @@ use futures::{Stream, StreamExt};
 
 cases! {
     ($) "as_completed" in as_completed as __cases_as_completed;
-    it_takes_the_turns_that_it_takes_in_cpython: "";
-    results_come_in_the_order_of_their_ends: "";
-    what_is_given_twice_counts_once: "";
-    references_clone_and_handles_take: "";
-    after_the_timeout_each_that_is_left_is_late: "";
-    a_timeout_that_is_not_needed_or_not_valid: "";
-    handles_lead_to_what_has_completed: "";
-    a_timeout_ends_the_handles: "";
-    they_are_streams: "";
-    several_wait_at_once_and_are_served_in_the_order_in_which_they_came: "";
-    cancelling_whoever_waits_leaves_the_children_and_loses_nothing: "";
-    a_dropped_wait_passes_its_turn_on: "";
-    a_wait_moves_to_another_task: "";
-    iteration_is_resumed_after_a_break: "";
-    dropping_it_leaves_everything_running_and_takes_the_callbacks_away: "";
-    errors_that_nobody_takes_are_reported: "";
-    a_coroutine_that_the_closing_loop_leaves_pending_is_reported: "";
-    a_future_of_another_loop_is_refused: "";
-    a_value_that_panics_in_its_clone_ends_the_task_that_asked: "";
-    outside_of_a_loop_it_panics: "";
-    outside_of_a_task_it_cannot_wait: "";
+    it_takes_the_turns_that_it_takes_in_cpython: "L2 TA4 GA7";
+    results_come_in_the_order_of_their_ends: "GA7" = "test_tasks::BaseTaskTests::test_as_completed";
+    what_is_given_twice_counts_once: "GA7" = "test_tasks::BaseTaskTests::test_as_completed_duplicate_coroutines";
+    references_clone_and_handles_take: "GA7";
+    after_the_timeout_each_that_is_left_is_late: "GA7" = "test_tasks::BaseTaskTests::test_as_completed_with_timeout";
+    a_timeout_that_is_not_needed_or_not_valid: "GA7" = "test_tasks::BaseTaskTests::test_as_completed_with_unused_timeout";
+    handles_lead_to_what_has_completed: "GA7" = "test_tasks::BaseTaskTests::test_as_completed_same_tasks_in_as_out";
+    a_timeout_ends_the_handles: "GA7" = "test_tasks::BaseTaskTests::test_as_completed_with_timeout";
+    they_are_streams: "GA7";
+    several_wait_at_once_and_are_served_in_the_order_in_which_they_came: "GA7"
+        = "test_tasks::BaseTaskTests::test_as_completed_concurrent",
+          "test_tasks::BaseTaskTests::test_as_completed_reverse_wait";
+    cancelling_whoever_waits_leaves_the_children_and_loses_nothing: "CA22 GA7 L4";
+    a_dropped_wait_passes_its_turn_on: "L6";
+    a_wait_moves_to_another_task: "L6";
+    iteration_is_resumed_after_a_break: "GA7" = "test_tasks::BaseTaskTests::test_as_completed_resume_iterator";
+    dropping_it_leaves_everything_running_and_takes_the_callbacks_away: "L6 GA7";
+    errors_that_nobody_takes_are_reported: "L8 X1";
+    a_coroutine_that_the_closing_loop_leaves_pending_is_reported: "L8 L9 X2";
+    a_future_of_another_loop_is_refused: "FU9";
+    a_value_that_panics_in_its_clone_ends_the_task_that_asked: "L7";
+    outside_of_a_loop_it_panics: "LP15" = "test_tasks::BaseTaskTests::test_as_completed_coroutine_use_running_loop";
+    outside_of_a_task_it_cannot_wait: "L6";
 }
 
 async fn after(secs: u64) -> Result<u64> {

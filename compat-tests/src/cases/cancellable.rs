@@ -15,17 +15,17 @@ use futures::channel::oneshot;
 
 cases! {
     ($) "foreign" in cancellable as __cases_cancellable;
-    it_gives_the_output: "";
-    a_request_ends_the_await_one_turn_later_and_the_task_cleans_up: "";
-    an_output_that_is_there_wins_and_the_request_stands_for_the_next_await: "";
-    a_task_that_was_cancelled_before_finds_the_request_at_this_await: "";
-    scopes_cancel_it: "";
-    each_of_several_under_a_join_is_cancelled: "";
-    what_is_inside_may_be_aiolis_own: "";
-    dropping_it_withdraws_it: "";
-    it_moves_to_another_task: "";
-    outside_of_a_task_it_cannot_wait: "";
-    the_future_gets_one_more_poll_before_it_is_dropped: "";
+    it_gives_the_output: "L3";
+    a_request_ends_the_await_one_turn_later_and_the_task_cleans_up: "L3";
+    an_output_that_is_there_wins_and_the_request_stands_for_the_next_await: "L3 L4";
+    a_task_that_was_cancelled_before_finds_the_request_at_this_await: "L3";
+    scopes_cancel_it: "L3";
+    each_of_several_under_a_join_is_cancelled: "L3";
+    what_is_inside_may_be_aiolis_own: "L3";
+    dropping_it_withdraws_it: "L6";
+    it_moves_to_another_task: "L6";
+    outside_of_a_task_it_cannot_wait: "L6";
+    the_future_gets_one_more_poll_before_it_is_dropped: "L3";
 }
 
 fn it_gives_the_output(on: &Machine) {

@@ -17,22 +17,29 @@ use aioli_core::*;
 
 cases! {
     ($) "threads" in concurrent as __cases_concurrent;
-    a_coroutine_from_a_thread_takes_the_turns_that_it_takes_in_cpython: "";
-    cancelling_it_cancels_the_task_as_in_cpython: "";
-    a_thread_waits_for_a_coroutine: "";
-    a_timeout_leaves_the_coroutine_alone: "";
-    blocking_the_loops_own_thread_is_refused: "";
-    other_runtimes_and_the_loop_itself_await_the_future: "";
-    the_last_waker_that_polled_it_is_woken: "";
-    what_another_thread_sent_comes_before_what_the_loop_sends_itself_later: "";
-    a_panic_in_making_the_coroutine_is_its_error_and_is_reported: "";
-    the_error_of_a_coroutine_that_nobody_asks_for_is_reported: "";
-    a_closed_loop_leaves_nobody_waiting: "";
-    ten_thousand_coroutines_reach_a_loop_that_works: "";
-    ten_thousand_coroutines_reach_a_loop_that_idles: "";
-    ten_thousand_calls_arrive_in_the_order_of_each_thread: "";
-    cancelling_races_with_ending_and_each_ends_once: "";
-    nobody_hangs_when_the_loop_closes_under_fire: "";
+    a_coroutine_from_a_thread_takes_the_turns_that_it_takes_in_cpython: "TH4 L10"
+        = "test_tasks::RunCoroutineThreadsafeTests::test_run_coroutine_threadsafe";
+    cancelling_it_cancels_the_task_as_in_cpython: "TH4"
+        = "test_tasks::RunCoroutineThreadsafeTests::test_run_coroutine_threadsafe_task_cancelled";
+    a_thread_waits_for_a_coroutine: "TH4 L10"
+        = "test_tasks::RunCoroutineThreadsafeTests::test_run_coroutine_threadsafe",
+          "test_tasks::RunCoroutineThreadsafeTests::test_run_coroutine_threadsafe_with_exception";
+    a_timeout_leaves_the_coroutine_alone: "TH4"
+        = "test_tasks::RunCoroutineThreadsafeTests::test_run_coroutine_threadsafe_with_timeout";
+    blocking_the_loops_own_thread_is_refused: "TH4";
+    other_runtimes_and_the_loop_itself_await_the_future: "TH4 L10" = "test_futures::BaseFutureTests::test_wrap_future";
+    the_last_waker_that_polled_it_is_woken: "L10";
+    what_another_thread_sent_comes_before_what_the_loop_sends_itself_later: "L10 LP7"
+        = "test_events::EventLoopTestsMixin::test_call_soon_threadsafe_same_thread";
+    a_panic_in_making_the_coroutine_is_its_error_and_is_reported: "TH4 L7"
+        = "test_tasks::RunCoroutineThreadsafeTests::test_run_coroutine_threadsafe_task_factory_exception";
+    the_error_of_a_coroutine_that_nobody_asks_for_is_reported: "L8 X1";
+    a_closed_loop_leaves_nobody_waiting: "L9 L10 LP13";
+    ten_thousand_coroutines_reach_a_loop_that_works: "L10 LP17";
+    ten_thousand_coroutines_reach_a_loop_that_idles: "L10 LP17";
+    ten_thousand_calls_arrive_in_the_order_of_each_thread: "L10 LP7 LP17";
+    cancelling_races_with_ending_and_each_ends_once: "L10";
+    nobody_hangs_when_the_loop_closes_under_fire: "L9 L10";
 }
 
 const SHORT: Duration = Duration::from_millis(20);

@@ -9,12 +9,18 @@ use aioli_core::*;
 
 cases! {
     ($) "eager" in eager as __cases_eager;
-    the_first_step_runs_at_once_as_its_own_task_in_a_copy_of_the_context: "";
-    one_that_does_not_suspend_is_done_on_return: "";
-    what_is_done_at_once_takes_no_turn: "";
-    one_that_cancels_itself_is_cancelled_at_its_end_or_its_next_await: "";
-    eager_tasks_nest: "";
-    a_scope_of_the_creator_is_not_around_an_eager_task: "";
+    the_first_step_runs_at_once_as_its_own_task_in_a_copy_of_the_context: "EA1 EA3"
+        = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_current_task",
+          "test_eager_task_factory::EagerTaskFactoryLoopTests::test_context_vars";
+    one_that_does_not_suspend_is_done_on_return: "EA2"
+        = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_eager_completion",
+          "test_eager_task_factory::EagerTaskFactoryLoopTests::test_cancellation_after_eager_completion";
+    what_is_done_at_once_takes_no_turn: "EA2 TA4"
+        = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_await_future_during_eager_step";
+    one_that_cancels_itself_is_cancelled_at_its_end_or_its_next_await: "EA4"
+        = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_cancellation_after_eager_step_blocks";
+    eager_tasks_nest: "EA1" = "test_eager_task_factory::BaseTaskCountingTests::test_awaitables_chain";
+    a_scope_of_the_creator_is_not_around_an_eager_task: "EA1 L3";
 }
 
 fn eager<T: 'static>(coroutine: impl std::future::Future<Output = Result<T>> + 'static) -> Task<T> {

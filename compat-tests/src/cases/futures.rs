@@ -7,14 +7,25 @@ use aioli_core::*;
 
 cases! {
     ($) "futures" in futures as __cases_futures;
-    are_reached_once: "";
-    a_value_is_taken_once_and_cloned_as_often_as_one_likes: "";
-    an_error_is_the_same_for_everybody: "";
-    a_cancellation_set_as_an_error_is_no_cancelled_state: "";
-    a_callback_is_removed_until_it_is_scheduled: "";
-    a_future_of_another_loop_cannot_be_awaited: "";
-    a_dropped_handle_detaches_a_task: "";
-    names_are_given_or_counted: "";
+    are_reached_once: "FU1"
+        = "test_futures::BaseFutureTests::test_initial_state",
+          "test_futures::BaseFutureTests::test_cancel",
+          "test_futures::BaseFutureTests::test_result",
+          "test_futures::BaseFutureTests::test_exception";
+    a_value_is_taken_once_and_cloned_as_often_as_one_likes: "FU1 FU6";
+    an_error_is_the_same_for_everybody: "FU6";
+    a_cancellation_set_as_an_error_is_no_cancelled_state: "FU1";
+    a_callback_is_removed_until_it_is_scheduled: "FU4"
+        = "test_futures::BaseFutureDoneCallbackTests::test_remove_done_callback",
+          "test_futures::BaseFutureDoneCallbackTests::test_callbacks_remove_first_callback",
+          "test_futures::BaseFutureDoneCallbackTests::test_callbacks_remove_first_and_second_callback",
+          "test_futures::BaseFutureDoneCallbackTests::test_callbacks_remove_third_callback";
+    a_future_of_another_loop_cannot_be_awaited: "FU9" = "test_tasks::BaseTaskTests::test_other_loop_future";
+    a_dropped_handle_detaches_a_task: "L6";
+    names_are_given_or_counted: "TA1"
+        = "test_tasks::BaseTaskTests::test_bare_create_named_task",
+          "test_tasks::BaseTaskTests::test_bare_create_task",
+          "test_base_events::BaseEventLoopTests::test_create_named_task_with_default_factory";
 }
 
 fn are_reached_once(on: &Machine) {

@@ -14,29 +14,57 @@ use aioli_core::*;
 
 cases! {
     ($) "loop" in order as __cases_order;
-    callbacks_threads_and_timers_share_a_turn_in_this_order: "";
-    equal_deadlines_fire_in_the_order_of_arming: "";
-    deadlines_fire_in_their_order_and_at_their_time: "";
-    stop_ends_the_turn_and_keeps_what_comes_after: "";
-    a_run_takes_a_turn_more_than_its_coroutine: "";
-    what_was_scheduled_before_the_run_comes_before_main: "";
-    a_loop_that_is_stopped_before_main_is_done_is_an_error: "";
-    a_loop_in_a_loop_is_an_error_and_the_outer_one_runs_on: "";
-    a_closed_loop_takes_nothing: "";
-    the_running_loop_is_the_threads_own: "";
-    tasks_are_created_in_a_running_loop_only: "";
-    a_callback_cancelled_in_the_same_turn_is_not_called: "";
-    a_timer_handle_tells_when: "";
-    a_timer_that_fired_can_still_be_cancelled_without_harm: "";
-    another_thread_wakes_a_loop_that_waits: "";
-    what_a_thread_sent_can_be_cancelled: "";
-    what_threads_send_comes_in_the_order_of_sending_and_none_is_lost: "";
-    a_callback_runs_in_the_context_of_its_scheduling: "";
-    a_task_has_a_copy_of_the_context_or_shares_the_one_it_is_given: "";
-    tasks_that_yield_take_turns: "";
-    the_current_task_is_none_in_a_callback: "";
-    all_tasks_are_those_not_done_in_the_order_of_creation: "";
-    a_task_is_queued_once_at_its_first_wake: "";
+    callbacks_threads_and_timers_share_a_turn_in_this_order: "L1 LP1 LP6 LP7";
+    equal_deadlines_fire_in_the_order_of_arming: "L1 LP8";
+    deadlines_fire_in_their_order_and_at_their_time: "L1 L5 LP3 LP5";
+    stop_ends_the_turn_and_keeps_what_comes_after: "LP10"
+        = "test_base_events::BaseEventLoopTests::test_run_forever_pre_stopped",
+          "test_base_events::BaseEventLoopTests::test_single_selecter_event_callback_after_stopping";
+    a_run_takes_a_turn_more_than_its_coroutine: "LP12" = "test_base_events::BaseEventLoopTests::test_run_until_complete_loop";
+    what_was_scheduled_before_the_run_comes_before_main: "TA7 LP7";
+    a_loop_that_is_stopped_before_main_is_done_is_an_error: "LP12"
+        = "test_events::EventLoopTestsMixin::test_run_until_complete_stopped",
+          "test_tasks::BaseTaskTests::test_stop_while_run_in_complete";
+    a_loop_in_a_loop_is_an_error_and_the_outer_one_runs_on: "LP13 LP14 RN3"
+        = "test_events::EventLoopTestsMixin::test_run_until_complete_nesting",
+          "test_base_events::RunningLoopTests::test_running_loop_within_a_loop",
+          "test_runners::RunTests::test_asyncio_run_from_running_loop",
+          "test_runners::RunnerTests::test_recursive_run";
+    a_closed_loop_takes_nothing: "LP13 L9"
+        = "test_base_events::BaseEventLoopTests::test_close",
+          "test_events::EventLoopTestsMixin::test_close",
+          "test_runners::RunnerTests::test_explicit_close";
+    the_running_loop_is_the_threads_own: "LP15"
+        = "test_events::GetEventLoopTestsMixin::test_get_event_loop_returns_running_loop",
+          "test_events::GetEventLoopTestsMixin::test_get_event_loop_returns_running_loop2",
+          "test_tasks::BaseCurrentLoopTests::test_current_task_no_running_loop";
+    tasks_are_created_in_a_running_loop_only: "LP15"
+        = "test_futures::BaseFutureTests::test_constructor_without_loop",
+          "test_tasks::BaseTaskTests::test_shield_coroutine_use_running_loop",
+          "test_tasks::CoroutineGatherTests::test_constructor_use_running_loop";
+    a_callback_cancelled_in_the_same_turn_is_not_called: "LP9"
+        = "test_base_events::BaseEventLoopTests::test__add_callback_cancelled_handle";
+    a_timer_handle_tells_when: "LP16 CV2"
+        = "test_events::TimerTests::test_when",
+          "test_events::TimerTests::test_timer",
+          "test_base_events::BaseEventLoopTests::test_time_and_call_at";
+    a_timer_that_fired_can_still_be_cancelled_without_harm: "LP9 LP2";
+    another_thread_wakes_a_loop_that_waits: "L10 LP17 D5" = "test_events::EventLoopTestsMixin::test_call_soon_threadsafe";
+    what_a_thread_sent_can_be_cancelled: "LP17 L10";
+    what_threads_send_comes_in_the_order_of_sending_and_none_is_lost: "L10 LP7 LP17";
+    a_callback_runs_in_the_context_of_its_scheduling: "CV2 LP16";
+    a_task_has_a_copy_of_the_context_or_shares_the_one_it_is_given: "CV1"
+        = "test_tasks::BaseTaskTests::test_context_1",
+          "test_tasks::BaseTaskTests::test_context_2",
+          "test_tasks::BaseTaskTests::test_get_context",
+          "test_taskgroups::TestTaskGroup::test_taskgroup_task_context";
+    tasks_that_yield_take_turns: "TA5 LP18" = "test_tasks::BaseTaskTests::test_current_task_with_interleaving_tasks";
+    the_current_task_is_none_in_a_callback: "TA6"
+        = "test_tasks::BaseTaskTests::test_current_task",
+          "test_tasks::BaseCurrentLoopTests::test_current_task_with_implicit_loop";
+    all_tasks_are_those_not_done_in_the_order_of_creation: "TA6"
+        = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_all_tasks_with_blocking";
+    a_task_is_queued_once_at_its_first_wake: "L2";
 }
 
 fn callbacks_threads_and_timers_share_a_turn_in_this_order(on: &Machine) {

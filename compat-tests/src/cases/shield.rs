@@ -7,12 +7,16 @@ use aioli_core::*;
 
 cases! {
     ($) "shield" in shield as __cases_shield;
-    the_waiter_is_cancelled_and_the_inner_task_ends: "";
-    a_cancelled_inner_task_cancels_the_waiter: "";
-    an_error_after_the_waiter_left_is_reported_once: "";
-    a_result_after_the_waiter_left_is_there_for_others: "";
-    what_is_done_is_returned_as_it_is: "";
-    the_inner_error_reaches_the_waiter: "";
+    the_waiter_is_cancelled_and_the_inner_task_ends: "CA15 SH2"
+        = "test_tasks::BaseTaskTests::test_shield_cancel_outer",
+          "test_tasks::BaseTaskTests::test_shield_effect";
+    a_cancelled_inner_task_cancels_the_waiter: "CA15 SH1" = "test_tasks::BaseTaskTests::test_shield_cancel_inner";
+    an_error_after_the_waiter_left_is_reported_once: "CA15 SH3";
+    a_result_after_the_waiter_left_is_there_for_others: "SH2";
+    what_is_done_is_returned_as_it_is: "SH1" = "test_tasks::BaseTaskTests::test_shield_shortcut";
+    the_inner_error_reaches_the_waiter: "SH1"
+        = "test_tasks::BaseTaskTests::test_shield_exception",
+          "test_tasks::BaseTaskTests::test_shield_result";
 }
 
 fn the_waiter_is_cancelled_and_the_inner_task_ends(on: &Machine) {

@@ -17,33 +17,41 @@ use aioli_core::*;
 
 cases! {
     ($) "threads" in threads as __cases_threads;
-    a_function_gives_its_value_its_error_or_its_panic: "";
-    to_thread_takes_the_context_along_and_run_in_executor_does_not: "";
-    a_completion_that_was_posted_takes_two_turns: "";
-    a_burst_of_jobs_costs_the_loop_one_kick: "";
-    nothing_is_awaited_before_it_is_polled_nor_outside_of_a_loop: "";
-    an_idle_thread_is_used_before_another_is_made: "";
-    as_many_threads_are_made_as_jobs_need_and_no_more_than_the_limit: "";
-    jobs_begin_in_the_order_in_which_they_came: "";
-    what_a_pool_cannot_be_is_refused: "";
-    a_pool_that_was_shut_down_does_what_it_has_and_takes_no_more: "";
-    a_pool_that_nobody_refers_to_ends_when_its_jobs_are_done: "";
-    a_job_may_submit_another_to_its_own_pool_and_does_not_wait_for_itself: "";
-    a_cancelled_job_that_was_not_begun_is_dropped_on_the_loop: "";
-    a_cancelled_job_that_runs_goes_on_and_its_result_is_lost: "";
-    cancelling_to_thread_returns_at_once: "";
-    a_job_whose_future_was_set_by_somebody_else_ends_unheard: "";
-    a_result_that_comes_in_the_turn_in_which_somebody_sets_another_is_dropped: "";
-    an_error_that_nobody_retrieves_is_reported: "";
-    the_loop_goes_on_while_the_default_executor_shuts_down: "";
-    a_default_executor_that_was_never_used_shuts_down_at_once: "";
-    an_executor_that_does_not_end_in_time_is_reported_and_left: "";
-    a_shutdown_may_be_cancelled: "";
-    a_runner_waits_for_its_threads: "";
-    a_runner_leaves_threads_that_take_too_long_and_drops_what_comes: "";
-    a_future_whose_job_outlives_the_loop_is_not_kept: "";
-    jobs_race_with_their_cancellation: "";
-    bursts_from_a_loop_are_all_done: "";
+    a_function_gives_its_value_its_error_or_its_panic: "TH1 TH3"
+        = "test_threads::ToThreadTests::test_to_thread",
+          "test_threads::ToThreadTests::test_to_thread_exception",
+          "test_events::EventLoopTestsMixin::test_run_in_executor";
+    to_thread_takes_the_context_along_and_run_in_executor_does_not: "TH2"
+        = "test_threads::ToThreadTests::test_to_thread_contextvars";
+    a_completion_that_was_posted_takes_two_turns: "TA4 TH3";
+    a_burst_of_jobs_costs_the_loop_one_kick: "L10";
+    nothing_is_awaited_before_it_is_polled_nor_outside_of_a_loop: "LP15";
+    an_idle_thread_is_used_before_another_is_made: "TH1";
+    as_many_threads_are_made_as_jobs_need_and_no_more_than_the_limit: "TH1"
+        = "test_threads::ToThreadTests::test_to_thread_concurrent";
+    jobs_begin_in_the_order_in_which_they_came: "TH1";
+    what_a_pool_cannot_be_is_refused: "TH1" = "test_base_events::BaseEventLoopTests::test_set_default_executor";
+    a_pool_that_was_shut_down_does_what_it_has_and_takes_no_more: "TH1 L9";
+    a_pool_that_nobody_refers_to_ends_when_its_jobs_are_done: "TH1";
+    a_job_may_submit_another_to_its_own_pool_and_does_not_wait_for_itself: "TH1";
+    a_cancelled_job_that_was_not_begun_is_dropped_on_the_loop: "CA23" = "test_futures::BaseFutureTests::test_wrap_future_cancel";
+    a_cancelled_job_that_runs_goes_on_and_its_result_is_lost: "CA23"
+        = "test_events::EventLoopTestsMixin::test_run_in_executor_cancel";
+    cancelling_to_thread_returns_at_once: "CA23";
+    a_job_whose_future_was_set_by_somebody_else_ends_unheard: "TH3" = "test_futures::BaseFutureTests::test_wrap_future_cancel2";
+    a_result_that_comes_in_the_turn_in_which_somebody_sets_another_is_dropped: "TH3";
+    an_error_that_nobody_retrieves_is_reported: "X1 L8";
+    the_loop_goes_on_while_the_default_executor_shuts_down: "TH5";
+    a_default_executor_that_was_never_used_shuts_down_at_once: "TH5";
+    an_executor_that_does_not_end_in_time_is_reported_and_left: "TH5"
+        = "test_base_events::BaseEventLoopTests::test_shutdown_default_executor_timeout";
+    a_shutdown_may_be_cancelled: "TH5";
+    a_runner_waits_for_its_threads: "RN1 TH5 L9";
+    a_runner_leaves_threads_that_take_too_long_and_drops_what_comes: "TH3 TH5"
+        = "test_events::EventLoopTestsMixin::test_run_in_executor_cancel";
+    a_future_whose_job_outlives_the_loop_is_not_kept: "TH3 L6";
+    jobs_race_with_their_cancellation: "CA23";
+    bursts_from_a_loop_are_all_done: "L10";
 }
 
 const SHORT: Duration = Duration::from_millis(20);

@@ -9,22 +9,32 @@ use aioli_core::*;
 
 cases! {
     ($) "timeouts" in timeouts as __cases_timeouts;
-    a_timeout_made_outside_of_a_loop_counts_from_its_first_poll: "";
-    an_outer_one_that_fires_with_the_inner_wins: "";
-    an_outer_one_passes_through_the_inner: "";
-    an_inner_one_leaves_the_outer_alone: "";
-    a_request_before_the_deadline_is_a_cancellation: "";
-    a_request_and_the_deadline_in_one_turn_are_a_cancellation: "";
-    another_error_of_the_body_is_returned: "";
-    a_body_that_swallows_gives_its_result: "";
-    cleanup_after_the_deadline_is_not_cancelled_again: "";
-    a_deadline_can_be_moved_only_while_it_runs: "";
-    a_result_is_lost_to_a_deadline_in_the_same_turn: "";
-    nested_deadlines_at_one_time_are_one_timeout: "";
-    a_cancelled_task_can_still_use_timeouts: "";
-    what_the_body_takes_back_of_its_timeout_is_not_taken_back_twice: "";
-    outside_of_a_task_it_is_an_error: "";
-    delays_that_are_not_finite_are_refused: "";
+    a_timeout_made_outside_of_a_loop_counts_from_its_first_poll: "W1";
+    an_outer_one_that_fires_with_the_inner_wins: "W4" = "test_timeouts::TimeoutTests::test_nested_timeouts_loop_busy";
+    an_outer_one_passes_through_the_inner: "W4" = "test_timeouts::TimeoutTests::test_nested_timeouts";
+    an_inner_one_leaves_the_outer_alone: "W4" = "test_timeouts::TimeoutTests::test_nested_timeouts_concurrent";
+    a_request_before_the_deadline_is_a_cancellation: "W2"
+        = "test_timeouts::TimeoutTests::test_foreign_cancel_doesnt_timeout_if_not_expired",
+          "test_timeouts::TimeoutTests::test_outer_task_is_not_cancelled";
+    a_request_and_the_deadline_in_one_turn_are_a_cancellation: "W2"
+        = "test_timeouts::TimeoutTests::test_cancel_in_timeout_after_cancellation";
+    another_error_of_the_body_is_returned: "W3"
+        = "test_timeouts::TimeoutTests::test_foreign_exception_passed",
+          "test_timeouts::TimeoutTests::test_foreign_exception_on_timeout",
+          "test_timeouts::TimeoutTests::test_foreign_exception_on_timeout_2";
+    a_body_that_swallows_gives_its_result: "W3";
+    cleanup_after_the_deadline_is_not_cancelled_again: "W5";
+    a_deadline_can_be_moved_only_while_it_runs: "W1"
+        = "test_timeouts::TimeoutTests::test_reschedule",
+          "test_timeouts::TimeoutTests::test_timeout_not_entered",
+          "test_timeouts::TimeoutTests::test_timeout_finished",
+          "test_timeouts::TimeoutTests::test_timeout_expired";
+    a_result_is_lost_to_a_deadline_in_the_same_turn: "W8";
+    nested_deadlines_at_one_time_are_one_timeout: "W4";
+    a_cancelled_task_can_still_use_timeouts: "W2" = "test_timeouts::TimeoutTests::test_timeout_after_cancellation";
+    what_the_body_takes_back_of_its_timeout_is_not_taken_back_twice: "W2";
+    outside_of_a_task_it_is_an_error: "W1" = "test_timeouts::TimeoutTests::test_timeout_without_task";
+    delays_that_are_not_finite_are_refused: "L5" = "test_tasks::BaseTaskTests::test_sleep_when_delay_is_nan";
 }
 
 /// Moves a deadline into the past, so that it fires in the next turn.

@@ -15,29 +15,29 @@ use aioli_core::*;
 
 cases! {
     ($) "tokens" in token as __cases_token;
-    firing_cancels_what_runs_under_the_token_one_turn_later: "";
-    a_body_may_clean_up_or_refuse_and_is_asked_once: "";
-    a_token_that_has_fired_cancels_the_first_await_that_suspends: "";
-    children_fire_with_their_parent_and_not_the_other_way: "";
-    what_waits_is_told_parents_first_and_in_the_order_in_which_it_came: "";
-    dropping_a_token_cancels_nothing_and_its_ancestors_still_reach_it: "";
-    a_chain_of_tokens_of_any_length_fires_and_drops: "";
-    awaiting_a_token_returns_when_it_fires_or_the_task_is_cancelled: "";
-    a_request_to_the_task_passes_through_and_is_told_apart_by_the_token: "";
-    requests_of_nested_scopes_are_counted_together_and_taken_back_one_by_one: "";
-    a_request_that_the_body_took_back_is_not_taken_back_twice: "";
-    as_with_a_timeout_one_request_is_taken_back_in_place_of_one_that_the_body_took: "";
-    siblings_under_a_join_do_not_see_it: "";
-    a_body_that_waits_for_something_foreign_is_dropped: "";
-    a_dropped_body_takes_its_request_along: "";
-    a_body_that_is_dropped_while_its_token_fires_is_not_cancelled: "";
-    a_body_that_moves_to_another_task_takes_its_count_along: "";
-    tokens_work_before_and_after_a_loop: "";
-    another_thread_fires_a_token: "";
-    a_function_in_a_thread_notices_a_token: "";
-    a_remote_token_outlives_its_token_and_its_loop: "";
-    a_token_is_remote_in_one_loop_after_the_other: "";
-    threads_race_to_fire_a_token: "";
+    firing_cancels_what_runs_under_the_token_one_turn_later: "L3";
+    a_body_may_clean_up_or_refuse_and_is_asked_once: "L3";
+    a_token_that_has_fired_cancels_the_first_await_that_suspends: "L3";
+    children_fire_with_their_parent_and_not_the_other_way: "L3";
+    what_waits_is_told_parents_first_and_in_the_order_in_which_it_came: "L3";
+    dropping_a_token_cancels_nothing_and_its_ancestors_still_reach_it: "L3";
+    a_chain_of_tokens_of_any_length_fires_and_drops: "L3";
+    awaiting_a_token_returns_when_it_fires_or_the_task_is_cancelled: "L3";
+    a_request_to_the_task_passes_through_and_is_told_apart_by_the_token: "L3";
+    requests_of_nested_scopes_are_counted_together_and_taken_back_one_by_one: "L3";
+    a_request_that_the_body_took_back_is_not_taken_back_twice: "L3";
+    as_with_a_timeout_one_request_is_taken_back_in_place_of_one_that_the_body_took: "L3";
+    siblings_under_a_join_do_not_see_it: "L3";
+    a_body_that_waits_for_something_foreign_is_dropped: "L3";
+    a_dropped_body_takes_its_request_along: "L3 L6";
+    a_body_that_is_dropped_while_its_token_fires_is_not_cancelled: "L6";
+    a_body_that_moves_to_another_task_takes_its_count_along: "L6";
+    tokens_work_before_and_after_a_loop: "L9";
+    another_thread_fires_a_token: "L10";
+    a_function_in_a_thread_notices_a_token: "L10";
+    a_remote_token_outlives_its_token_and_its_loop: "L9 L10";
+    a_token_is_remote_in_one_loop_after_the_other: "L10";
+    threads_race_to_fire_a_token: "L10";
 }
 
 fn firing_cancels_what_runs_under_the_token_one_turn_later(on: &Machine) {

@@ -12,19 +12,27 @@ use aioli_core::*;
 
 cases! {
     ($) "turns" in turns as __cases_turns;
-    awaiting_what_is_done_takes_none: "";
-    a_bare_yield_takes_one: "";
-    a_task_starts_in_the_next_turn_and_its_awaiter_runs_one_later: "";
-    a_future_set_in_the_next_turn_takes_two: "";
-    gather_takes_three_or_none: "";
-    wait_takes_two_or_three: "";
-    wait_for_is_inline: "";
-    wait_for_too_late_takes_two_or_three: "";
-    timeouts_take_none_one_or_two: "";
-    task_groups_take_none_or_three: "";
-    shield_takes_three_or_none: "";
-    an_eager_task_that_does_not_suspend_takes_none: "";
-    callbacks_run_in_the_order_of_their_registration: "";
+    awaiting_what_is_done_takes_none: "L2 TA4 FU6";
+    a_bare_yield_takes_one: "L2 L5 TA4" = "test_tasks::SleepTests::test_sleep_zero";
+    a_task_starts_in_the_next_turn_and_its_awaiter_runs_one_later: "L2 TA1 TA2 TA4";
+    a_future_set_in_the_next_turn_takes_two: "L2 TA2 TA4";
+    gather_takes_three_or_none: "L2 TA4 GA5";
+    wait_takes_two_or_three: "L2 TA4";
+    wait_for_is_inline: "L2 TA4 W6";
+    wait_for_too_late_takes_two_or_three: "L2 TA4 W6"
+        = "test_waitfor::AsyncioWaitForTest::test_wait_for_timeout_less_then_0_or_0_coroutine_do_not_started",
+          "test_waitfor::AsyncioWaitForTest::test_wait_for_timeout_less_then_0_or_0",
+          "test_waitfor::AsyncioWaitForTest::test_wait_for_timeout_less_then_0_or_0_future_done";
+    timeouts_take_none_one_or_two: "L2 TA4 W1"
+        = "test_timeouts::TimeoutTests::test_timeout_zero",
+          "test_timeouts::TimeoutTests::test_timeout_zero_sleep_zero",
+          "test_timeouts::TimeoutTests::test_timeout_in_the_past_sleep_zero";
+    task_groups_take_none_or_three: "L2 TA4";
+    shield_takes_three_or_none: "L2 TA4 SH1";
+    an_eager_task_that_does_not_suspend_takes_none: "L2 TA4 EA2";
+    callbacks_run_in_the_order_of_their_registration: "L2 FU3"
+        = "test_futures::BaseFutureDoneCallbackTests::test_callbacks_invoked_on_set_result",
+          "test_futures::BaseFutureDoneCallbackTests::test_callbacks_invoked_on_set_exception";
 }
 
 /// The turns that awaiting `operation` takes, and its result.

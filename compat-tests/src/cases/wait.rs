@@ -7,12 +7,18 @@ use aioli_core::*;
 
 cases! {
     ($) "wait" in wait as __cases_wait;
-    first_exception_is_not_a_cancellation: "";
-    first_exception_returns_with_the_first_error: "";
-    first_completed_gives_all_that_are_done_by_then: "";
-    its_timeout_is_no_error_and_cancels_nothing: "";
-    nothing_to_wait_for_is_an_error: "";
-    the_same_future_twice_counts_once: "";
+    first_exception_is_not_a_cancellation: "GA6" = "test_tasks::BaseTaskTests::test_wait_first_exception";
+    first_exception_returns_with_the_first_error: "GA6"
+        = "test_tasks::BaseTaskTests::test_wait_first_exception",
+          "test_tasks::BaseTaskTests::test_wait_first_exception_in_wait";
+    first_completed_gives_all_that_are_done_by_then: "GA6"
+        = "test_tasks::BaseTaskTests::test_wait_first_completed",
+          "test_tasks::BaseTaskTests::test_wait_concurrent_complete";
+    its_timeout_is_no_error_and_cancels_nothing: "GA6" = "test_tasks::BaseTaskTests::test_wait_with_timeout";
+    nothing_to_wait_for_is_an_error: "GA6"
+        = "test_tasks::BaseTaskTests::test_wait_errors",
+          "test_tasks::BaseTaskTests::test_wait_invalid_args";
+    the_same_future_twice_counts_once: "GA6" = "test_tasks::BaseTaskTests::test_wait_duplicate_coroutines";
 }
 
 fn first_exception_is_not_a_cancellation(on: &Machine) {

@@ -10,13 +10,17 @@ use aioli_core::*;
 
 cases! {
     ($) "timeouts" in wait_for as __cases_wait_for;
-    cancelled_it_ends_with_the_cleanup_of_what_it_waits_for: "";
-    a_shield_ends_it_at_once_and_the_task_runs_on: "";
-    it_waits_for_the_cleanup_after_the_deadline: "";
-    a_cancellation_of_the_awaitable_itself_is_no_timeout: "";
-    a_deadline_in_the_turn_of_the_result_wins: "";
-    too_late_for_a_future_it_cancels_it_and_takes_what_it_has: "";
-    too_late_and_cancelled_it_is_a_cancellation: "";
+    cancelled_it_ends_with_the_cleanup_of_what_it_waits_for: "CA13"
+        = "test_waitfor::AsyncioWaitForTest::test_cancel_wait_for",
+          "test_waitfor::AsyncioWaitForTest::test_cancel_blocking_wait_for";
+    a_shield_ends_it_at_once_and_the_task_runs_on: "CA13 SH2" = "test_waitfor::WaitForShieldTests::test_shielded_timeout";
+    it_waits_for_the_cleanup_after_the_deadline: "W7"
+        = "test_waitfor::AsyncioWaitForTest::test_wait_for_waits_for_task_cancellation";
+    a_cancellation_of_the_awaitable_itself_is_no_timeout: "W9";
+    a_deadline_in_the_turn_of_the_result_wins: "W8" = "test_waitfor::AsyncioWaitForTest::test_wait_for_race_condition";
+    too_late_for_a_future_it_cancels_it_and_takes_what_it_has: "W6"
+        = "test_waitfor::AsyncioWaitForTest::test_wait_for_timeout_less_then_0_or_0";
+    too_late_and_cancelled_it_is_a_cancellation: "W6" = "test_waitfor::AsyncioWaitForTest::test_asyncio_wait_for_cancelled";
 }
 
 fn cancelled_it_ends_with_the_cleanup_of_what_it_waits_for(on: &Machine) {

@@ -1,8 +1,10 @@
 //! The subcommands. Each takes its arguments and gives the exit code, or says what is wrong with the arguments.
 
 pub(crate) mod differential;
+pub(crate) mod laws;
 pub(crate) mod run;
 pub(crate) mod trace;
+pub(crate) mod upstream;
 
 use std::process::ExitCode;
 

@@ -44,7 +44,7 @@ fn columns(asked: Option<Vec<String>>) -> Result<Vec<Column>, String> {
             let names: Vec<_> = known.iter().map(|backend| backend.name()).collect();
             return Err(format!("there is no backend {name:?}, but {}", names.join(", ")));
         };
-        let backend = backend.driver().map(|_| backend).map_err(|error| format!("not there: {error}"));
+        let backend = backend.missing().map_or(Ok(backend), |why| Err(format!("not there: {why}")));
         Ok(Column { name, backend })
     };
     names.into_iter().map(find).collect()

@@ -18,6 +18,7 @@ use crate::await_point::WaitState;
 use crate::context::ContextMap;
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
+use crate::report::discard;
 use crate::shared::AtomicPtr;
 
 /// What a finished cell holds, as its flags tell.
@@ -254,6 +255,11 @@ pub(super) unsafe fn destroy(cell: NonNull<Header>) -> Rc<LoopCore> {
             // SAFETY: the head is dropped further below; the report only looks.
             let dying = unsafe { RawFuture::uncounted(cell) };
             core.report_never_retrieved(&dying, error);
+        }
+        if flags & flag::TASK != 0 {
+            // SAFETY: this is a task, and its head is dropped further below.
+            let context = unsafe { cell.cast::<TaskHead>().as_ref() }.context.take();
+            discard(context);
         }
     }
     if flags & flag::TASK != 0 {

@@ -4,15 +4,15 @@ use super::*;
 
 cases! {
     ($) "drop" in drop_laws_awaits as __cases_drop_laws_awaits;
-    of_tasks_and_futures_go_and_what_they_waited_for_runs_on: "";
-    dropped_after_the_result_came_leave_it_where_it_is: "";
-    dropped_after_a_request_reached_them_leave_it_open: "";
-    leaked_do_no_harm: "";
-    leaked_in_a_cancelled_task_do_no_harm: "";
-    move_to_another_task_with_what_they_wait_for: "";
-    that_ended_before_they_moved_end_there: "";
-    that_moved_are_cancelled_with_their_new_task_only: "";
-    that_moved_between_request_and_delivery_leave_the_request_with_the_task: "";
+    of_tasks_and_futures_go_and_what_they_waited_for_runs_on: "L6 GA4";
+    dropped_after_the_result_came_leave_it_where_it_is: "L6 L4";
+    dropped_after_a_request_reached_them_leave_it_open: "L6 L3";
+    leaked_do_no_harm: "L6";
+    leaked_in_a_cancelled_task_do_no_harm: "L6";
+    move_to_another_task_with_what_they_wait_for: "L6";
+    that_ended_before_they_moved_end_there: "L6";
+    that_moved_are_cancelled_with_their_new_task_only: "L6 L3";
+    that_moved_between_request_and_delivery_leave_the_request_with_the_task: "L6 L3";
 }
 
 fn of_tasks_and_futures_go_and_what_they_waited_for_runs_on(on: &Machine) {

@@ -4,14 +4,14 @@ use super::*;
 
 cases! {
     ($) "drop" in drop_laws_groups as __cases_drop_laws_groups;
-    dropped_in_the_body_cancel_their_children_which_run_to_their_end: "";
-    dropped_in_the_exit_cancel_their_children: "";
-    dropped_while_they_cancel_themselves_take_their_request_back: "";
-    that_were_dropped_take_no_more_tasks: "";
-    never_polled_do_nothing: "";
-    leaked_leave_their_children_alone: "";
-    move_to_another_task_in_the_body_and_in_the_exit: "";
-    that_moved_are_told_of_failures_there: "";
+    dropped_in_the_body_cancel_their_children_which_run_to_their_end: "L6";
+    dropped_in_the_exit_cancel_their_children: "L6";
+    dropped_while_they_cancel_themselves_take_their_request_back: "L6";
+    that_were_dropped_take_no_more_tasks: "L6 TG1";
+    never_polled_do_nothing: "L6";
+    leaked_leave_their_children_alone: "L6";
+    move_to_another_task_in_the_body_and_in_the_exit: "L6";
+    that_moved_are_told_of_failures_there: "L6";
 }
 
 /// Begins a group with a child that waits for ever and takes a second for its cleanup.

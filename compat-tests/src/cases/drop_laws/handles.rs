@@ -4,10 +4,10 @@ use super::*;
 
 cases! {
     ($) "drop" in drop_laws_handles as __cases_drop_laws_handles;
-    of_shields_and_gathers_of_what_never_ends_are_freed_with_the_loop: "";
-    of_a_task_that_timed_out_hold_nothing_when_it_is_done: "";
-    of_values_free_them_with_the_last_one: "";
-    of_cancelled_callbacks_free_what_they_hold_at_once: "";
+    of_shields_and_gathers_of_what_never_ends_are_freed_with_the_loop: "L6 L9";
+    of_a_task_that_timed_out_hold_nothing_when_it_is_done: "L6";
+    of_values_free_them_with_the_last_one: "L6";
+    of_cancelled_callbacks_free_what_they_hold_at_once: "L6";
 }
 
 fn of_shields_and_gathers_of_what_never_ends_are_freed_with_the_loop(on: &Machine) {

@@ -4,17 +4,17 @@ use super::*;
 
 cases! {
     ($) "drop" in drop_laws_timeouts as __cases_drop_laws_timeouts;
-    dropped_before_the_deadline_are_disarmed: "";
-    dropped_between_deadline_and_delivery_take_their_request_back: "";
-    dropped_during_the_cleanup_take_their_count_back: "";
-    leaked_leave_a_count_at_most: "";
-    move_before_the_deadline: "";
-    move_between_deadline_and_delivery: "";
-    move_with_inner_scopes_and_cleanup: "";
-    move_and_are_cancelled_with_their_new_task: "";
-    are_no_longer_cancelled_with_the_task_before: "";
-    outlive_their_loop_without_harm: "";
-    polled_on_another_loop_are_errors_and_disturb_nobody: "";
+    dropped_before_the_deadline_are_disarmed: "L6";
+    dropped_between_deadline_and_delivery_take_their_request_back: "L6";
+    dropped_during_the_cleanup_take_their_count_back: "L6";
+    leaked_leave_a_count_at_most: "L6";
+    move_before_the_deadline: "L6";
+    move_between_deadline_and_delivery: "L6";
+    move_with_inner_scopes_and_cleanup: "L6";
+    move_and_are_cancelled_with_their_new_task: "L6 L3";
+    are_no_longer_cancelled_with_the_task_before: "L6 L3";
+    outlive_their_loop_without_harm: "L6 L9";
+    polled_on_another_loop_are_errors_and_disturb_nobody: "L6 FU9";
 }
 
 /// Begins a timeout of a second around something that waits for ever.

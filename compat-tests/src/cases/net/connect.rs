@@ -14,20 +14,34 @@ use crate::machine::Machine;
 
 cases! {
     ($) "connect" in net_connect as __cases_net_connect;
-    a_name_is_looked_up: "";
-    an_unknown_name_is_an_error: "";
-    a_look_up_can_be_cancelled: "";
-    a_single_error_is_raised_as_it_is: "";
-    every_address_is_tried_in_order: "";
-    the_limit_must_not_be_0: "";
-    a_connection_from_an_address: "";
-    addresses_as_text: "";
-    a_connection_of_ipv6: "";
-    an_attempt_can_be_given_up: "";
-    happy_eyeballs: "";
-    streams_over_a_socket: "";
-    a_connection_is_opened_once: "";
-    outside_of_a_loop: "";
+    a_name_is_looked_up: "DN1 CN1" = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_service_name";
+    an_unknown_name_is_an_error: "DN1"
+        = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_no_getaddrinfo",
+          "test_base_events::BaseEventLoopWithSelectorTests::test_create_server_no_getaddrinfo";
+    a_look_up_can_be_cancelled: "DN1 CA23";
+    a_single_error_is_raised_as_it_is: "CN1"
+        = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_connect_err",
+          "test_streams::StreamTests::test_open_connection_error";
+    every_address_is_tried_in_order: "CN1"
+        = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_multiple",
+          "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_multiple_errors";
+    the_limit_must_not_be_0: "ST1";
+    a_connection_from_an_address: "CN2"
+        = "test_events::EventLoopTestsMixin::test_create_connection_local_addr",
+          "test_events::EventLoopTestsMixin::test_create_connection_local_addr_in_use",
+          "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_multiple_errors_local_addr",
+          "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_no_local_addr",
+          "test_events::EventLoopTestsMixin::test_create_connection_local_addr_nomatch_family";
+    addresses_as_text: "CN2";
+    a_connection_of_ipv6: "CN1";
+    an_attempt_can_be_given_up: "CN3 L4" = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_timeout";
+    happy_eyeballs: "CN3"
+        = "test_staggered::StaggeredTests::test_first_error_second_successful",
+          "test_staggered::StaggeredTests::test_first_timeout_second_successful",
+          "test_staggered::StaggeredTests::test_one_successful";
+    streams_over_a_socket: "TP1 ST2" = "test_sock_lowlevel::BaseSockTestsMixin::test_create_connection_sock";
+    a_connection_is_opened_once: "CN1";
+    outside_of_a_loop: "LP15";
 }
 
 fn io_kind(error: &Error) -> io::ErrorKind {

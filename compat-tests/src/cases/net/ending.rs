@@ -13,18 +13,40 @@ use crate::machine::Machine;
 
 cases! {
     ($) "streams" in net_ending as __cases_net_ending;
-    closing_sends_what_was_written: "";
-    waiting_for_the_end_waits_until_everything_is_sent: "";
-    aborting_sends_nothing_more: "";
-    writes_after_the_end_are_errors: "";
-    writes_on_a_broken_connection_are_reported: "";
-    the_end_of_one_direction_leaves_the_other_open: "";
-    a_reset_is_seen_by_everybody: "";
-    a_paused_reader_learns_of_the_end_when_it_goes_on: "";
-    addresses_and_options: "";
-    halves_may_be_dropped_in_any_order: "";
-    a_writer_goes_on_without_its_reader: "";
-    streams_may_outlive_their_loop: "";
+    closing_sends_what_was_written: "TP5 ST8"
+        = "test_streams::StreamTests::test_wait_closed_on_close",
+          "test_streams::StreamTests::test_wait_closed_on_close_with_unread_data",
+          "test_selector_events::SelectorTransportTests::test_close_write_buffer",
+          "test_selector_events::SelectorTransportTests::test_close",
+          "test_proactor_events::ProactorSocketTransportTests::test_close";
+    waiting_for_the_end_waits_until_everything_is_sent: "ST8 TP5"
+        = "test_streams::StreamTests::test_async_writer_api",
+          "test_selector_events::SelectorSocketTransportTests::test_write_ready_closing",
+          "test_proactor_events::ProactorSocketTransportTests::test_loop_writing_closing";
+    aborting_sends_nothing_more: "TP5"
+        = "test_selector_events::SelectorTransportTests::test_abort",
+          "test_proactor_events::ProactorSocketTransportTests::test_abort";
+    writes_after_the_end_are_errors: "TP3"
+        = "test_selector_events::SelectorSocketTransportTests::test_write_eof_after_close",
+          "test_streams::StreamTests::test_async_writer_api_exception_after_close";
+    writes_on_a_broken_connection_are_reported: "TP3 X6"
+        = "test_selector_events::SelectorSocketTransportTests::test_write_closing";
+    the_end_of_one_direction_leaves_the_other_open: "TP6 TP2"
+        = "test_selector_events::SelectorSocketTransportTests::test_read_ready_eof_keep_open",
+          "test_selector_events::SelectorSocketTransportTests::test_write_eof",
+          "test_selector_events::SelectorSocketTransportTests::test_write_eof_buffer",
+          "test_proactor_events::ProactorSocketTransportTests::test_write_eof",
+          "test_proactor_events::ProactorSocketTransportTests::test_write_eof_buffer";
+    a_reset_is_seen_by_everybody: "ST6 ST7 ST8"
+        = "test_selector_events::SelectorSocketTransportTests::test_read_ready_conn_reset",
+          "test_streams::StreamTests::test_drain_raises";
+    a_paused_reader_learns_of_the_end_when_it_goes_on: "TP7 ST1";
+    addresses_and_options: "TP9 TP1"
+        = "test_transports::TransportTests::test_get_extra_info",
+          "test_base_events::TestSelectorUtils::test_set_nodelay";
+    halves_may_be_dropped_in_any_order: "ST9 L6";
+    a_writer_goes_on_without_its_reader: "ST9 L6";
+    streams_may_outlive_their_loop: "L9 L6";
 }
 
 fn io_kind(error: &Error) -> io::ErrorKind {

@@ -13,20 +13,27 @@ use crate::machine::Machine;
 
 cases! {
     ($) "streams" in net_flow as __cases_net_flow;
-    receiving_pauses_above_twice_the_limit: "";
-    received_data_pauses_as_well: "";
-    a_line_that_was_too_long_lets_receiving_go_on: "";
-    a_reader_that_does_not_read_holds_the_writer_back: "";
-    limits_of_the_write_buffer: "";
-    what_the_kernel_takes_is_not_buffered: "";
-    draining_waits_between_the_limits: "";
-    a_limit_that_is_lowered_pauses: "";
-    writing_lines_pauses_too: "";
-    draining_ends_with_the_connection: "";
-    a_step_takes_64_drains_without_yielding: "";
-    a_slow_reader_gets_everything: "";
-    data_that_is_kept_stays_as_it_is: "";
-    large_messages: "";
+    receiving_pauses_above_twice_the_limit: "ST1" = "test_streams::StreamTests::test_read_limit";
+    received_data_pauses_as_well: "ST1";
+    a_line_that_was_too_long_lets_receiving_go_on: "ST1 ST4";
+    a_reader_that_does_not_read_holds_the_writer_back: "TP4 ST7";
+    limits_of_the_write_buffer: "TP4" = "test_transports::TransportTests::test_flowcontrol_mixin_set_write_limits";
+    what_the_kernel_takes_is_not_buffered: "TP3" = "test_selector_events::SelectorSocketTransportTests::test_write";
+    draining_waits_between_the_limits: "TP4 ST7"
+        = "test_proactor_events::ProactorSocketTransportTests::test_pause_resume_writing",
+          "test_proactor_events::ProactorSocketTransportTests::test_pause_writing_2write",
+          "test_proactor_events::ProactorSocketTransportTests::test_pause_writing_3write";
+    a_limit_that_is_lowered_pauses: "TP4";
+    writing_lines_pauses_too: "TP4"
+        = "test_transports::TransportTests::test_writelines",
+          "test_selector_events::SelectorSocketTransportTests::test_writelines_send_partial";
+    draining_ends_with_the_connection: "ST7" = "test_streams::StreamTests::test_multiple_drain";
+    a_step_takes_64_drains_without_yielding: "L2";
+    a_slow_reader_gets_everything: "TP3 TP4 L4"
+        = "test_selector_events::SelectorSocketTransportTests::test_write_partial",
+          "test_selector_events::SelectorSocketTransportTests::test_write_ready_partial";
+    data_that_is_kept_stays_as_it_is: "D3 L4";
+    large_messages: "TP2 TP3";
 }
 
 fn receiving_pauses_above_twice_the_limit(on: &Machine) {

@@ -9,3 +9,4 @@ pub(super) mod reader;
 pub(super) mod server;
 pub(super) mod socket;
 pub(super) mod trace;
+pub(super) mod transport;

@@ -12,46 +12,68 @@ use bytes::Bytes;
 
 cases! {
     ($) "streams" in net_reader as __cases_net_reader;
-    readline_and_the_limit: "";
-    readuntil_over_the_limit_keeps_the_buffer: "";
-    readuntil_waits_where_a_separator_may_have_begun: "";
-    the_end_of_the_stream: "";
-    several_separators: "";
-    counts: "";
-    a_reader_outside_of_a_loop_is_an_error: "";
-    an_error_comes_before_buffered_data: "";
-    a_second_reader_is_refused_and_the_first_loses_nothing: "";
-    a_cancelled_read_leaves_the_reader_usable: "";
-    data_that_races_with_a_cancellation_stays: "";
-    a_cancelled_read_to_end_takes_nothing: "";
-    data_that_was_taken_by_somebody_else_is_waited_for_again: "";
-    a_read_may_be_dropped_or_moved: "";
-    a_step_takes_64_reads_without_yielding: "";
-    a_read_that_yields_can_be_cancelled: "";
-    upstream_feed_empty_data: "";
-    upstream_read: "";
-    upstream_read_line_breaks: "";
-    upstream_read_eof: "";
-    upstream_read_until_eof: "";
-    upstream_read_exception: "";
-    upstream_read_limit: "";
-    upstream_readline: "";
-    upstream_readline_limit_with_existing_data: "";
-    upstream_at_eof: "";
-    upstream_readline_limit: "";
-    upstream_readline_nolimit_nowait: "";
-    upstream_readline_read_byte_count: "";
-    upstream_readline_exception: "";
-    upstream_readuntil_multi_chunks: "";
-    upstream_readuntil_multi_chunks_1: "";
-    upstream_readuntil_limit_found_sep: "";
-    upstream_readuntil_multi_separator: "";
-    upstream_readuntil_multi_separator_negative_offset: "";
-    upstream_readexactly: "";
-    upstream_readexactly_eof: "";
-    upstream_exception_waiter: "";
-    upstream_exception_cancel: "";
-    upstream_repr: "";
+    readline_and_the_limit: "ST4" = "test_streams::StreamTests::test_readline_limit";
+    readuntil_over_the_limit_keeps_the_buffer: "ST3";
+    readuntil_waits_where_a_separator_may_have_begun: "ST3";
+    the_end_of_the_stream: "ST2 ST3 ST4"
+        = "test_streams::StreamTests::test_readline_eof",
+          "test_streams::StreamTests::test_readline_empty_eof",
+          "test_streams::StreamTests::test_readuntil_eof";
+    several_separators: "ST3" = "test_streams::StreamTests::test_readuntil_multi_separator";
+    counts: "ST2" = "test_streams::StreamTests::test_read_zero", "test_streams::StreamTests::test_readexactly_zero_or_less";
+    a_reader_outside_of_a_loop_is_an_error: "LP15";
+    an_error_comes_before_buffered_data: "ST6";
+    a_second_reader_is_refused_and_the_first_loses_nothing: "ST5";
+    a_cancelled_read_leaves_the_reader_usable: "ST5 L4" = "test_streams::StreamTests::test_exception_cancel";
+    data_that_races_with_a_cancellation_stays: "L4 ST5";
+    a_cancelled_read_to_end_takes_nothing: "L4";
+    data_that_was_taken_by_somebody_else_is_waited_for_again: "L4";
+    a_read_may_be_dropped_or_moved: "L6";
+    a_step_takes_64_reads_without_yielding: "L2";
+    a_read_that_yields_can_be_cancelled: "L2 L3";
+    upstream_feed_empty_data: "ST2"
+        = "test_streams::StreamTests::test_feed_empty_data",
+          "test_streams::StreamTests::test_feed_nonempty_data";
+    upstream_read: "ST2" = "test_streams::StreamTests::test_read";
+    upstream_read_line_breaks: "ST2" = "test_streams::StreamTests::test_read_line_breaks";
+    upstream_read_eof: "ST2" = "test_streams::StreamTests::test_read_eof";
+    upstream_read_until_eof: "ST2" = "test_streams::StreamTests::test_read_until_eof";
+    upstream_read_exception: "ST6" = "test_streams::StreamTests::test_read_exception";
+    upstream_read_limit: "ST1" = "test_streams::StreamTests::test_read_limit", "test_streams::StreamTests::test_invalid_limit";
+    upstream_readline: "ST4" = "test_streams::StreamTests::test_readline", "test_pep492::StreamReaderTests::test_readline";
+    upstream_readline_limit_with_existing_data: "ST4" = "test_streams::StreamTests::test_readline_limit_with_existing_data";
+    upstream_at_eof: "ST2" = "test_streams::StreamTests::test_at_eof";
+    upstream_readline_limit: "ST4" = "test_streams::StreamTests::test_readline_limit";
+    upstream_readline_nolimit_nowait: "ST4" = "test_streams::StreamTests::test_readline_nolimit_nowait";
+    upstream_readline_read_byte_count: "ST4 ST2" = "test_streams::StreamTests::test_readline_read_byte_count";
+    upstream_readline_exception: "ST6" = "test_streams::StreamTests::test_readline_exception";
+    upstream_readuntil_multi_chunks: "ST3"
+        = "test_streams::StreamTests::test_readuntil_multi_chunks",
+          "test_streams::StreamTests::test_readuntil_separator";
+    upstream_readuntil_multi_chunks_1: "ST3" = "test_streams::StreamTests::test_readuntil_multi_chunks_1";
+    upstream_readuntil_limit_found_sep: "ST3" = "test_streams::StreamTests::test_readuntil_limit_found_sep";
+    upstream_readuntil_multi_separator: "ST3"
+        = "test_streams::StreamTests::test_readuntil_multi_separator",
+          "test_streams::StreamTests::test_readuntil_multi_separator_limit";
+    upstream_readuntil_multi_separator_negative_offset: "ST3"
+        = "test_streams::StreamTests::test_readuntil_multi_separator_negative_offset";
+    upstream_readexactly: "ST2"
+        = "test_streams::StreamTests::test_readexactly",
+          "test_streams::StreamTests::test_readexactly_limit";
+    upstream_readexactly_eof: "ST2"
+        = "test_streams::StreamTests::test_readexactly_eof",
+          "test_streams::StreamTests::test_readexactly_exception";
+    upstream_exception_waiter: "ST6"
+        = "test_streams::StreamTests::test_exception_waiter",
+          "test_streams::StreamTests::test_exception";
+    upstream_exception_cancel: "ST5" = "test_streams::StreamTests::test_exception_cancel";
+    upstream_repr: "X8"
+        = "test_streams::StreamTests::test___repr__",
+          "test_streams::StreamTests::test___repr__nondefault_limit",
+          "test_streams::StreamTests::test___repr__eof",
+          "test_streams::StreamTests::test___repr__data",
+          "test_streams::StreamTests::test___repr__exception",
+          "test_streams::StreamTests::test___repr__waiter";
 }
 
 const DATA: &[u8] = b"line1\nline2\nline3\n";

@@ -20,33 +20,38 @@ use crate::machine::Machine;
 
 cases! {
     ($) "servers" in net_server as __cases_net_server;
-    all_interfaces: "";
-    ipv6_is_ipv6_only: "";
-    several_hosts_each_once: "";
-    an_address_in_use_is_named: "";
-    a_port_that_is_shared: "";
-    an_address_is_reused: "";
-    serving_may_begin_later: "";
-    serve_forever_is_awaited_once: "";
-    serve_forever_that_is_cancelled_waits_for_connections: "";
-    an_error_of_the_callback_is_reported_and_closes_the_connection: "";
-    a_panic_of_the_callback_is_reported_and_closes_the_connection: "";
-    a_callback_that_is_cancelled_closes_the_connection: "";
-    a_callback_that_returns_closes_the_connection: "";
-    upstream_start_server_with_a_callback: "";
-    a_connection_has_the_context_of_its_server: "";
-    accepting_goes_on: "";
-    a_server_goes_on_without_its_handles: "";
-    a_server_that_is_left_open_ends_with_the_loop: "";
-    a_connection_that_comes_in_while_the_server_closes: "";
-    a_server_over_a_socket: "";
-    debug_output: "";
-    upstream_start_server_1: "";
-    upstream_wait_closed_basic: "";
-    upstream_wait_closed_race: "";
-    upstream_close_clients: "";
-    upstream_abort_clients: "";
-    upstream_unhandled_exception: "";
+    all_interfaces: "SV1"
+        = "test_base_events::BaseEventLoopWithSelectorTests::test_create_server_empty_host",
+          "test_events::EventLoopTestsMixin::test_create_server";
+    ipv6_is_ipv6_only: "SV1" = "test_events::EventLoopTestsMixin::test_create_server_dual_stack";
+    several_hosts_each_once: "SV1" = "test_events::EventLoopTestsMixin::test_create_server_multiple_hosts_ipv4";
+    an_address_in_use_is_named: "SV1"
+        = "test_events::EventLoopTestsMixin::test_create_server_addr_in_use",
+          "test_base_events::BaseEventLoopWithSelectorTests::test_create_server_cant_bind";
+    a_port_that_is_shared: "SV1" = "test_events::EventLoopTestsMixin::test_create_server_reuse_port";
+    an_address_is_reused: "SV1";
+    serving_may_begin_later: "SV4 SV3";
+    serve_forever_is_awaited_once: "SV4";
+    serve_forever_that_is_cancelled_waits_for_connections: "SV4";
+    an_error_of_the_callback_is_reported_and_closes_the_connection: "ST8 L8 X6"
+        = "test_streams::StreamTests::test_unhandled_exception";
+    a_panic_of_the_callback_is_reported_and_closes_the_connection: "ST8 L7";
+    a_callback_that_is_cancelled_closes_the_connection: "ST8" = "test_streams::StreamTests::test_unhandled_cancel";
+    a_callback_that_returns_closes_the_connection: "ST8 ST9";
+    upstream_start_server_with_a_callback: "ST8" = "test_streams::StreamTests::test_start_server";
+    a_connection_has_the_context_of_its_server: "CV2";
+    accepting_goes_on: "SV2 D7" = "test_selector_events::BaseSelectorEventLoopTests::test_accept_connection_multiple";
+    a_server_goes_on_without_its_handles: "SV3";
+    a_server_that_is_left_open_ends_with_the_loop: "L9 SV3";
+    a_connection_that_comes_in_while_the_server_closes: "SV3 L4";
+    a_server_over_a_socket: "SV1" = "test_events::EventLoopTestsMixin::test_create_server_sock";
+    debug_output: "X8";
+    upstream_start_server_1: "SV4 SV3" = "test_server::BaseStartServer::test_start_server_1";
+    upstream_wait_closed_basic: "SV3" = "test_server::TestServer2::test_wait_closed_basic";
+    upstream_wait_closed_race: "SV3" = "test_server::TestServer2::test_wait_closed_race";
+    upstream_close_clients: "SV3" = "test_server::TestServer2::test_close_clients";
+    upstream_abort_clients: "SV3" = "test_server::TestServer2::test_abort_clients";
+    upstream_unhandled_exception: "ST8" = "test_streams::StreamTests::test_unhandled_exception";
 }
 
 fn io_kind(error: &Error) -> io::ErrorKind {

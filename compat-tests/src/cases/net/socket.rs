@@ -18,27 +18,31 @@ use crate::machine::Machine;
 
 cases! {
     ($) "sockets" in net_socket as __cases_net_socket;
-    immediate_operations_do_not_suspend: "";
-    a_receive_waits_for_data: "";
-    a_cancelled_receive_loses_nothing: "";
-    a_dropped_receive_loses_nothing: "";
-    streams_get_what_was_received_for_nobody: "";
-    a_cancelled_accept_loses_no_connection: "";
-    a_connection_for_nobody_is_closed: "";
-    receives_are_in_line: "";
-    a_lane_that_was_given_in_vain_is_passed_on: "";
-    a_send_waits_until_everything_is_taken: "";
-    sends_stay_in_order: "";
-    errors_of_the_operating_system: "";
-    a_poll_can_be_cancelled: "";
-    a_descriptor_from_elsewhere: "";
-    a_step_takes_64_operations_without_yielding: "";
-    outside_of_a_loop: "";
-    upstream_sock_client_racing: "";
-    upstream_sock_client_connect_racing: "";
-    upstream_sock_client_fail: "";
-    upstream_cancel_sock_accept: "";
-    upstream_huge_content: "";
+    immediate_operations_do_not_suspend: "SK3 L2" = "test_sock_lowlevel::BaseSockTestsMixin::test_sock_client_ops";
+    a_receive_waits_for_data: "SK3" = "test_sock_lowlevel::BaseSockTestsMixin::test_sock_client_ops";
+    a_cancelled_receive_loses_nothing: "SK3 SK5 L4" = "test_events::EventLoopTestsMixin::test_prompt_cancellation";
+    a_dropped_receive_loses_nothing: "SK5 L4 L6";
+    streams_get_what_was_received_for_nobody: "L4";
+    a_cancelled_accept_loses_no_connection: "L4 SK3";
+    a_connection_for_nobody_is_closed: "L4 L6 D4";
+    receives_are_in_line: "L4 SK3";
+    a_lane_that_was_given_in_vain_is_passed_on: "L4 L6";
+    a_send_waits_until_everything_is_taken: "SK3";
+    sends_stay_in_order: "SK3 L4";
+    errors_of_the_operating_system: "SK4";
+    a_poll_can_be_cancelled: "SK1 D2 SK2";
+    a_descriptor_from_elsewhere: "SK3 D3";
+    a_step_takes_64_operations_without_yielding: "L2";
+    outside_of_a_loop: "LP15";
+    upstream_sock_client_racing: "SK3 L4" = "test_sock_lowlevel::BaseSockTestsMixin::test_sock_client_racing";
+    upstream_sock_client_connect_racing: "SK3 SK4" = "test_sock_lowlevel::BaseSockTestsMixin::test_sock_client_connect_racing";
+    upstream_sock_client_fail: "SK4" = "test_sock_lowlevel::BaseSockTestsMixin::test_sock_client_fail";
+    upstream_cancel_sock_accept: "SK3 L4"
+        = "test_sock_lowlevel::BaseSockTestsMixin::test_cancel_sock_accept",
+          "test_sock_lowlevel::BaseSockTestsMixin::test_sock_accept";
+    upstream_huge_content: "SK3"
+        = "test_sock_lowlevel::BaseSockTestsMixin::test_huge_content",
+          "test_sock_lowlevel::BaseSockTestsMixin::test_huge_content_recvinto";
 }
 
 fn io_kind(error: &Error) -> io::ErrorKind {

@@ -11,16 +11,29 @@ use crate::machine::Machine;
 
 cases! {
     ($) "streams" in net_trace as __cases_net_trace;
-    a_conversation: "";
-    a_connection_that_is_reset: "";
-    a_connection_that_is_refused: "";
-    half_a_connection: "";
-    writes_to_a_peer_that_is_gone: "";
-    data_and_the_end_in_one: "";
-    a_paused_connection_that_goes_on: "";
-    serve_forever_that_is_cancelled_or_closed: "";
-    a_read_that_is_cancelled: "";
-    a_drain_after_a_close: "";
+    a_conversation: "TP1 TP2 L2 DN1"
+        = "test_events::EventLoopTestsMixin::test_create_connection",
+          "test_streams::StreamTests::test_open_connection",
+          "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_ip_addr",
+          "test_selector_events::SelectorSocketTransportTests::test_read_ready",
+          "test_proactor_events::ProactorSocketTransportTests::test_loop_reading_data";
+    a_connection_that_is_reset: "TP5 ST8 L2"
+        = "test_selector_events::SelectorSocketTransportTests::test_read_ready_err",
+          "test_proactor_events::ProactorSocketTransportTests::test_loop_reading_conn_reset_lost";
+    a_connection_that_is_refused: "CN1 L2";
+    half_a_connection: "TP6 L2";
+    writes_to_a_peer_that_is_gone: "TP5 TP3"
+        = "test_selector_events::SelectorSocketTransportTests::test_write_exception",
+          "test_selector_events::SelectorSocketTransportTests::test_write_ready_exception",
+          "test_selector_events::SelectorSocketTransportTests::test_write_sendmsg_OSError",
+          "test_proactor_events::ProactorSocketTransportTests::test_loop_writing_err";
+    data_and_the_end_in_one: "TP2 L2" = "test_selector_events::SelectorSocketTransportTests::test_read_ready_eof";
+    a_paused_connection_that_goes_on: "TP7 L2"
+        = "test_selector_events::SelectorSocketTransportTests::test_pause_resume_reading",
+          "test_proactor_events::ProactorSocketTransportTests::test_pause_resume_reading";
+    serve_forever_that_is_cancelled_or_closed: "SV4 L2";
+    a_read_that_is_cancelled: "ST5 L3";
+    a_drain_after_a_close: "ST7 L2";
 }
 
 /// The name of an error, as Python has it for these.

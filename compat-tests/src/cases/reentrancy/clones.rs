@@ -4,11 +4,11 @@ use super::*;
 
 cases! {
     ($) "reentrancy" in reentrancy_clones as __cases_reentrancy_clones;
-    may_use_the_loop: "";
-    may_take_the_value_meanwhile_which_is_refused: "";
-    may_drop_the_last_handle: "";
-    may_cancel_what_collects_them: "";
-    that_panic_leave_the_value: "";
+    may_use_the_loop: "L11";
+    may_take_the_value_meanwhile_which_is_refused: "L11";
+    may_drop_the_last_handle: "L11";
+    may_cancel_what_collects_them: "L11";
+    that_panic_leave_the_value: "L7 L11";
 }
 
 /// A value whose clone does what it is told.

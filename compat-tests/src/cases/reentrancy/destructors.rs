@@ -4,16 +4,16 @@ use super::*;
 
 cases! {
     ($) "reentrancy" in reentrancy_destructors as __cases_reentrancy_destructors;
-    of_coroutines_may_use_the_loop: "";
-    of_coroutines_run_as_their_task_before_its_result_is_there: "";
-    of_a_coroutine_may_cancel_it_and_its_value_is_dropped: "";
-    of_results_may_use_the_loop: "";
-    of_results_may_drop_others_in_turn: "";
-    of_errors_may_use_the_loop: "";
-    of_callbacks_may_use_the_loop: "";
-    of_context_values_may_use_the_loop: "";
-    may_stop_the_loop: "";
-    of_the_handler_may_use_the_loop: "";
+    of_coroutines_may_use_the_loop: "L11";
+    of_coroutines_run_as_their_task_before_its_result_is_there: "L11";
+    of_a_coroutine_may_cancel_it_and_its_value_is_dropped: "L11";
+    of_results_may_use_the_loop: "L11";
+    of_results_may_drop_others_in_turn: "L11";
+    of_errors_may_use_the_loop: "L11";
+    of_callbacks_may_use_the_loop: "L11";
+    of_context_values_may_use_the_loop: "L11 CV1";
+    may_stop_the_loop: "L11 LP10";
+    of_the_handler_may_use_the_loop: "L11 X3";
 }
 
 fn of_coroutines_may_use_the_loop(on: &Machine) {

@@ -4,13 +4,15 @@ use super::*;
 
 cases! {
     ($) "panics" in reentrancy_panics as __cases_reentrancy_panics;
-    of_a_task_end_it_and_no_other: "";
-    in_scopes_and_groups_leave_them: "";
-    of_destructors_of_coroutines_are_reported_and_the_result_stays: "";
-    of_destructors_of_results_are_reported: "";
-    of_destructors_of_errors_callbacks_and_contexts_are_reported: "";
-    of_a_handler_do_not_stop_the_loop: "";
-    of_main_end_the_run_and_the_loop_is_left_in_good_order: "";
+    of_a_task_end_it_and_no_other: "L7 TA3";
+    in_scopes_and_groups_leave_them: "L7";
+    of_destructors_of_coroutines_are_reported_and_the_result_stays: "L7";
+    of_destructors_of_results_are_reported: "L7";
+    of_destructors_of_errors_callbacks_and_contexts_are_reported: "L7";
+    of_a_handler_do_not_stop_the_loop: "L7 X3" = "test_base_events::BaseEventLoopTests::test_set_exc_handler_broken";
+    of_main_end_the_run_and_the_loop_is_left_in_good_order: "L7 L9"
+        = "test_runners::RunTests::test_asyncio_run_raises",
+          "test_base_events::BaseEventLoopTests::test_run_until_complete_baseexception";
 }
 
 fn of_a_task_end_it_and_no_other(on: &Machine) {

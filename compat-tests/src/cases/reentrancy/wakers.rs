@@ -4,10 +4,10 @@ use super::*;
 
 cases! {
     ($) "reentrancy" in reentrancy_wakers as __cases_reentrancy_wakers;
-    may_use_the_loop_when_woken_and_when_dropped: "";
-    may_use_the_loop_when_a_request_wakes_them: "";
-    that_panic_are_reported_and_the_others_are_woken: "";
-    that_panic_do_not_stop_a_request: "";
+    may_use_the_loop_when_woken_and_when_dropped: "L11";
+    may_use_the_loop_when_a_request_wakes_them: "L11";
+    that_panic_are_reported_and_the_others_are_woken: "L7 L11";
+    that_panic_do_not_stop_a_request: "L7 L11";
 }
 
 /// A waker of another crate.

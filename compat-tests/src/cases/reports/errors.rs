@@ -4,15 +4,25 @@ use super::*;
 
 cases! {
     ($) "exceptions" in reports_errors as __cases_reports_errors;
-    of_a_task_that_nobody_retrieves_are_reported_with_its_name_and_origin: "";
-    of_a_task_without_a_handle_are_reported_when_it_ends: "";
-    of_a_future_that_nobody_retrieves_are_reported_when_the_last_handle_goes: "";
-    that_were_retrieved_or_waived_are_not_reported: "";
-    that_are_lost_to_a_request_are_not_reported: "";
-    only_looked_at_are_reported: "";
-    of_a_dropped_gather_are_reported_once_and_the_second_is_lost: "";
-    of_waited_for_tasks_are_their_owners: "";
-    of_the_children_of_a_dropped_group_are_reported: "";
+    of_a_task_that_nobody_retrieves_are_reported_with_its_name_and_origin: "L8 X1 DB3"
+        = "test_base_events::BaseEventLoopTests::test_default_exc_handler_coro";
+    of_a_task_without_a_handle_are_reported_when_it_ends: "L8 X1";
+    of_a_future_that_nobody_retrieves_are_reported_when_the_last_handle_goes: "L8 X1"
+        = "test_futures::BaseFutureTests::test_tb_logger_exception_unretrieved",
+          "test_futures::BaseFutureTests::test_future_exception_never_retrieved";
+    that_were_retrieved_or_waived_are_not_reported: "L8 X1"
+        = "test_futures::BaseFutureTests::test_tb_logger_abandoned",
+          "test_futures::BaseFutureTests::test_tb_logger_result_unretrieved",
+          "test_futures::BaseFutureTests::test_tb_logger_result_retrieved",
+          "test_futures::BaseFutureTests::test_tb_logger_exception_retrieved",
+          "test_futures::BaseFutureTests::test_tb_logger_exception_result_retrieved";
+    that_are_lost_to_a_request_are_not_reported: "X1 CA6 FU2"
+        = "test_futures::BaseFutureTests::test_tb_logger_not_called_after_cancel",
+          "test_tasks::BaseTaskTests::test_tb_logger_not_called_after_cancel";
+    only_looked_at_are_reported: "X1";
+    of_a_dropped_gather_are_reported_once_and_the_second_is_lost: "GA4 GA2" = "test_tasks::CoroutineGatherTests::test_issue46672";
+    of_waited_for_tasks_are_their_owners: "GA6 X1" = "test_tasks::BaseTaskTests::test_wait_with_exception";
+    of_the_children_of_a_dropped_group_are_reported: "L6 L8";
 }
 
 fn of_a_task_that_nobody_retrieves_are_reported_with_its_name_and_origin(on: &Machine) {

@@ -4,22 +4,30 @@ use super::*;
 
 cases! {
     ($) "runner" in reports_runner as __cases_reports_runner;
-    cancels_what_is_left_awaits_it_and_reports_what_failed: "";
-    says_nothing_of_the_tasks_that_a_gather_made: "";
-    leaves_in_good_order_when_main_fails: "";
-    leaves_in_good_order_when_main_panics: "";
-    runs_several_coroutines_in_one_context_with_one_clock: "";
-    keeps_its_tasks_between_runs: "";
-    that_is_dropped_leaves_too: "";
-    tells_main_cancelled_by_itself_from_interrupted: "";
-    is_interrupted_by_cancelling_main_which_may_clean_up: "";
-    an_interruption_may_be_swallowed: "";
-    an_interruption_taken_back_and_returned_is_an_interruption: "";
-    an_interruption_beside_another_request_is_a_cancellation: "";
-    handles_outlive_the_loop: "";
-    coroutines_left_at_close_are_dropped_as_their_task_and_end_cancelled: "";
-    a_task_that_is_created_while_the_loop_closes_has_failed: "";
-    stops_at_once_when_nothing_is_left: "";
+    cancels_what_is_left_awaits_it_and_reports_what_failed: "RN1 RN2 L9"
+        = "test_runners::RunTests::test_asyncio_run_cancels_hanging_tasks",
+          "test_runners::RunTests::test_asyncio_run_reports_hanging_tasks_errors";
+    says_nothing_of_the_tasks_that_a_gather_made: "GA4 RN1";
+    leaves_in_good_order_when_main_fails: "RN1 L9" = "test_runners::RunTests::test_asyncio_run_raises";
+    leaves_in_good_order_when_main_panics: "RN1 L9 L7";
+    runs_several_coroutines_in_one_context_with_one_clock: "CV3 RN1"
+        = "test_runners::RunnerTests::test_run",
+          "test_runners::RunnerTests::test_run_keeps_context";
+    keeps_its_tasks_between_runs: "RN1 LP10" = "test_runners::RunnerTests::test_run";
+    that_is_dropped_leaves_too: "RN1 L9";
+    tells_main_cancelled_by_itself_from_interrupted: "RN4 SG2";
+    is_interrupted_by_cancelling_main_which_may_clean_up: "SG2"
+        = "test_runners::RunnerTests::test_interrupt_wait",
+          "test_runners::RunnerTests::test_interrupt_call_soon";
+    an_interruption_may_be_swallowed: "SG2";
+    an_interruption_taken_back_and_returned_is_an_interruption: "SG2";
+    an_interruption_beside_another_request_is_a_cancellation: "SG2" = "test_runners::RunnerTests::test_interrupt_cancelled_task";
+    handles_outlive_the_loop: "L9 L6";
+    coroutines_left_at_close_are_dropped_as_their_task_and_end_cancelled: "L9 X2 RN2"
+        = "test_tasks::BaseTaskTests::test_log_destroyed_pending_task";
+    a_task_that_is_created_while_the_loop_closes_has_failed: "L9"
+        = "test_base_events::BaseEventLoopTests::test_create_task_error_closes_coro";
+    stops_at_once_when_nothing_is_left: "L9 RN1" = "test_runners::RunTests::test_asyncio_run_return";
 }
 
 fn cancels_what_is_left_awaits_it_and_reports_what_failed(on: &Machine) {

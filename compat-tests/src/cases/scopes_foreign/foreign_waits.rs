@@ -4,20 +4,20 @@ use super::*;
 
 cases! {
     ($) "foreign" in scopes_foreign_foreign_waits as __cases_scopes_foreign_foreign_waits;
-    without_a_scope_end_with_the_task: "";
-    are_polled_once_more_and_may_be_ready_by_then: "";
-    that_follow_each_other_get_one_chance_together: "";
-    end_the_innermost_scope_and_the_task_goes_on: "";
-    under_a_timeout_end_when_it_fires: "";
-    in_scopes_beside_each_other_end_each: "";
-    in_a_scope_beside_an_await_end_with_it: "";
-    in_scopes_under_unordered_futures_end_each: "";
-    under_a_timeout_around_a_combinator_of_scopes_end_each: "";
-    in_cleanup_are_left_alone: "";
-    in_cleanup_after_a_bare_yield_are_left_alone: "";
-    whose_request_was_taken_back_are_left_alone: "";
-    of_a_group_body_end_the_body: "";
-    a_task_that_waits_in_both_is_cancelled_at_its_await: "";
+    without_a_scope_end_with_the_task: "L3";
+    are_polled_once_more_and_may_be_ready_by_then: "L3";
+    that_follow_each_other_get_one_chance_together: "L3";
+    end_the_innermost_scope_and_the_task_goes_on: "L3";
+    under_a_timeout_end_when_it_fires: "L3";
+    in_scopes_beside_each_other_end_each: "L3";
+    in_a_scope_beside_an_await_end_with_it: "L3";
+    in_scopes_under_unordered_futures_end_each: "L3";
+    under_a_timeout_around_a_combinator_of_scopes_end_each: "L3";
+    in_cleanup_are_left_alone: "L3";
+    in_cleanup_after_a_bare_yield_are_left_alone: "L3";
+    whose_request_was_taken_back_are_left_alone: "L3";
+    of_a_group_body_end_the_body: "L3";
+    a_task_that_waits_in_both_is_cancelled_at_its_await: "L3";
 }
 
 fn without_a_scope_end_with_the_task(on: &Machine) {

@@ -4,13 +4,13 @@ use super::*;
 
 cases! {
     ($) "foreign" in scopes_foreign_leaves as __cases_scopes_foreign_leaves;
-    under_a_join_are_all_cancelled_by_one_request: "";
-    under_unordered_futures_are_all_cancelled_by_one_request: "";
-    of_which_some_are_done_are_cancelled_all_the_same: "";
-    that_are_cancelled_and_dropped_by_a_select_leave_the_request_open: "";
-    that_were_dropped_with_the_request_open_and_none_after_end_the_task_cancelled: "";
-    get_one_request_each_time_also_under_a_join: "";
-    are_woken_by_the_waker_that_polled_them_last: "";
+    under_a_join_are_all_cancelled_by_one_request: "L3";
+    under_unordered_futures_are_all_cancelled_by_one_request: "L3";
+    of_which_some_are_done_are_cancelled_all_the_same: "L3";
+    that_are_cancelled_and_dropped_by_a_select_leave_the_request_open: "L3";
+    that_were_dropped_with_the_request_open_and_none_after_end_the_task_cancelled: "L3";
+    get_one_request_each_time_also_under_a_join: "L3";
+    are_woken_by_the_waker_that_polled_them_last: "L6 L10";
 }
 
 fn under_a_join_are_all_cancelled_by_one_request(on: &Machine) {

@@ -17,7 +17,9 @@ pub(super) mod scopes;
 
 cases! {
     ($) "foreign" in scopes_foreign as __cases_scopes_foreign;
-    a_future_polled_outside_of_a_task_is_an_error: "";
+    a_future_polled_outside_of_a_task_is_an_error: "L6 W1"
+        = "test_timeouts::TimeoutTests::test_timeout_without_task",
+          "test_taskgroups::TestTaskGroup::test_taskgroup_without_parent_task";
 }
 
 /// A foreign channel: what is sent wakes the receiver.

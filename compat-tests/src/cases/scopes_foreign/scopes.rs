@@ -4,15 +4,15 @@ use super::*;
 
 cases! {
     ($) "foreign" in scopes_foreign_scopes as __cases_scopes_foreign_scopes;
-    beside_each_other_do_not_see_each_others_requests: "";
-    are_each_cancelled_by_a_request_of_the_task: "";
-    count_for_what_is_inside_and_from_outside_for_the_task: "";
-    take_back_their_own_requests_only: "";
-    that_were_polled_elsewhere_before_are_those_of_the_last_poll: "";
-    whose_body_was_polled_inside_another_one_are_not_cancelled_by_that_any_more: "";
-    that_are_dropped_by_a_select_take_their_request_along: "";
-    may_be_many_under_one_combinator: "";
-    of_a_group_beside_a_sibling_cancel_the_group_alone: "";
+    beside_each_other_do_not_see_each_others_requests: "L3";
+    are_each_cancelled_by_a_request_of_the_task: "L3";
+    count_for_what_is_inside_and_from_outside_for_the_task: "L3";
+    take_back_their_own_requests_only: "L3" = "test_tasks::BaseTaskTests::test_uncancel_structured_blocks";
+    that_were_polled_elsewhere_before_are_those_of_the_last_poll: "L3 L6";
+    whose_body_was_polled_inside_another_one_are_not_cancelled_by_that_any_more: "L3 L6";
+    that_are_dropped_by_a_select_take_their_request_along: "L3 L6";
+    may_be_many_under_one_combinator: "L3";
+    of_a_group_beside_a_sibling_cancel_the_group_alone: "L3 TG2";
 }
 
 fn beside_each_other_do_not_see_each_others_requests(on: &Machine) {

@@ -7,12 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 cases! {
     ($) "queues" in comparisons as __cases_comparisons;
-    equal_items_come_in_the_order_of_heapq: "";
-    l7_a_comparison_that_panics_loses_no_item_and_no_order: "";
-    l7_a_getter_is_woken_though_the_comparison_panics: "";
-    l7_a_task_whose_comparison_panics_fails_alone: "";
-    l11_a_comparison_that_uses_the_queue_is_refused: "";
-    l11_a_comparison_that_shuts_the_queue_down_is_heeded_after_it: "";
+    equal_items_come_in_the_order_of_heapq: "Q1" = "test_queues::PriorityQueueTests::test_order";
+    l7_a_comparison_that_panics_loses_no_item_and_no_order: "L7";
+    l7_a_getter_is_woken_though_the_comparison_panics: "L7";
+    l7_a_task_whose_comparison_panics_fails_alone: "L7";
+    l11_a_comparison_that_uses_the_queue_is_refused: "L11";
+    l11_a_comparison_that_shuts_the_queue_down_is_heeded_after_it: "L11";
 }
 
 /// Ordered by its first field alone.

@@ -12,26 +12,26 @@ use std::task::{Context, Poll, Wake, Waker};
 
 cases! {
     ($) "drop" in drops as __cases_drops;
-    l6_dropped_before_it_was_granted: "";
-    l6_dropped_after_it_was_granted: "";
-    l6_dropped_after_it_was_granted_with_nobody_else_there: "";
-    l6_leaked_by_a_task_that_ended: "";
-    l6_leaked_by_a_task_that_goes_on: "";
-    l6_dropped_without_a_grant_it_calls_nobody: "";
-    l6_moved_before_it_was_granted_keeps_its_place: "";
-    l6_moved_to_a_task_that_awaits_it: "";
-    l6_moved_after_it_was_granted_is_served_at_once: "";
-    l6_moved_out_of_a_task_that_ended_is_not_forgotten: "";
-    l6_moved_after_its_task_was_cancelled: "";
-    under_select_the_loser_passes_its_grant_on: "";
-    under_select_the_winner_is_served_one_turn_later: "";
-    under_join_two_waits_of_one_task_are_served: "";
-    under_join_a_cancelled_task_leaves_no_one_in_line: "";
-    under_futures_unordered_waits_are_served_in_the_order_of_coming: "";
-    l6_an_event_forgets_who_left: "";
-    l6_a_guard_whose_wait_was_dropped_holds_nothing: "";
-    l6_a_party_that_is_dropped_has_not_come: "";
-    l11_a_waker_may_wait_again: "";
+    l6_dropped_before_it_was_granted: "L6 L4";
+    l6_dropped_after_it_was_granted: "L6 L4";
+    l6_dropped_after_it_was_granted_with_nobody_else_there: "L6 L4";
+    l6_leaked_by_a_task_that_ended: "L6 L4";
+    l6_leaked_by_a_task_that_goes_on: "L6 L4";
+    l6_dropped_without_a_grant_it_calls_nobody: "L6 L4";
+    l6_moved_before_it_was_granted_keeps_its_place: "L6 L4";
+    l6_moved_to_a_task_that_awaits_it: "L6 L4";
+    l6_moved_after_it_was_granted_is_served_at_once: "L6 L4";
+    l6_moved_out_of_a_task_that_ended_is_not_forgotten: "L6 L4";
+    l6_moved_after_its_task_was_cancelled: "L6 L4";
+    under_select_the_loser_passes_its_grant_on: "L6 L4";
+    under_select_the_winner_is_served_one_turn_later: "L2 L6";
+    under_join_two_waits_of_one_task_are_served: "L6";
+    under_join_a_cancelled_task_leaves_no_one_in_line: "L3 L6";
+    under_futures_unordered_waits_are_served_in_the_order_of_coming: "L6";
+    l6_an_event_forgets_who_left: "L6";
+    l6_a_guard_whose_wait_was_dropped_holds_nothing: "L6";
+    l6_a_party_that_is_dropped_has_not_come: "L6";
+    l11_a_waker_may_wait_again: "L11";
 }
 
 pub(super) type Waiting = Pin<Box<dyn std::future::Future<Output = Result<()>>>>;

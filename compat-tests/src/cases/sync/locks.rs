@@ -5,20 +5,29 @@ use std::cell::Cell;
 
 cases! {
     ($) "sync" in locks as __cases_locks;
-    lk2_a_lock_is_released_by_anyone_but_only_once: "";
-    lk2_a_lock_is_not_reentrant: "";
-    a_guard_does_not_release_what_another_holds: "";
-    lk5_a_bounded_semaphore_has_its_bound: "";
-    lk5_a_semaphore_grows_by_what_is_released: "";
-    lk6_a_barrier_has_parties: "";
-    lk6_a_broken_barrier_refuses_until_it_is_reset: "";
-    lk7_a_primitive_belongs_to_the_first_loop_that_waited_at_it: "";
-    lk7_what_does_not_wait_needs_no_loop: "";
-    a_refused_wait_of_a_condition_keeps_the_lock: "";
-    l9_a_loop_that_ends_leaves_no_waiters: "";
-    debug_output_tells_the_state: "";
-    an_event_may_be_set_by_those_it_wakes: "";
-    many_waiters_come_and_go: "";
+    lk2_a_lock_is_released_by_anyone_but_only_once: "LK2" = "test_locks::LockTests::test_release_not_acquired";
+    lk2_a_lock_is_not_reentrant: "LK2";
+    a_guard_does_not_release_what_another_holds: "L6 LK2";
+    lk5_a_bounded_semaphore_has_its_bound: "LK5" = "test_locks::SemaphoreTests::test_release_not_acquired";
+    lk5_a_semaphore_grows_by_what_is_released: "LK5"
+        = "test_locks::SemaphoreTests::test_semaphore_value",
+          "test_locks::SemaphoreTests::test_initial_value_zero";
+    lk6_a_barrier_has_parties: "LK6" = "test_locks::BarrierTests::test_barrier_parties", "test_locks::BarrierTests::test_barrier";
+    lk6_a_broken_barrier_refuses_until_it_is_reset: "LK6"
+        = "test_locks::BarrierTests::test_abort_barrier",
+          "test_locks::BarrierTests::test_reset_barrier";
+    lk7_a_primitive_belongs_to_the_first_loop_that_waited_at_it: "LK7" = "test_locks::ConditionTests::test_ambiguous_loops";
+    lk7_what_does_not_wait_needs_no_loop: "LK7";
+    a_refused_wait_of_a_condition_keeps_the_lock: "LK4";
+    l9_a_loop_that_ends_leaves_no_waiters: "L9";
+    debug_output_tells_the_state: "X8"
+        = "test_locks::LockTests::test_repr",
+          "test_locks::EventTests::test_repr",
+          "test_locks::ConditionTests::test_repr",
+          "test_locks::SemaphoreTests::test_repr",
+          "test_locks::BarrierTests::test_repr";
+    an_event_may_be_set_by_those_it_wakes: "LK3 L11";
+    many_waiters_come_and_go: "L6 LK2";
 }
 
 fn lk2_a_lock_is_released_by_anyone_but_only_once(on: &Machine) {

@@ -8,8 +8,8 @@ use std::task::Poll;
 
 cases! {
     ($) "sync" in model as __cases_model;
-    random_schedules_lose_nothing: "";
-    random_holders_exclude_each_other: "";
+    random_schedules_lose_nothing: "L4 L6";
+    random_holders_exclude_each_other: "LK1 LK5 L6";
 }
 
 /// Numbers from a seed.

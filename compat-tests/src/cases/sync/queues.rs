@@ -4,14 +4,18 @@ use super::*;
 
 cases! {
     ($) "queues" in queues as __cases_queues;
-    q1_limits: "";
-    a_refused_item_is_dropped_by_the_question_mark: "";
-    l4_a_put_that_fails_still_has_its_item: "";
-    l4_a_get_that_is_cancelled_leaves_the_item: "";
-    l11_items_may_use_the_queue_while_they_are_dropped: "";
-    the_three_kinds_have_one_interface: "";
-    an_immediate_shutdown_empties_every_kind: "";
-    debug_output_tells_the_state: "";
+    q1_limits: "Q1" = "test_queues::QueueBasicTests::test_empty", "test_queues::QueueBasicTests::test_full";
+    a_refused_item_is_dropped_by_the_question_mark: "L4 Q1";
+    l4_a_put_that_fails_still_has_its_item: "L4";
+    l4_a_get_that_is_cancelled_leaves_the_item: "L4 CA18";
+    l11_items_may_use_the_queue_while_they_are_dropped: "L11";
+    the_three_kinds_have_one_interface: "Q1";
+    an_immediate_shutdown_empties_every_kind: "Q5" = "test_queues::_QueueShutdownTestMixin::test_shutdown_immediate";
+    debug_output_tells_the_state: "X8"
+        = "test_queues::QueueBasicTests::test_repr",
+          "test_queues::QueueBasicTests::test_str",
+          "test_queues::_QueueJoinTestMixin::test_format",
+          "test_queues::_QueueShutdownTestMixin::test_format";
 }
 
 fn q1_limits(_: &Machine) {

@@ -4,24 +4,26 @@ use super::*;
 
 cases! {
     ($) "sync" in traces as __cases_traces;
-    d4_a_woken_waiter_that_is_cancelled_wakes_the_next: "";
-    d4_waiters_that_are_cancelled_before_a_release_are_not_served: "";
-    d4_a_first_waiter_that_is_cancelled_before_a_release_in_the_same_turn_sees_to_the_next: "";
-    d4b_nobody_overtakes_though_the_lock_is_not_locked: "";
-    d4c_who_releases_and_acquires_again_goes_to_the_end: "";
-    ca16_a_cancelled_waiter_behind_the_first_is_passed_over: "";
-    m11_a_cancelled_holder_releases: "";
-    d5_a_permit_given_to_a_cancelled_waiter_goes_to_the_next: "";
-    d5_a_released_permit_belongs_to_the_waiter_at_once: "";
-    lk5_who_joined_because_of_others_before_is_woken_when_they_are_served: "";
-    d7_an_event_that_was_set_and_cleared_wakes_nevertheless: "";
-    m7_an_event_wakes_in_the_order_of_coming: "";
-    d9_a_cancelled_party_leaves_and_numbers_repeat: "";
-    d9_reset_and_abort: "";
-    d9_who_comes_while_a_barrier_drains_waits_for_the_next_round: "";
-    the_last_party_does_not_suspend: "";
-    a_reset_while_a_barrier_drains_breaks_those_who_are_still_inside: "";
-    uncontended_operations_take_no_turn_and_released_waiters_one: "";
+    d4_a_woken_waiter_that_is_cancelled_wakes_the_next: "CA16";
+    d4_waiters_that_are_cancelled_before_a_release_are_not_served: "CA16";
+    d4_a_first_waiter_that_is_cancelled_before_a_release_in_the_same_turn_sees_to_the_next: "CA16";
+    d4b_nobody_overtakes_though_the_lock_is_not_locked: "LK1";
+    d4c_who_releases_and_acquires_again_goes_to_the_end: "LK1";
+    ca16_a_cancelled_waiter_behind_the_first_is_passed_over: "CA16";
+    m11_a_cancelled_holder_releases: "LK2";
+    d5_a_permit_given_to_a_cancelled_waiter_goes_to_the_next: "CA17";
+    d5_a_released_permit_belongs_to_the_waiter_at_once: "LK5";
+    lk5_who_joined_because_of_others_before_is_woken_when_they_are_served: "LK5";
+    d7_an_event_that_was_set_and_cleared_wakes_nevertheless: "LK3 CA20"
+        = "test_locks::EventTests::test_clear",
+          "test_locks::EventTests::test_clear_with_waiters";
+    m7_an_event_wakes_in_the_order_of_coming: "LK3 FU3";
+    d9_a_cancelled_party_leaves_and_numbers_repeat: "CA21";
+    d9_reset_and_abort: "LK6" = "test_locks::BarrierTests::test_abort_barrier", "test_locks::BarrierTests::test_reset_barrier";
+    d9_who_comes_while_a_barrier_drains_waits_for_the_next_round: "LK6";
+    the_last_party_does_not_suspend: "LK6 TA4" = "test_locks::BarrierTests::test_filling_one_task";
+    a_reset_while_a_barrier_drains_breaks_those_who_are_still_inside: "LK6";
+    uncontended_operations_take_no_turn_and_released_waiters_one: "TA4 L2";
 }
 
 async fn hold_for_a_turn(trace: Trace, lock: Rc<Lock>, name: &'static str) -> Result<()> {

@@ -4,18 +4,22 @@ use super::*;
 
 cases! {
     ($) "queues" in traces_of_queues as __cases_traces_of_queues;
-    d6_an_item_for_a_cancelled_getter_goes_to_the_next_or_stays: "";
-    d6_room_for_a_cancelled_putter_goes_to_the_next: "";
-    d6_q3_a_getter_whose_item_was_taken_waits_again_at_the_end: "";
-    l1_a_consumer_that_does_not_suspend_drains_ahead_of_the_putters: "";
-    l2_q2_getters_are_served_in_the_order_of_coming: "";
-    l3_q3_a_putter_whose_room_was_taken_waits_again_at_the_end: "";
-    l4_q4_join_returns_when_the_count_was_zero: "";
-    l5_q5_a_shutdown_refuses_putters_though_there_is_room_and_drains_for_getters: "";
-    l5_q5_a_shutdown_ends_every_getter: "";
-    l5_q5_an_immediate_shutdown_counts_what_was_left_as_done: "";
-    l5_q5_an_immediate_shutdown_waits_for_what_was_got: "";
-    l6_q1_orders: "";
+    d6_an_item_for_a_cancelled_getter_goes_to_the_next_or_stays: "CA18 L4";
+    d6_room_for_a_cancelled_putter_goes_to_the_next: "CA18";
+    d6_q3_a_getter_whose_item_was_taken_waits_again_at_the_end: "Q3";
+    l1_a_consumer_that_does_not_suspend_drains_ahead_of_the_putters: "Q2";
+    l2_q2_getters_are_served_in_the_order_of_coming: "Q2" = "test_queues::QueueGetTests::test_blocking_get";
+    l3_q3_a_putter_whose_room_was_taken_waits_again_at_the_end: "Q3";
+    l4_q4_join_returns_when_the_count_was_zero: "Q4";
+    l5_q5_a_shutdown_refuses_putters_though_there_is_room_and_drains_for_getters: "Q5";
+    l5_q5_a_shutdown_ends_every_getter: "Q5";
+    l5_q5_an_immediate_shutdown_counts_what_was_left_as_done: "Q5";
+    l5_q5_an_immediate_shutdown_waits_for_what_was_got: "Q5"
+        = "test_queues::_QueueShutdownTestMixin::test_shutdown_immediate_with_unfinished";
+    l6_q1_orders: "Q1"
+        = "test_queues::QueueBasicTests::test_order",
+          "test_queues::LifoQueueTests::test_order",
+          "test_queues::PriorityQueueTests::test_order";
 }
 
 fn getters<T: Debug + 'static>(trace: &Trace, queue: &Rc<Queue<T>>, names: &[&'static str]) -> Vec<Task<T>> {

@@ -5,21 +5,27 @@ use std::cell::Cell;
 
 cases! {
     ($) "sync" in upstream_barriers as __cases_upstream_barriers;
-    upstream_context_manager: "";
-    upstream_filling_one_task_twice: "";
-    upstream_filling_task_by_task: "";
-    upstream_filling_tasks_wait_twice: "";
-    upstream_draining_state: "";
-    upstream_blocking_tasks_while_draining: "";
-    upstream_filling_tasks_cancel_one: "";
-    upstream_reset_while_tasks_wait: "";
-    upstream_reset_when_tasks_half_draining: "";
-    upstream_reset_when_tasks_half_draining_half_blocking: "";
-    upstream_reset_while_tasks_wait_and_wait_again: "";
-    upstream_reset_while_tasks_drain: "";
-    upstream_abort_when_tasks_half_draining_half_blocking: "";
-    upstream_abort_when_exception: "";
-    upstream_abort_when_exception_then_resetting: "";
+    upstream_context_manager: "LK6" = "test_locks::BarrierTests::test_context_manager";
+    upstream_filling_one_task_twice: "LK6" = "test_locks::BarrierTests::test_filling_one_task_twice";
+    upstream_filling_task_by_task: "LK6" = "test_locks::BarrierTests::test_filling_task_by_task";
+    upstream_filling_tasks_wait_twice: "LK6"
+        = "test_locks::BarrierTests::test_filling_tasks_wait_twice",
+          "test_locks::BarrierTests::test_filling_tasks_check_return_value";
+    upstream_draining_state: "LK6" = "test_locks::BarrierTests::test_draining_state";
+    upstream_blocking_tasks_while_draining: "LK6" = "test_locks::BarrierTests::test_blocking_tasks_while_draining";
+    upstream_filling_tasks_cancel_one: "LK6 CA21" = "test_locks::BarrierTests::test_filling_tasks_cancel_one";
+    upstream_reset_while_tasks_wait: "LK6" = "test_locks::BarrierTests::test_reset_barrier_while_tasks_waiting";
+    upstream_reset_when_tasks_half_draining: "LK6" = "test_locks::BarrierTests::test_reset_barrier_when_tasks_half_draining";
+    upstream_reset_when_tasks_half_draining_half_blocking: "LK6"
+        = "test_locks::BarrierTests::test_reset_barrier_when_tasks_half_draining_half_blocking";
+    upstream_reset_while_tasks_wait_and_wait_again: "LK6"
+        = "test_locks::BarrierTests::test_reset_barrier_while_tasks_waiting_and_waiting_again";
+    upstream_reset_while_tasks_drain: "LK6" = "test_locks::BarrierTests::test_reset_barrier_while_tasks_draining";
+    upstream_abort_when_tasks_half_draining_half_blocking: "LK6"
+        = "test_locks::BarrierTests::test_abort_barrier_when_tasks_half_draining_half_blocking";
+    upstream_abort_when_exception: "LK6" = "test_locks::BarrierTests::test_abort_barrier_when_exception";
+    upstream_abort_when_exception_then_resetting: "LK6"
+        = "test_locks::BarrierTests::test_abort_barrier_when_exception_then_resetting";
 }
 
 const N: usize = 5;

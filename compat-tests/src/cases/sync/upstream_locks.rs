@@ -5,33 +5,43 @@ use std::cell::Cell;
 
 cases! {
     ($) "sync" in upstream_locks as __cases_upstream_locks;
-    upstream_lock_acquire: "";
-    upstream_lock_acquire_cancel: "";
-    upstream_lock_cancel_race: "";
-    upstream_lock_cancel_release_race: "";
-    upstream_lock_finished_waiter_cancelled: "";
-    upstream_release_no_waiters_and_context_manager: "";
-    upstream_event_wait: "";
-    upstream_event_wait_cancel: "";
-    upstream_event_clear_with_waiters: "";
-    upstream_condition_wait: "";
-    upstream_condition_wait_cancel: "";
-    upstream_condition_wait_cancel_contested: "";
-    upstream_condition_wait_cancel_after_notify: "";
-    upstream_condition_wait_for: "";
-    upstream_condition_notify: "";
-    upstream_condition_explicit_lock: "";
-    upstream_condition_timeout_in_block: "";
-    upstream_condition_cancelled_error_is_kept: "";
-    upstream_condition_cancelled_wakeup: "";
-    upstream_semaphore_acquire: "";
-    upstream_semaphore_acquire_cancel: "";
-    upstream_semaphore_acquire_cancel_before_awoken: "";
-    upstream_semaphore_acquire_no_hang: "";
-    upstream_semaphore_acquire_fifo_order: "";
-    upstream_semaphore_acquire_fifo_order_2: "";
-    upstream_semaphore_acquire_fifo_order_3: "";
-    upstream_semaphore_acquire_fifo_order_4: "";
+    upstream_lock_acquire: "LK1 LK2" = "test_locks::LockTests::test_acquire";
+    upstream_lock_acquire_cancel: "CA16" = "test_locks::LockTests::test_acquire_cancel";
+    upstream_lock_cancel_race: "CA16" = "test_locks::LockTests::test_cancel_race";
+    upstream_lock_cancel_release_race: "CA16" = "test_locks::LockTests::test_cancel_release_race";
+    upstream_lock_finished_waiter_cancelled: "CA16" = "test_locks::LockTests::test_finished_waiter_cancelled";
+    upstream_release_no_waiters_and_context_manager: "LK2"
+        = "test_locks::LockTests::test_release_no_waiters",
+          "test_locks::LockTests::test_context_manager",
+          "test_locks::LockTests::test_lock",
+          "test_locks::SemaphoreTests::test_release_no_waiters",
+          "test_locks::ConditionTests::test_context_manager",
+          "test_pep492::LockTests::test_context_manager_async_with";
+    upstream_event_wait: "LK3" = "test_locks::EventTests::test_wait", "test_locks::EventTests::test_wait_on_set";
+    upstream_event_wait_cancel: "CA20" = "test_locks::EventTests::test_wait_cancel";
+    upstream_event_clear_with_waiters: "LK3" = "test_locks::EventTests::test_clear_with_waiters";
+    upstream_condition_wait: "LK4" = "test_locks::ConditionTests::test_wait";
+    upstream_condition_wait_cancel: "CA19" = "test_locks::ConditionTests::test_wait_cancel";
+    upstream_condition_wait_cancel_contested: "CA19" = "test_locks::ConditionTests::test_wait_cancel_contested";
+    upstream_condition_wait_cancel_after_notify: "CA19" = "test_locks::ConditionTests::test_wait_cancel_after_notify";
+    upstream_condition_wait_for: "LK4" = "test_locks::ConditionTests::test_wait_for";
+    upstream_condition_notify: "LK4" = "test_locks::ConditionTests::test_notify";
+    upstream_condition_explicit_lock: "LK4" = "test_locks::ConditionTests::test_explicit_lock";
+    upstream_condition_timeout_in_block: "LK4 W1" = "test_locks::ConditionTests::test_timeout_in_block";
+    upstream_condition_cancelled_error_is_kept: "CA19"
+        = "test_locks::ConditionTests::test_cancelled_error_wakeup",
+          "test_locks::ConditionTests::test_cancelled_error_re_aquire";
+    upstream_condition_cancelled_wakeup: "CA19" = "test_locks::ConditionTests::test_cancelled_wakeup";
+    upstream_semaphore_acquire: "LK5" = "test_locks::SemaphoreTests::test_acquire", "test_locks::SemaphoreTests::test_semaphore";
+    upstream_semaphore_acquire_cancel: "CA17" = "test_locks::SemaphoreTests::test_acquire_cancel";
+    upstream_semaphore_acquire_cancel_before_awoken: "CA17"
+        = "test_locks::SemaphoreTests::test_acquire_cancel_before_awoken",
+          "test_locks::SemaphoreTests::test_acquire_hang";
+    upstream_semaphore_acquire_no_hang: "CA17" = "test_locks::SemaphoreTests::test_acquire_no_hang";
+    upstream_semaphore_acquire_fifo_order: "LK5" = "test_locks::SemaphoreTests::test_acquire_fifo_order";
+    upstream_semaphore_acquire_fifo_order_2: "LK5" = "test_locks::SemaphoreTests::test_acquire_fifo_order_2";
+    upstream_semaphore_acquire_fifo_order_3: "LK5" = "test_locks::SemaphoreTests::test_acquire_fifo_order_3";
+    upstream_semaphore_acquire_fifo_order_4: "LK5" = "test_locks::SemaphoreTests::test_acquire_fifo_order_4";
 }
 
 type Results = Rc<RefCell<Vec<u32>>>;

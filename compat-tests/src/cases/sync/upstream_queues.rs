@@ -7,21 +7,37 @@ use std::ops::Deref;
 
 cases! {
     ($) "queues" in upstream_queues as __cases_upstream_queues;
-    upstream_maxsize: "";
-    upstream_blocking_get_wait: "";
-    upstream_blocking_put_wait: "";
-    upstream_get_cancelled_race: "";
-    upstream_get_with_waiting_putters: "";
-    upstream_why_are_getters_waiting: "";
-    upstream_why_are_putters_waiting: "";
-    upstream_cancelled_waiters_are_not_kept: "";
-    upstream_get_cancel_drop_one_pending_reader: "";
-    upstream_get_cancel_drop_many_pending_readers: "";
-    upstream_put_cancel_drop: "";
-    upstream_put_cancelled_race: "";
-    upstream_put_with_waiting_getters: "";
-    upstream_task_done: "";
-    upstream_shutdown: "";
+    upstream_maxsize: "Q1" = "test_queues::QueueBasicTests::test_maxsize";
+    upstream_blocking_get_wait: "Q2" = "test_queues::QueueGetTests::test_blocking_get_wait";
+    upstream_blocking_put_wait: "Q2"
+        = "test_queues::QueuePutTests::test_blocking_put_wait",
+          "test_queues::QueuePutTests::test_blocking_put";
+    upstream_get_cancelled_race: "CA18" = "test_queues::QueueGetTests::test_get_cancelled_race";
+    upstream_get_with_waiting_putters: "Q2"
+        = "test_queues::QueueGetTests::test_get_with_waiting_putters",
+          "test_queues::QueueGetTests::test_get_with_putters";
+    upstream_why_are_getters_waiting: "Q2" = "test_queues::QueueGetTests::test_why_are_getters_waiting";
+    upstream_why_are_putters_waiting: "Q2" = "test_queues::QueuePutTests::test_why_are_putters_waiting";
+    upstream_cancelled_waiters_are_not_kept: "CA18"
+        = "test_queues::QueueGetTests::test_cancelled_getters_not_being_held_in_self_getters",
+          "test_queues::QueuePutTests::test_cancelled_puts_not_being_held_in_self_putters";
+    upstream_get_cancel_drop_one_pending_reader: "CA18" = "test_queues::QueuePutTests::test_get_cancel_drop_one_pending_reader";
+    upstream_get_cancel_drop_many_pending_readers: "CA18"
+        = "test_queues::QueuePutTests::test_get_cancel_drop_many_pending_readers";
+    upstream_put_cancel_drop: "CA18"
+        = "test_queues::QueuePutTests::test_put_cancel_drop",
+          "test_queues::QueuePutTests::test_put_cancelled";
+    upstream_put_cancelled_race: "CA18" = "test_queues::QueuePutTests::test_put_cancelled_race";
+    upstream_put_with_waiting_getters: "Q2" = "test_queues::QueuePutTests::test_put_with_waiting_getters";
+    upstream_task_done: "Q4"
+        = "test_queues::_QueueJoinTestMixin::test_task_done",
+          "test_queues::_QueueJoinTestMixin::test_task_done_underflow",
+          "test_queues::_QueueJoinTestMixin::test_join_empty_queue";
+    upstream_shutdown: "Q5"
+        = "test_queues::_QueueShutdownTestMixin::test_shutdown_empty",
+          "test_queues::_QueueShutdownTestMixin::test_shutdown_nonempty",
+          "test_queues::_QueueShutdownTestMixin::test_shutdown_immediate",
+          "test_queues::_QueueShutdownTestMixin::test_shutdown_immediate_with_unfinished";
 }
 
 fn upstream_maxsize(on: &Machine) {

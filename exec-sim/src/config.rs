@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Trace;
@@ -39,6 +40,9 @@ pub struct Config {
     pub(crate) descriptors: usize,
     pub(crate) buffers: (usize, usize),
     pub(crate) hosts: Vec<(String, IpAddr)>,
+    pub(crate) disk: (Duration, Duration),
+    pub(crate) disk_errors: f64,
+    pub(crate) files: Vec<(PathBuf, Vec<u8>)>,
     pub(crate) turn: Duration,
     pub(crate) patience: Duration,
     pub(crate) trace: Option<Trace>,
@@ -64,6 +68,9 @@ impl Config {
             descriptors: usize::MAX,
             buffers: (2560 * 1024, 512 * 1024),
             hosts: Vec::new(),
+            disk: (Duration::ZERO, Duration::ZERO),
+            disk_errors: 0.0,
+            files: Vec::new(),
             turn: Duration::ZERO,
             patience: Duration::from_secs(10),
             trace: None,
@@ -71,8 +78,8 @@ impl Config {
     }
 
     /// A machine on which nothing fails, but everything takes its time and comes in pieces: packets need 50 µs to 2 ms, one of a
-    /// hundred up to 300 ms; a fifth of the reads and writes get only a part; connections overtake each other; buffers hold 64 KiB.
-    /// Every program has to bear this.
+    /// hundred up to 300 ms; the disk needs 20 µs to 10 ms for each access; a fifth of the reads and writes get only a part;
+    /// connections overtake each other; buffers hold 64 KiB. Every program has to bear this.
     pub fn lively(seed: u64) -> Self {
         Config::new(seed)
             .latency(Duration::from_micros(50), Duration::from_millis(2))
@@ -81,13 +88,21 @@ impl Config {
             .partial_writes(0.2)
             .shuffle(true)
             .buffers(64 * 1024, 64 * 1024)
+            .disk(Duration::from_micros(20), Duration::from_millis(10))
             .turn_time(Duration::from_micros(1))
     }
 
     /// A [`lively`](Self::lively) machine that has failures: of a thousand packets 5 reset their connection; of a hundred connection
-    /// attempts 2 are refused, 1 finds no route and 1 no answer; one of a thousand calls that need a descriptor finds none.
+    /// attempts 2 are refused, 1 finds no route and 1 no answer; one of a
+    /// thousand calls that need a descriptor finds none, and as many accesses to the disk fail.
     pub fn hostile(seed: u64) -> Self {
-        Config::lively(seed).resets(0.005).refusals(0.02).unreachable(0.01).unanswered(0.01).exhaustion(0.001)
+        Config::lively(seed)
+            .resets(0.005)
+            .refusals(0.02)
+            .unreachable(0.01)
+            .unanswered(0.01)
+            .exhaustion(0.001)
+            .disk_errors(0.001)
     }
 
     /// The seed.
@@ -197,6 +212,29 @@ impl Config {
     #[must_use]
     pub fn host(mut self, name: impl Into<String>, address: IpAddr) -> Self {
         self.hosts.push((name.into(), address));
+        self
+    }
+
+    /// How long an operation on a file takes: between these, at random. 0 at first. Operations overtake each other. Reads and writes are
+    /// [partial](Self::partial_reads) as often as those of sockets.
+    #[must_use]
+    pub fn disk(mut self, least: Duration, most: Duration) -> Self {
+        self.disk = (least, most.max(least));
+        self
+    }
+
+    /// How probable it is that an operation on an open file fails, with `EIO`.
+    #[must_use]
+    pub fn disk_errors(mut self, probability: f64) -> Self {
+        self.disk_errors = probable(probability);
+        self
+    }
+
+    /// Puts a file on the disk. Others are there only if the program makes them: the machine does not see those of the computer that it
+    /// is simulated on.
+    #[must_use]
+    pub fn file(mut self, path: impl Into<PathBuf>, contents: impl Into<Vec<u8>>) -> Self {
+        self.files.push((path.into(), contents.into()));
         self
     }
 

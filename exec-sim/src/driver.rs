@@ -12,6 +12,7 @@ use bytes::BytesMut;
 
 use crate::bell::Bell;
 use crate::config::Config;
+use crate::disk::FileWork;
 use crate::errno::Errno;
 use crate::line::{Direction, Work};
 use crate::machine::Machine;
@@ -21,7 +22,9 @@ use crate::refusal::refuse;
 /// else can.
 ///
 /// What does not exist here is refused with `Unsupported`: descriptors ([`Op::Adopt`], [`Op::PollFd`]) and processes. Names of Unix
-/// sockets are the machine's own, and no files; a name is free again when its socket is closed.
+/// sockets are the machine's own, and no files; a name is free again when its socket is closed. Files lie in memory, and their paths are
+/// names: every directory counts as being there, and none can be opened. What was written is there as long as the machine.
+/// A file holds 1 GiB at most.
 ///
 /// ```
 /// use aioli_core::driver::{Driver, OpId, Submit};
@@ -113,10 +116,27 @@ impl SimDriver {
             }
             Op::PeerAddress { socket } => Outcome::Address(self.call(socket, |machine, n| machine.peer_address(n))),
             Op::Shutdown { socket, how } => Outcome::Done(self.call(socket, |machine, n| machine.shut_down(n, how))),
+            Op::Close { resource } if self.machine.disk.is_open(resource) => {
+                self.machine.close_file(resource);
+                Outcome::Done(Ok(()))
+            }
             Op::Close { resource } => Outcome::Done(self.call(resource, |machine, n| {
                 machine.close(n);
                 Ok(())
             })),
+            Op::OpenFile { path, options } => return self.machine.start_file(id, None, FileWork::Open(path, options)),
+            Op::ReadFile { buffer, .. } if buffer.len() == buffer.capacity() => {
+                let error = io::Error::new(io::ErrorKind::InvalidInput, "a read needs spare capacity");
+                Outcome::Received { result: Err(error), buffer }
+            }
+            Op::ReadFile { file, offset, buffer } => {
+                return self.machine.start_file(id, Some(file), FileWork::Read(offset, buffer));
+            }
+            Op::WriteFile { file, offset, data } => {
+                return self.machine.start_file(id, Some(file), FileWork::Write(offset, data));
+            }
+            Op::SyncFile { file, .. } => return self.machine.start_file(id, Some(file), FileWork::Sync),
+            Op::FileStatus { file } => return self.machine.start_file(id, Some(file), FileWork::Status),
             op @ (Op::Adopt { .. } | Op::PollFd { .. }) => {
                 refuse(op, unsupported("the simulated machine has no descriptors: use another backend"))
             }

@@ -8,10 +8,14 @@ pub(crate) struct Errno(pub(crate) i32);
 
 impl Errno {
     pub(crate) const NOENT: Errno = Errno(2);
+    pub(crate) const IO: Errno = Errno(5);
     pub(crate) const BADF: Errno = Errno(9);
     pub(crate) const AGAIN: Errno = Errno(11);
+    pub(crate) const EXIST: Errno = Errno(17);
     pub(crate) const INVAL: Errno = Errno(22);
     pub(crate) const MFILE: Errno = Errno(24);
+    pub(crate) const FBIG: Errno = Errno(27);
+    pub(crate) const NOSPC: Errno = Errno(28);
     pub(crate) const PIPE: Errno = Errno(32);
     pub(crate) const DESTADDRREQ: Errno = Errno(89);
     pub(crate) const MSGSIZE: Errno = Errno(90);

@@ -2,8 +2,30 @@
 //!
 //! Time stands still while tasks run and jumps to the next event or deadline when none can: a program that sleeps for hours ends at
 //! once. Sockets and listeners are as on Linux, with its error numbers; the network between them takes as long, breaks off as often
-//! and delivers in as small pieces as a [`Config`] says. All of it is drawn from one seed: a run that failed can be had again.
+//! and delivers in as small pieces as a [`Config`] says, and so does the disk. All of it is drawn from one seed: a run that failed can
+//! be had again.
 //!
+//! ```
+//! use aioli_core::op::Domain;
+//! use aioli_exec_sim::{Config, run_with};
+//! use aioli_io::Socket;
+//!
+//! let program = async {
+//!     let listener = Socket::stream(Domain::Ipv4)?;
+//!     listener.bind(([127, 0, 0, 1], 0).into())?;
+//!     listener.listen(1)?;
+//!     let client = Socket::stream(Domain::Ipv4)?;
+//!     client.connect(listener.local_addr()?).await?;
+//!     let (server, _) = listener.accept().await?;
+//!     client.sendall(b"ciao").await?;
+//!     server.recv(100).await
+//! };
+//! // What arrives first may be a part.
+//! assert!(b"ciao".starts_with(&run_with(Config::lively(7), program).unwrap()));
+//! ```
+//!
+//! Other threads take no part in this: what [`to_thread`](aioli_core::to_thread) runs needs real time, while the machine's clock jumps
+//! to the next deadline, and in which order it ends nobody can say. Names of hosts are looked up in the machine, without a thread.
 //! When nothing can go on any more, the run ends with [`ErrorKind::Deadlock`](aioli_core::ErrorKind::Deadlock) and the tree of what
 //! waits on what.
 #![forbid(unsafe_code)]
@@ -14,8 +36,10 @@ mod clock;
 mod config;
 mod connection;
 mod datagrams;
+mod disk;
 mod driver;
 mod errno;
+mod files;
 mod flight;
 mod handshake;
 mod line;

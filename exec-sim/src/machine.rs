@@ -13,6 +13,7 @@ use crate::agenda::Agenda;
 use crate::config::Config;
 use crate::connection::{Connection, Link, Side};
 use crate::datagrams::Datagram;
+use crate::disk::Disk;
 use crate::errno::Errno;
 use crate::flight::{self, Flight};
 use crate::handshake::Answer;
@@ -35,6 +36,7 @@ pub(crate) struct Machine {
     pub(crate) names: HashMap<UnixAddress, usize>,
     pub(crate) connections: Slab<Connection>,
     pub(crate) last_serial: u64,
+    pub(crate) disk: Disk,
     flight: Flight,
     /// Sockets that something happened to, in the order in which it did.
     news: VecDeque<usize>,
@@ -53,10 +55,14 @@ pub(crate) enum Event {
     Answer { socket: Resource, attempt: u64, answer: Answer },
     /// A datagram arrives.
     Datagram(Datagram),
+    /// The disk gets to some work.
+    File(OpId),
 }
 
 impl Machine {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(mut config: Config) -> Self {
+        let mut disk = Disk::default();
+        config.files.drain(..).for_each(|(path, data)| disk.place(path, data));
         Machine {
             random: Random::new(config.seed),
             config,
@@ -68,6 +74,7 @@ impl Machine {
             names: HashMap::new(),
             connections: Slab::new(),
             last_serial: 0,
+            disk,
             flight: Flight::default(),
             news: VecDeque::new(),
             owed: Completions::new(),
@@ -96,7 +103,7 @@ impl Machine {
 
     /// Whether there is a descriptor for one more.
     pub(crate) fn check_descriptors(&mut self) -> Result<(), Errno> {
-        let full = self.sockets.len() >= self.config.descriptors;
+        let full = self.sockets.len() + self.disk.len() >= self.config.descriptors;
         if full || self.random.chance(self.config.exhaustion) { Err(Errno::MFILE) } else { Ok(()) }
     }
 
@@ -164,6 +171,9 @@ impl Machine {
         for n in self.sockets.places() {
             self.close(n);
         }
+        for (id, work) in self.disk.close_all() {
+            self.owed.push_back(Completion { id, more: false, outcome: work.fail(Errno::CANCELED) });
+        }
         self.agenda.clear();
         self.news.clear();
     }
@@ -228,7 +238,7 @@ impl Machine {
 
     /// Ends an op; nothing happens if it is not in flight.
     pub(crate) fn cancel(&mut self, id: OpId) {
-        let Some((n, side)) = self.flight.remove(id) else { return };
+        let Some((n, side)) = self.flight.remove(id) else { return self.cancel_file(id) };
         let socket = &mut self.sockets[n];
         let ready = || Some(Outcome::Ready(Err(Errno::CANCELED.into())));
         let outcome = match side {
@@ -396,6 +406,7 @@ impl Machine {
                 Event::Packet { link, from } => self.arrive(link, from),
                 Event::Knock { socket, attempt, tries } => self.knock(socket, attempt, tries),
                 Event::Answer { socket, attempt, answer } => self.answer(socket, attempt, answer),
+                Event::File(id) => self.finish_file(id),
                 Event::Datagram(datagram) => self.deliver_datagram(datagram),
             }
         }

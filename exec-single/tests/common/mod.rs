@@ -42,14 +42,11 @@ impl Rig {
 
     /// On epoll with a configuration.
     pub fn with(config: Config) -> Self {
-        Rig {
-            driver: if is_epoll() { Box::new(config.build().unwrap()) } else { Box::new(uring().unwrap()) },
-            free: Vec::new(),
-            places: 0,
-            generation: 0,
-            in_flight: HashMap::new(),
-            arrived: VecDeque::new(),
-        }
+        Self::over(if is_epoll() { Box::new(config.build().unwrap()) } else { Box::new(uring().unwrap()) })
+    }
+
+    pub fn over(driver: Box<dyn Driver>) -> Self {
+        Rig { driver, free: Vec::new(), places: 0, generation: 0, in_flight: HashMap::new(), arrived: VecDeque::new() }
     }
 
     pub fn submit(&mut self, op: Op) -> Result<Outcome, OpId> {

@@ -1,0 +1,507 @@
+//! Trouble with a ring: full queues, no buffers, signals, forks, closed descriptors, and what other people's drivers have lost.
+#![allow(missing_docs)]
+
+#[path = "../../exec-single/tests/common/mod.rs"]
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use aioli_core::driver::{Completions, Driver, OpId, Submit, Wait};
+use aioli_core::op::{Op, Outcome, Resource, ShutdownHow};
+use aioli_exec_uring::{Config, Rung, UringDriver};
+use bytes::{Bytes, BytesMut};
+use common::{
+    LONG, READ, Rig, accepted, alone, bytes_of, done, errno, open_descriptors, ready, received, recv, send, sent,
+};
+
+/// A rig on io_uring; `None` where this machine has none.
+fn rig(config: Config) -> Option<Rig> {
+    match config.build() {
+        Ok(driver) => Some(Rig::over(Box::new(driver))),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+/// Receives at once until nothing more comes; returns what came, and whether that was the end.
+fn drain(rig: &mut Rig, socket: Resource) -> (Vec<u8>, bool) {
+    let mut all = Vec::new();
+    loop {
+        let mut buffer = BytesMut::with_capacity(10_000);
+        match rig.driver.try_recv(socket, &mut buffer) {
+            Some(Ok(received)) if received.count == 0 => return (all, true),
+            Some(Ok(received)) => {
+                all.extend_from_slice(&buffer);
+                if !received.more {
+                    return (all, false);
+                }
+            }
+            _ => return (all, false),
+        }
+    }
+}
+
+/// Receives what a watch tells of until so much is there.
+#[track_caller]
+fn watched(rig: &mut Rig, id: OpId, socket: Resource, count: usize) -> Vec<u8> {
+    let mut all = drain(rig, socket).0;
+    while all.len() < count {
+        assert_eq!(ready(rig.next(id).outcome).unwrap(), READ);
+        all.extend(drain(rig, socket).0);
+    }
+    all
+}
+
+/// tokio#8277, libuv#4598: more completions than the queue for them holds.
+#[test]
+fn upstream_a_completion_queue_that_overflows_loses_nothing() {
+    let Some(mut rig) = rig(Config::new().entries(4).completions(8)) else { return };
+    let mut pairs: Vec<_> = (0..200).map(|_| rig.unix()).collect();
+    let ids: Vec<_> = pairs.iter().map(|(socket, _)| rig.later(recv(*socket))).collect();
+    rig.turn(Wait::No);
+    for (n, (_, peer)) in pairs.iter_mut().enumerate() {
+        peer.write_all(&[n as u8; 3]).unwrap();
+    }
+    for (n, id) in ids.into_iter().enumerate() {
+        assert_eq!(bytes_of(rig.last(id)).unwrap(), [n as u8; 3]);
+    }
+    // Multishot requests end when the queue overflows, and are made again.
+    let mut connections: Vec<_> = (0..50).map(|_| rig.tcp()).collect();
+    let watches: Vec<_> = connections.iter().map(|(socket, _)| rig.later(Op::Watch { socket: *socket })).collect();
+    for round in 0..3u8 {
+        for (_, peer) in &mut connections {
+            peer.write_all(&[round; 100]).unwrap();
+        }
+        for (id, (socket, _)) in watches.iter().zip(&connections) {
+            assert_eq!(watched(&mut rig, *id, *socket, 100), [round; 100]);
+        }
+    }
+}
+
+/// liburing#1275: no buffer is left for a receive that goes on.
+#[test]
+fn upstream_a_receive_that_finds_no_buffer_goes_on() {
+    let Some(mut rig) = rig(Config::new()) else { return };
+    let mut connections: Vec<_> = (0..150).map(|_| rig.tcp()).collect();
+    let watches: Vec<_> = connections.iter().map(|(socket, _)| rig.later(Op::Watch { socket: *socket })).collect();
+    rig.turn(Wait::No);
+    for (n, (_, peer)) in connections.iter_mut().enumerate() {
+        peer.write_all(&[n as u8; 20_000]).unwrap();
+    }
+    for (n, (id, (socket, _))) in watches.iter().zip(&connections).enumerate() {
+        assert_eq!(watched(&mut rig, *id, *socket, 20_000), [n as u8; 20_000]);
+    }
+}
+
+/// compio#746: a buffer that the kernel picked for a receive that was cancelled.
+#[test]
+fn upstream_buffers_of_cancelled_receives_come_back() {
+    let Some(mut rig) = rig(Config::new()) else { return };
+    let (socket, mut peer) = rig.tcp();
+    let mut all = Vec::new();
+    for round in 0..3000u32 {
+        let id = rig.later(Op::Watch { socket });
+        if round % 3 == 0 {
+            rig.turn(Wait::No);
+        }
+        peer.write_all(&round.to_ne_bytes()).unwrap();
+        rig.cancel(id);
+        assert_eq!(
+            errno(ready(loop {
+                let completion = rig.next(id);
+                if !completion.more {
+                    break completion.outcome;
+                }
+            })),
+            libc::ECANCELED
+        );
+        // What came nevertheless is kept for whoever receives next, in whichever way.
+        match round % 2 {
+            0 => all.extend(drain(&mut rig, socket).0),
+            _ => all.extend(rig.recv(socket).unwrap()),
+        }
+    }
+    while all.len() < 12_000 {
+        all.extend(rig.recv(socket).unwrap());
+    }
+    let expected: Vec<u8> = (0..3000u32).flat_map(u32::to_ne_bytes).collect();
+    assert!(all == expected);
+}
+
+/// compio#943: a driver that is dropped with everything in flight. (For sanitizers: the kernel must not write to freed memory.)
+#[test]
+fn upstream_a_driver_is_dropped_in_flight() {
+    alone("upstream_a_driver_is_dropped_in_flight", || {
+        let before = open_descriptors();
+        for shut_down in [false, true] {
+            let Some(mut rig) = rig(Config::new()) else { return };
+            let (listener, address) = rig.listener(8);
+            rig.later(Op::Accept { listener, credit: 8 });
+            let (socket, mut peer) = rig.tcp();
+            let (watched, mut watched_peer) = rig.tcp();
+            rig.later(recv(socket));
+            rig.later(Op::Watch { socket: watched });
+            let (unix, mut unix_peer) = rig.unix();
+            rig.later(Op::Poll { resource: unix, interest: READ });
+            let path = std::env::temp_dir().join(format!("aioli-dropped-{}", std::process::id()));
+            let options = aioli_core::op::FileOptions::new().write(true).create(true);
+            rig.later(Op::OpenFile { path: path.clone(), options });
+            rig.turn(Wait::No);
+            let client = TcpStream::connect(address).unwrap();
+            peer.write_all(&[1; 5000]).unwrap();
+            watched_peer.write_all(&[2; 50_000]).unwrap();
+            unix_peer.write_all(b"x").unwrap();
+            if shut_down {
+                rig.shutdown();
+            }
+            drop(rig);
+            drop((client, peer, watched_peer, unix_peer));
+            std::fs::remove_file(path).unwrap();
+            assert_eq!(open_descriptors(), before);
+        }
+    });
+}
+
+/// tokio#7979, monoio#318: a connection that arrives for an accept that is cancelled.
+#[test]
+fn upstream_a_connection_for_a_cancelled_accept_is_not_lost() {
+    alone("upstream_a_connection_for_a_cancelled_accept_is_not_lost", || {
+        let Some(mut rig) = rig(Config::new()) else { return };
+        let before = open_descriptors();
+        for credit in [1, 2, 8] {
+            for close in [false, true] {
+                let (listener, address) = rig.listener(8);
+                let id = rig.later(Op::Accept { listener, credit });
+                rig.turn(Wait::No);
+                let peers = [(); 3].map(|()| TcpStream::connect(address).unwrap());
+                rig.cancel(id);
+                let mut found = 0;
+                loop {
+                    let completion = rig.next(id);
+                    if let Ok((resource, _)) = accepted(completion.outcome) {
+                        rig.close(resource);
+                        found += 1;
+                    }
+                    if !completion.more {
+                        break;
+                    }
+                }
+                if !close {
+                    // The others are served to whoever accepts next.
+                    for _ in found..3 {
+                        let (resource, _) = accepted(rig.run(Op::Accept { listener, credit: 1 })).unwrap();
+                        rig.close(resource);
+                    }
+                }
+                rig.close(listener);
+                rig.turn(Wait::No);
+                drop(peers);
+                assert_eq!(open_descriptors(), before);
+            }
+        }
+    });
+}
+
+/// zion#195: the number of a descriptor is used again while the ring still refers to it.
+#[test]
+fn upstream_a_number_that_is_used_again_is_another_descriptor() {
+    let Some(mut rig) = rig(Config::new()) else { return };
+    for _ in 0..500 {
+        let (first, mut first_peer) = rig.unix();
+        let stale = rig.later(recv(first));
+        rig.close(first);
+        let (second, mut second_peer) = rig.unix();
+        let fresh = rig.later(recv(second));
+        let _ = first_peer.write_all(b"wrong");
+        second_peer.write_all(b"right").unwrap();
+        assert_eq!(bytes_of(rig.last(fresh)).unwrap(), b"right");
+        assert_eq!(errno(bytes_of(rig.last(stale))), libc::ECANCELED);
+        rig.close(second);
+        drop(first_peer);
+    }
+}
+
+#[test]
+fn more_in_flight_than_there_are_entries() {
+    let Some(mut rig) = rig(Config::new().entries(2).completions(4)) else { return };
+    let mut pairs: Vec<_> = (0..300).map(|_| rig.unix()).collect();
+    let ids: Vec<_> = pairs.iter().map(|(socket, _)| rig.later(recv(*socket))).collect();
+    for (_, peer) in &mut pairs {
+        peer.write_all(b"x").unwrap();
+    }
+    let (odd, even): (Vec<_>, Vec<_>) = ids.into_iter().enumerate().partition(|(n, _)| n % 2 == 1);
+    odd.iter().for_each(|(_, id)| rig.cancel(*id));
+    for (_, id) in even {
+        assert_eq!(bytes_of(rig.last(id)).unwrap(), b"x");
+    }
+    for (n, id) in odd {
+        // Cancelled, or too late; then nothing is lost.
+        let (result, buffer) = received(rig.last(id));
+        let data = if result.is_ok() { buffer.to_vec() } else { rig.recv(pairs[n].0).unwrap() };
+        assert_eq!(data, b"x");
+    }
+}
+
+extern "C" fn ignore(_signal: libc::c_int) {}
+
+#[test]
+fn a_storm_of_signals_changes_nothing() {
+    let Some(mut rig) = rig(Config::new()) else { return };
+    // SAFETY: the handler does nothing. It does not ask for calls to be restarted.
+    let waiting = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = ignore as *const () as usize;
+        assert_eq!(libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()), 0);
+        libc::pthread_self()
+    };
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let storm = thread::spawn(move || {
+        while stopped
+            .recv_timeout(Duration::from_micros(20))
+            .is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Timeout)
+        {
+            // SAFETY: the thread that waits joins this one before it ends.
+            assert_eq!(unsafe { libc::pthread_kill(waiting, libc::SIGUSR2) }, 0);
+        }
+    });
+    let (a, peer) = rig.tcp();
+    let b = rig.adopt(peer);
+    let id = rig.later(Op::Watch { socket: b });
+    for round in 0..2000u32 {
+        assert_eq!(rig.driver.try_send(a, &round.to_ne_bytes()).unwrap().unwrap(), 4);
+        assert_eq!(watched(&mut rig, id, b, 4), round.to_ne_bytes());
+    }
+    drop(stop);
+    storm.join().unwrap();
+}
+
+/// Small sends count as sent when they are handed over, so they must arrive: through a full socket, a close and a shutdown.
+#[test]
+fn batched_sends_arrive_whatever_comes_after_them() {
+    for then in 0..4 {
+        let Some(mut rig) = rig(Config::new()) else { return };
+        let (socket, mut peer) = rig.tcp();
+        rig.later(Op::Watch { socket });
+        rig.turn(Wait::No);
+        let mut expected = Vec::new();
+        // Fills the socket with small sends.
+        let mut n = 0u32;
+        let blocked = loop {
+            let data: Vec<u8> = (0..500u32).flat_map(|k| (n + k).to_ne_bytes()).collect();
+            match rig.driver.try_send(socket, &data) {
+                Some(Ok(count)) => {
+                    expected.extend_from_slice(&data[..count]);
+                    n += 500;
+                    rig.turn(Wait::No);
+                    if count < data.len() {
+                        break false;
+                    }
+                }
+                // The kernel has not taken all of the last one.
+                None => break true,
+                Some(Err(error)) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                    break false;
+                }
+            }
+            assert!(expected.len() < 100 << 20);
+        };
+        assert!(blocked, "a part did not fit");
+        match then {
+            0 => {
+                let id = rig.later(send(socket, b"queued behind"));
+                expected.extend_from_slice(b"queued behind");
+                let reader = read_all(&peer, expected.len());
+                assert_eq!(sent(rig.last(id)).0.unwrap(), 13);
+                assert!(reader.join().unwrap() == expected);
+            }
+            1 => {
+                rig.close(socket);
+                let reader = thread::spawn(move || {
+                    let mut all = Vec::new();
+                    peer.read_to_end(&mut all).unwrap();
+                    all
+                });
+                wait_for(&mut rig, || reader.is_finished());
+                assert!(reader.join().unwrap() == expected);
+            }
+            2 => {
+                done(rig.now(Op::Shutdown { socket, how: ShutdownHow::Write })).unwrap();
+                let reader = thread::spawn(move || {
+                    let mut all = Vec::new();
+                    peer.read_to_end(&mut all).unwrap();
+                    all
+                });
+                wait_for(&mut rig, || reader.is_finished());
+                assert!(reader.join().unwrap() == expected);
+            }
+            _ => {
+                let reader = thread::spawn(move || {
+                    let mut all = Vec::new();
+                    peer.read_to_end(&mut all).unwrap();
+                    all
+                });
+                rig.shutdown();
+                assert!(reader.join().unwrap() == expected);
+            }
+        }
+    }
+}
+
+/// Turns the driver until something is so.
+fn wait_for(rig: &mut Rig, finished: impl Fn() -> bool) {
+    let deadline = rig.driver.now() + LONG;
+    while !finished() {
+        assert!(rig.driver.now() < deadline);
+        let soon = rig.driver.now() + Duration::from_millis(5);
+        rig.turn(Wait::Until(soon));
+    }
+}
+
+fn read_all(peer: &TcpStream, count: usize) -> thread::JoinHandle<Vec<u8>> {
+    let mut peer = peer.try_clone().unwrap();
+    thread::spawn(move || {
+        let mut all = vec![0; count];
+        peer.read_exact(&mut all).unwrap();
+        all
+    })
+}
+
+/// Small and large sends in turns: none overtakes another.
+#[test]
+fn sends_of_all_sizes_keep_their_order() {
+    let Some(mut rig) = rig(Config::new()) else { return };
+    let connections: Vec<_> = (0..3).map(|_| rig.tcp()).collect();
+    for (socket, _) in &connections {
+        rig.later(Op::Watch { socket: *socket });
+    }
+    rig.turn(Wait::No);
+    let mut expected = vec![Vec::new(); 3];
+    for round in 0..300usize {
+        for (n, (socket, _)) in connections.iter().enumerate() {
+            let length = [1, 700, 2048, 5000, 3][(round * 7 + n) % 5];
+            let data = vec![(round + n) as u8; length];
+            assert_eq!(rig.driver.try_send(*socket, &data).unwrap().unwrap(), length);
+            expected[n].extend(data);
+        }
+        if round % 11 == 0 {
+            rig.turn(Wait::No);
+        }
+        if expected[0].len() > 60_000 {
+            rig.turn(Wait::No);
+            for (n, (_, peer)) in connections.iter().enumerate() {
+                let all = read_all(peer, expected[n].len()).join().unwrap();
+                assert!(all == expected[n], "round {round}");
+                expected[n].clear();
+            }
+        }
+    }
+}
+
+/// A reader that does not read holds little.
+#[test]
+fn a_watch_that_nobody_serves_is_held_back() {
+    for config in [Config::new(), Config::new().without(Rung::ReceiveCredit)] {
+        let Some(mut rig) = rig(config) else { return };
+        let (socket, peer) = rig.tcp();
+        let id = rig.later(Op::Watch { socket });
+        rig.turn(Wait::No);
+        let mut writer = peer.try_clone().unwrap();
+        let writing = thread::spawn(move || writer.write_all(&vec![7; 8 << 20]));
+        for _ in 0..20 {
+            let soon = rig.driver.now() + Duration::from_millis(2);
+            rig.turn(Wait::Until(soon));
+        }
+        let (first, _) = drain(&mut rig, socket);
+        assert!((1..=200_000).contains(&first.len()), "{}", first.len());
+        let mut count = first.len();
+        while count < 8 << 20 {
+            rig.next(id);
+            count += drain(&mut rig, socket).0.len();
+        }
+        writing.join().unwrap().unwrap();
+    }
+}
+
+/// A driver takes requests from the thread that made it only; each thread has its own.
+#[test]
+fn two_loops_on_two_threads() {
+    let threads = [(); 2].map(|()| {
+        thread::spawn(|| {
+            let Some(mut rig) = rig(Config::new()) else { return };
+            let (socket, mut peer) = rig.unix();
+            for _ in 0..500 {
+                let id = rig.later(recv(socket));
+                peer.write_all(b"x").unwrap();
+                assert_eq!(bytes_of(rig.last(id)).unwrap(), b"x");
+            }
+        })
+    });
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// The advice for those who asked for io_uring by name.
+#[test]
+fn without_descriptors_the_error_says_what_to_do() {
+    alone("without_descriptors_the_error_says_what_to_do", || {
+        if UringDriver::new().is_err() {
+            return;
+        }
+        let limit = libc::rlimit { rlim_cur: 3, rlim_max: 4096 };
+        // SAFETY: the limit is valid for reading.
+        unsafe { assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0) };
+        let error = UringDriver::new().unwrap_err();
+        assert!(error.to_string().contains("oo many"), "{error}");
+    });
+}
+
+/// What the report says of a rung that is masked, and that the driver does without it.
+#[test]
+fn each_rung_can_be_done_without() {
+    for rung in Rung::ALL {
+        let Some(mut rig) = rig(Config::new().without(rung)) else { return };
+        let found = rig.driver.report().capabilities;
+        let (_, text) = found.iter().find(|(name, _)| *name == rung.to_string()).unwrap();
+        assert_eq!(text, "no (masked)");
+        assert_eq!(rung.to_string().parse::<Rung>().unwrap(), rung);
+        let (socket, mut peer) = rig.tcp();
+        let id = rig.later(Op::Watch { socket });
+        peer.write_all(b"ciao").unwrap();
+        assert_eq!(watched(&mut rig, id, socket, 4), b"ciao");
+        assert_eq!(rig.driver.try_send(socket, b"mondo").unwrap().unwrap(), 5);
+        rig.turn(Wait::No);
+        let mut answer = [0; 5];
+        peer.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"mondo");
+    }
+}
+
+/// A buffer with no room is refused, and comes back.
+#[test]
+fn a_receive_without_room_is_refused() {
+    let Ok(mut driver) = UringDriver::new() else { return };
+    let (ours, _peer) = UnixStream::pair().unwrap();
+    let Submit::Done(Outcome::Opened(Ok(socket))) = driver.submit(OpId(0), Op::Adopt { fd: ours.into() }) else {
+        panic!()
+    };
+    let Submit::Done(Outcome::Received { result, .. }) =
+        driver.submit(OpId(0), Op::Recv { socket, buffer: BytesMut::new() })
+    else {
+        panic!()
+    };
+    assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    let mut completions = Completions::new();
+    driver.shutdown(&mut completions);
+    assert!(completions.is_empty());
+    let Submit::Done(Outcome::Sent { result, .. }) = driver.submit(OpId(0), Op::Send { socket, data: Bytes::new() })
+    else {
+        panic!()
+    };
+    assert_eq!(errno(result), libc::ECANCELED);
+}

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aioli_core::{ErrorKind, Result, create_task, get_running_loop, timeout};
-use aioli_io::{StreamReader, StreamWriter, connect_read_pipe, connect_write_pipe};
+use aioli_io::{StreamReader, StreamWriter, connect_read_pipe, connect_write_pipe, create_subprocess_exec};
 use common::{alone, leaves_nothing, run, run_exact, settle, turn};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -379,5 +379,37 @@ fn pipes_leave_no_descriptor() {
             assert!(connect_read_pipe(File::open("/")?).await.is_err());
             settle().await
         })
+    });
+}
+
+#[test]
+fn a_python_child_speaks_line_by_line_over_a_terminal() {
+    let program = "import sys\nprint(sys.stdin.isatty(), flush=True)\nfor line in sys.stdin:\n    print(line.strip().upper(), flush=True)\n";
+    let Some(python) = ["python3.13", "python3"].into_iter().find(|name| {
+        let version = std::process::Command::new(name).arg("--version").output();
+        version.is_ok_and(|output| output.status.success())
+    }) else {
+        eprintln!("skipped: there is no Python");
+        return;
+    };
+    run(move || async move {
+        let (ours, theirs) = terminal()?;
+        let process = create_subprocess_exec(python, ["-c", program])
+            .stdin(theirs.try_clone()?)
+            .stdout(theirs.try_clone()?)
+            .stderr(theirs)
+            .kill_on_drop(true)
+            .await?;
+        let reader = connect_read_pipe(ours.try_clone()?).await?;
+        let writer = connect_write_pipe(ours).await?;
+        assert_eq!(reader.readline().await?, "True\n");
+        for n in 0..20 {
+            writer.write(format!("line {n}\n").as_bytes())?;
+            assert_eq!(reader.readline().await?, format!("LINE {n}\n"));
+        }
+        process.terminate()?;
+        assert_eq!(process.wait().await?, -15);
+        assert_eq!(reader.read_to_end().await?, "");
+        Ok(())
     });
 }

@@ -1,18 +1,20 @@
 //! Starting children and waiting for them: `true`, one by one and many at once.
 //!
 //! `children [--count N] [--reps N]`: in each repetition the runtimes take turns, with the same number of children. One by one they
-//! are compared with the standard library's `Command::status` in a loop. Starting a program is mostly the kernel's work, and the figures
-//! scatter with whatever else runs: look at the ratios, which compare within a repetition.
+//! are compared with the standard library's `Command::status` in a loop. Starting a program is mostly the kernel's work, and the time it
+//! takes scatters with whatever else runs: look at the ratios, which compare within a repetition, and at the CPU time of this program
+//! and its children.
 #![forbid(unsafe_code)]
 
 use std::env;
 use std::error::Error;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aioli_benches::comparison::{median, short};
 use aioli_core::Result;
 use aioli_io::create_subprocess_exec;
+use nix::sys::resource::{UsageWho, getrusage};
 
 const NOTHING: [&str; 0] = [];
 
@@ -99,28 +101,57 @@ fn at_once_runs() -> Vec<Workload> {
     runs
 }
 
-/// Runs the workloads in turns, and prints what they took and their ratios to the first one's and the last one's.
+/// The CPU time of this program and of the children that have ended.
+fn cpu() -> Duration {
+    let of = |who| {
+        getrusage(who).map_or(0, |usage| {
+            let (user, system) = (usage.user_time(), usage.system_time());
+            (user.tv_sec() + system.tv_sec()) * 1_000_000 + user.tv_usec() + system.tv_usec()
+        })
+    };
+    Duration::from_micros(u64::try_from(of(UsageWho::RUSAGE_SELF) + of(UsageWho::RUSAGE_CHILDREN)).unwrap_or_default())
+}
+
+/// Microseconds a child, of each repetition.
+#[derive(Clone, Default)]
+struct Times {
+    wall: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+/// The median of the ratios within repetitions.
+fn ratio(ours: &[f64], theirs: &[f64]) -> f64 {
+    median(&ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>())
+}
+
+/// Runs the workloads in turns, and prints what they took, and the ratios to the first one's and the last one's.
 fn compare(title: &str, runs: &[Workload], count: usize, reps: usize) {
-    let mut times = vec![Vec::new(); runs.len()];
+    let mut times = vec![Times::default(); runs.len()];
     for rep in 0..=reps {
         for n in 0..runs.len() {
             // Whoever begins changes.
             let place = (n + rep) % runs.len();
-            let before = Instant::now();
+            let (wall, used) = (Instant::now(), cpu());
             (runs[place].1)(count);
+            let (wall, used) = (wall.elapsed(), cpu() - used);
             if rep > 0 {
-                times[place].push(before.elapsed().as_secs_f64() * 1e6 / count as f64);
+                times[place].wall.push(wall.as_secs_f64() * 1e6 / count as f64);
+                times[place].cpu.push(used.as_secs_f64() * 1e6 / count as f64);
             }
         }
     }
-    let last = runs.len() - 1;
-    println!("\n{count} children, {title}:\n\n| | µs a child | to {} | to {} |", runs[0].0, runs[last].0);
-    println!("|---|---:|---:|---:|");
-    for (place, (name, _)) in runs.iter().enumerate() {
-        let ratio = |to: usize| {
-            median(&times[place].iter().zip(&times[to]).map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>())
-        };
-        println!("| {name} | {} | {:.3} | {:.3} |", short(median(&times[place])), ratio(0), ratio(last));
+    let (first, last) = (&times[0], &times[runs.len() - 1]);
+    let (to_first, to_last) = (runs[0].0, runs[runs.len() - 1].0);
+    println!("\n{count} children, {title}:\n");
+    println!("| | µs a child | to {to_first} | to {to_last} | CPU µs | to {to_first} | to {to_last} |");
+    println!("|---|---:|---:|---:|---:|---:|---:|");
+    for ((name, _), Times { wall, cpu }) in runs.iter().zip(&times) {
+        let (wall_ratios, cpu_ratios) = ([&first.wall, &last.wall], [&first.cpu, &last.cpu]);
+        print!("| {name} | {} |", short(median(wall)));
+        wall_ratios.iter().for_each(|to| print!(" {:.3} |", ratio(wall, to)));
+        print!(" {} |", short(median(cpu)));
+        cpu_ratios.iter().for_each(|to| print!(" {:.3} |", ratio(cpu, to)));
+        println!();
     }
 }
 

@@ -71,13 +71,18 @@ fn run_on(name: &str, driver: impl Driver, test: impl Future<Output = Result<()>
     let result = aioli_core::run(driver, async move {
         let reports = Reports::default();
         reports.install();
-        timeout(Duration::from_secs(20), test).await?;
+        timeout(Duration::from_secs(patience()), test).await?;
         assert_eq!(reports.take(), [] as [String; 0], "unexpected reports");
         Ok(())
     });
     if let Err(error) = result {
         panic!("on {name}: {error}");
     }
+}
+
+/// How many seconds a test may take on a backend; `AIOLI_TEST_SECONDS` says otherwise.
+fn patience() -> u64 {
+    std::env::var("AIOLI_TEST_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(20)
 }
 
 /// A driver that differs from another.

@@ -66,6 +66,7 @@ tables! {
     driver::laws as __cases_driver_laws;
     driver::process as __cases_driver_process;
     drop_laws::awaits as __cases_drop_laws_awaits;
+    drop_laws::fates as __cases_drop_laws_fates;
     drop_laws::groups as __cases_drop_laws_groups;
     drop_laws::handles as __cases_drop_laws_handles;
     drop_laws::timeouts as __cases_drop_laws_timeouts;

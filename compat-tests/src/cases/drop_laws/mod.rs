@@ -13,6 +13,7 @@ use crate::machine::Machine;
 use aioli_core::*;
 
 pub(super) mod awaits;
+pub(super) mod fates;
 pub(super) mod groups;
 pub(super) mod handles;
 pub(super) mod timeouts;

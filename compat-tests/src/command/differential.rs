@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: Vec<String>) -> Ended {
     let seed = seed.unwrap_or_else(|| RandomState::new().build_hasher().finish() >> 16);
     let python = python.or_else(find_python).ok_or("there is no CPython 3.13 here: give one with --python")?;
     let jobs = jobs.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
-    let backends = asked.unwrap_or_else(|| backends().to_vec());
+    let backends = asked.unwrap_or_else(available);
     let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
     println!("seed {seed}: {programs} programs on {} and {}", names.join(", "), python.display());
     let campaign = Campaign { seed, programs, backends, python, jobs, messages, most };
@@ -50,6 +50,18 @@ pub(crate) fn run(arguments: Vec<String>) -> Ended {
     };
     print(&findings, names.len());
     Ok(if findings.divergences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The backends that this machine has. Says which are missing, and why.
+fn available() -> Vec<&'static dyn Backend> {
+    let is_there = |backend: &&dyn Backend| match backend.driver() {
+        Ok(_) => true,
+        Err(error) => {
+            println!("{} is not there: {error}", backend.name());
+            false
+        }
+    };
+    backends().into_iter().filter(is_there).collect()
 }
 
 fn print(findings: &Findings, backends: usize) {

@@ -50,10 +50,12 @@ fn traces(source: impl BufRead, backend: &dyn Backend, messages: bool) -> Result
         let program: Program = line.parse().map_err(|error| place(&error))?;
         let driver = differential::driver(backend).map_err(|error| place(&error))?;
         let ran = differential::run(&Rc::new(program), driver).map_err(|error| place(&error))?;
-        match writeln!(output, "{}", ran.trace.to_json(messages)) {
+        // Whoever sends programs one by one may wait for each trace.
+        let written = writeln!(output, "{}", ran.trace.to_json(messages)).and_then(|()| output.flush());
+        match written {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()), // nobody reads on
             written => written.map_err(|error| place(&error))?,
         }
     }
-    output.flush().map_err(|error| error.to_string())
+    Ok(())
 }

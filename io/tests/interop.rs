@@ -9,7 +9,7 @@ use aioli_core::{ErrorKind, Result, create_task, sleep, timeout};
 use futures::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use futures::{FutureExt, StreamExt, pin_mut, select};
 
-use common::{Peer, fill, pair, run, settle, turn};
+use common::{Peer, fill, pair, run_everywhere as run, settle, turn};
 
 /// A result of aioli's, for blocks whose type is not known otherwise.
 fn ok<T>(value: T) -> Result<T> {

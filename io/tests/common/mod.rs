@@ -13,6 +13,7 @@ use std::time::Duration;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
 use aioli_core::op::{Domain, Op, Outcome, Resource};
 use aioli_core::{Instant, Report, Result, get_running_loop, sleep, timeout};
+use aioli_exec_sim::SimDriver;
 use aioli_exec_single::EpollDriver;
 use aioli_exec_uring::{Config, Rung, UringDriver};
 use aioli_io::{Server, Socket, StreamReader, StreamWriter, open_connection, start_server};
@@ -27,6 +28,13 @@ pub fn run<F: Future<Output = Result<()>> + 'static>(test: impl Fn() -> F) {
         run_on("io_uring", uring, test());
         run_on("io_uring without fast paths", Varied::new(uring_again(), false, false), test());
     }
+}
+
+/// Runs a test that needs no descriptors: also on the simulated machine, while it is calm.
+#[track_caller]
+pub fn run_everywhere<F: Future<Output = Result<()>> + 'static>(test: impl Fn() -> F) {
+    run(&test);
+    run_on("the simulated machine", SimDriver::new(), test());
 }
 
 /// Runs a test that counts turns: the backends are asked for news in every turn, as asyncio's selector is, and not only when nothing

@@ -1,8 +1,8 @@
 //! The report of a deadlock: what waits on what, when nothing can go on.
 
+use crate::shared::Arc;
 use std::collections::HashSet;
 use std::fmt::Write;
-use std::sync::Arc;
 
 use crate::await_point;
 use crate::error::Error;

@@ -1,7 +1,7 @@
 //! [`Diversion`]: Ctrl-C that somebody handles otherwise than by cancelling the main task.
 
+use crate::shared::Arc;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::inbox::LoopShared;

@@ -347,6 +347,21 @@ fn a_child_that_ignores_the_request_to_end_is_killed() {
     });
 }
 
+#[test]
+fn the_programs_own_children_are_left_alone() {
+    run(|| async {
+        let own = std::thread::spawn(|| {
+            let code = |n: u32| Command::new("sh").args(["-c", &format!("exit {n}")]).status().unwrap().code();
+            (0..40).map(code).collect::<Vec<_>>()
+        });
+        for n in 0..40 {
+            assert_eq!(sh(&format!("exit {}", 100 + n)).await?.wait().await?, 100 + n);
+        }
+        assert_eq!(own.join().unwrap(), (0..40).map(Some).collect::<Vec<_>>());
+        Ok(())
+    });
+}
+
 // --- what is dropped ---------------------------------------------------------------------------------------------------------------
 
 #[test]

@@ -18,6 +18,8 @@ pub enum Bearing {
     Here,
     /// It does not, and why.
     NotHere(&'static str),
+    /// It does, but its tests are no cases, and where they are: they need a process of their own, say.
+    Elsewhere(&'static str),
     /// What it is about does not exist yet.
     Later(&'static str),
 }
@@ -26,6 +28,8 @@ impl Bearing {
     pub(crate) fn of(text: &'static str) -> Self {
         if let Some(why) = text.strip_prefix("not here: ") {
             Bearing::NotHere(why)
+        } else if let Some(place) = text.strip_prefix("elsewhere: ") {
+            Bearing::Elsewhere(place)
         } else if let Some(what) = text.strip_prefix("later: ") {
             Bearing::Later(what)
         } else {

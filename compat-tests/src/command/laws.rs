@@ -12,11 +12,12 @@ pub(crate) fn run(arguments: Vec<String>) -> Ended {
         return Err(unknown(argument));
     }
     let (cases, rules) = (all_cases(), rules());
-    let (mut tested, mut untested, mut not_here, mut later) = (0, 0, 0, 0);
+    let (mut tested, mut untested, mut elsewhere, mut not_here, mut later) = (0, 0, 0, 0, 0);
     for rule in &rules {
         println!("{}: {}", rule.code, rule.says);
         match rule.bearing {
             Bearing::NotHere(_) => not_here += 1,
+            Bearing::Elsewhere(_) => elsewhere += 1,
             Bearing::Later(_) => later += 1,
             Bearing::Here => {
                 let of_rule: Vec<_> = cases.iter().filter(|case| case.rules().any(|code| code == rule.code)).collect();
@@ -33,7 +34,7 @@ pub(crate) fn run(arguments: Vec<String>) -> Ended {
         }
     }
     println!(
-        "{} laws and rules: {tested} with cases, {untested} without, {not_here} not here, {later} later; {} cases",
+        "{} laws and rules: {tested} with cases, {untested} without, {elsewhere} elsewhere, {not_here} not here, {later} later; {} cases",
         rules.len(),
         cases.len()
     );

@@ -168,7 +168,13 @@ fn round_trip(ring: &mut Ring) -> io::Result<()> {
 /// Asks the kernel which requests it knows.
 fn look_up(ring: &mut Ring, rungs: &mut Rungs) -> io::Result<()> {
     let mut probe = Probe::new();
-    ring.uring().submitter().register_probe(&mut probe)?;
+    if let Err(error) = ring.uring().submitter().register_probe(&mut probe) {
+        // What every kernel has that can set such a ring up is there; of the rest nothing is known.
+        for rung in [Rung::MultishotAccept, Rung::MultishotReceive] {
+            rungs.refuse(rung, format!("cannot be asked for: {error}"));
+        }
+        return Ok(());
+    }
     for code in [opcode::PollAdd::CODE, opcode::AsyncCancel::CODE] {
         if !probe.is_supported(code) {
             return Err(io::Error::new(

@@ -15,7 +15,7 @@ pub(crate) const GROUP: u16 = 0;
 /// cache.
 pub(crate) const SIZE: usize = 16 * 1024 + 192;
 /// The same where a receive has no credit: it fills 32 buffers at once.
-pub(crate) const SIZE_WITHOUT_CREDIT: usize = 1024 + 64;
+pub(crate) const SIZE_WITHOUT_CREDIT: usize = 512 + 64;
 /// How many buffers the kernel can have at most.
 const PLACES: u16 = 1024;
 /// How many it has at first.

@@ -104,7 +104,7 @@ impl Config {
                     Some(libc::EINVAL) if rungs.has(Rung::CoopTaskrun) => rungs.refuse(Rung::CoopTaskrun, "refused"),
                     // Older kernels count rings as locked memory.
                     Some(libc::ENOMEM) if entries > 8 => entries /= 2,
-                    _ => return Err(explain(error)),
+                    _ => return Err(explain("io_uring_setup", error)),
                 },
             }
         };
@@ -156,7 +156,7 @@ fn round_trip(ring: &mut Ring) -> io::Result<()> {
     unsafe { ring.push(&opcode::Nop::new().build().user_data(Token::Nobody.encode()))? };
     let mut events = Vec::new();
     for _ in 0..100 {
-        ring.enter(Timeout::Forever).map_err(explain)?;
+        ring.enter(Timeout::Forever).map_err(|error| explain("io_uring_enter", error))?;
         ring.take(&mut events);
         if !events.is_empty() {
             return Ok(());
@@ -200,8 +200,8 @@ fn look_up(ring: &mut Ring, rungs: &mut Rungs) -> io::Result<()> {
     Ok(())
 }
 
-/// Says what can be done about an error of io_uring's.
-fn explain(error: io::Error) -> io::Error {
+/// Says which call failed, and what can be done about it.
+fn explain(call: &str, error: io::Error) -> io::Error {
     let advice = match error.raw_os_error() {
         Some(libc::ENOSYS) => "this kernel has no io_uring, or a filter hides it",
         Some(libc::EPERM | libc::EACCES) => {
@@ -211,6 +211,6 @@ fn explain(error: io::Error) -> io::Error {
         Some(libc::EMFILE | libc::ENFILE) => "too many descriptors are open",
         _ => "unexpected",
     };
-    let text = format!("io_uring cannot be used: {error}: {advice}; allow it, or use AIOLI_BACKEND=epoll");
+    let text = format!("io_uring cannot be used: {call}: {error}: {advice}; allow it, or use AIOLI_BACKEND=epoll");
     io::Error::new(error.kind(), text)
 }

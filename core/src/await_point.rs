@@ -309,7 +309,7 @@ impl Wait {
 
     /// Registers in the memory of `task`, which runs, and returns the serial; `None` where another await point is there already, or
     /// something else than the task itself polls. On straight-line code it is always some.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn register_inline(
         &mut self,
         task: &RawTask,

@@ -255,14 +255,22 @@ impl Join {
     }
 
     /// Ready when the future is done, or with what the await returns instead of its result.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
-        let registered = self.wait.is_registered();
+        if raw.is_done() && !self.wait.is_registered() {
+            return Poll::Ready(Ok(()));
+        }
+        self.suspend(raw, cx)
+    }
+
+    /// The await has to wait, or has waited: as nearly all do, or as [`wait_for`](Self::wait_for) knows.
+    #[inline(never)]
+    fn suspend(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
         if raw.is_done() {
-            if !registered || self.wait.end_if_fired() {
+            if self.wait.end_if_fired() {
                 return Poll::Ready(Ok(()));
             }
-        } else if !registered && self.wait.register_on_future(cx, raw) {
+        } else if !self.wait.is_registered() && self.wait.register_on_future(cx, raw) {
             return Poll::Pending;
         }
         self.wait_for(raw, cx)

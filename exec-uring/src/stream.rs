@@ -366,6 +366,11 @@ impl Core {
         let received = syscall::receive(entry.fd.as_fd(), entry.kind.socket, buffer);
         let inbox = &mut entry.inbox;
         inbox.readable = match &received {
+            Ok(0) if entry.kind.socket && room > 0 => {
+                // Nothing comes after it, so nothing is to be told any more.
+                inbox.end = Some(End::Eof);
+                false
+            }
             // If a short receive has left something, the poll that follows finds it.
             Ok(count) => *count == room,
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,

@@ -11,6 +11,7 @@ use aioli_core::driver::OpId;
 use aioli_core::op::Outcome;
 use aioli_core::{Awaited, Loop, Result, Token, Wait, WaitPoll};
 
+use crate::arrival::Arrival;
 use crate::fairness::{Fairness, give_way};
 
 /// One direction of a socket. Whoever wants to submit an operation takes a [`Turn`] first.
@@ -23,9 +24,8 @@ pub(crate) struct Lane {
     taken: Cell<bool>,
     line: RefCell<VecDeque<Token>>,
     in_flight: Cell<Option<OpId>>,
-    /// Who waits for that operation; nobody, if it was given up.
-    token: Cell<Option<Token>>,
-    outcome: Cell<Option<Outcome>>,
+    /// What that operation came to; nobody waits for it if it was given up.
+    arrival: Arrival,
     fairness: Fairness,
 }
 
@@ -50,18 +50,14 @@ impl Lane {
 
     /// What an operation that was given up came to. It goes to whoever has the lane.
     pub(crate) fn left_behind(&self) -> Option<Outcome> {
-        self.outcome.take()
+        self.arrival.take()
     }
 
     /// The operation in flight came to this.
     pub(crate) fn complete(&self, outcome: Outcome) {
         self.in_flight.set(None);
-        self.outcome.set(Some(outcome));
-        match self.token.take() {
-            Some(token) => {
-                token.fire();
-            }
-            None => self.pass_on(),
+        if !self.arrival.set(outcome) {
+            self.pass_on();
         }
     }
 
@@ -90,7 +86,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         match self.lane.in_flight.get() {
             Some(id) => {
-                drop(self.lane.token.take());
+                self.lane.arrival.forget_await();
                 self.event_loop.cancel_op(id);
             }
             None => self.lane.pass_on(),
@@ -108,20 +104,8 @@ impl Future for Landed<'_> {
     type Output = Result<Outcome>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Outcome>> {
-        if self.wait.is_registered() {
-            match self.wait.poll(cx) {
-                WaitPoll::Pending => return Poll::Pending,
-                WaitPoll::Cancelled(error) => return Poll::Ready(Err(error)),
-                WaitPoll::Fired | WaitPoll::Moved(_) => (),
-            }
-        }
-        if let Some(outcome) = self.lane.outcome.take() {
-            return Poll::Ready(Ok(outcome));
-        }
-        let token = self.wait.register_for(cx, Awaited::Operation)?;
-        let old = self.lane.token.replace(Some(token));
-        drop(old);
-        Poll::Pending
+        let Landed { lane, wait } = &mut *self;
+        lane.arrival.poll(wait, cx)
     }
 }
 

@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod arrival;
 mod catcher;
 mod child;
 mod connect;

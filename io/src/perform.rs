@@ -1,6 +1,5 @@
 //! [`perform`]: the await of a single operation.
 
-use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -10,14 +9,15 @@ use std::task::{Context, Poll};
 use aioli_core::driver::OpId;
 use aioli_core::op::{Op, Outcome};
 use aioli_core::ops::{Owner, Submitted};
-use aioli_core::{Awaited, Loop, Result, Token, Wait, WaitPoll};
+use aioli_core::{Loop, Result, Wait};
 
+use crate::arrival::Arrival;
 use crate::handle::Handle;
 
 /// Submits an operation and waits for what comes of it. If the await is cancelled or dropped, so is the operation, and its outcome is
 /// ignored; what it opened is closed.
 pub(crate) async fn perform(event_loop: &Loop, op: Op) -> Result<Outcome> {
-    let slot = Rc::new(Slot { event_loop: event_loop.clone(), outcome: Cell::new(None), token: Cell::new(None) });
+    let slot = Rc::new(Slot { event_loop: event_loop.clone(), arrival: Arrival::default() });
     let owner: Rc<dyn Owner> = Rc::<Slot>::clone(&slot);
     match event_loop.submit(op, &owner, 0)? {
         Submitted::Done(outcome) => Ok(outcome),
@@ -28,22 +28,18 @@ pub(crate) async fn perform(event_loop: &Loop, op: Op) -> Result<Outcome> {
 /// Where the outcome arrives.
 struct Slot {
     event_loop: Loop,
-    outcome: Cell<Option<Outcome>>,
-    token: Cell<Option<Token>>,
+    arrival: Arrival,
 }
 
 impl Owner for Slot {
     fn complete(&self, _: u32, outcome: Outcome, _: bool) {
-        self.outcome.set(Some(outcome));
-        if let Some(token) = self.token.take() {
-            token.fire();
-        }
+        self.arrival.set(outcome);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(Outcome::Opened(Ok(resource))) = self.outcome.take() {
+        if let Some(Outcome::Opened(Ok(resource))) = self.arrival.take() {
             drop(Handle::adopt(&self.event_loop, resource));
         }
     }
@@ -60,20 +56,8 @@ impl Future for Performing<'_> {
     type Output = Result<Outcome>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Outcome>> {
-        if self.wait.is_registered() {
-            match self.wait.poll(cx) {
-                WaitPoll::Pending => return Poll::Pending,
-                WaitPoll::Cancelled(error) => return Poll::Ready(Err(error)),
-                WaitPoll::Fired | WaitPoll::Moved(_) => (),
-            }
-        }
-        if let Some(outcome) = self.slot.outcome.take() {
-            return Poll::Ready(Ok(outcome));
-        }
-        let token = self.wait.register_for(cx, Awaited::Operation)?;
-        let old = self.slot.token.replace(Some(token));
-        drop(old);
-        Poll::Pending
+        let Performing { slot, wait, .. } = &mut *self;
+        slot.arrival.poll(wait, cx)
     }
 }
 

@@ -80,6 +80,7 @@ tables! {
     net::ending as __cases_net_ending;
     net::flow as __cases_net_flow;
     net::reader as __cases_net_reader;
+    net::reader_ports as __cases_net_reader_ports;
     net::server as __cases_net_server;
     net::socket as __cases_net_socket;
     net::trace as __cases_net_trace;

@@ -6,6 +6,7 @@ pub(super) mod connect;
 pub(super) mod ending;
 pub(super) mod flow;
 pub(super) mod reader;
+pub(super) mod reader_ports;
 pub(super) mod server;
 pub(super) mod socket;
 pub(super) mod trace;

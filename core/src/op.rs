@@ -11,6 +11,8 @@ use std::process::ExitStatus;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::driver::OpId;
+
 pub use crate::address::{Address, UnixAddress};
 pub use crate::file::{FileOptions, FileStatus};
 
@@ -210,18 +212,19 @@ pub enum Op {
         /// What to wait for.
         interest: Interest,
     },
-    /// Waits until a process has ended, and takes its exit status, with [`Outcome::Exited`]. Nothing is left of the process then. An
-    /// op that is cancelled leaves the process as it is, unless it was too late. A capability: a driver without processes answers
+    /// Waits until a child process of this program has ended, and takes its exit status, with [`Outcome::Exited`]. Nothing is left of
+    /// the process then; until then its number is its own, since nobody else is to take its exit status. An op that is cancelled
+    /// leaves the process as it is, unless it was too late: then it succeeds. A capability: a driver without processes answers
     /// `Unsupported`.
     WaitProcess {
-        /// A child process of this program: a pidfd that was [adopted](Op::Adopt).
-        process: Resource,
+        /// The number of the process.
+        pid: u32,
     },
-    /// Sends a signal to a process, with [`Outcome::Done`]. Completes at submit. `ESRCH` if it has ended and its exit status was
-    /// taken. A capability, as above.
+    /// Sends a signal to a process that is waited for, with [`Outcome::Done`]. Completes at submit. `ESRCH` if the wait is not in
+    /// flight any more. A capability, as above.
     SignalProcess {
-        /// A pidfd that was [adopted](Op::Adopt).
-        process: Resource,
+        /// The [wait](Op::WaitProcess) for the process.
+        wait: OpId,
         /// The number of the signal.
         signal: i32,
     },

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -124,20 +124,55 @@ pub fn concerns_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Takes the exit status of the process of a pidfd.
+/// Takes the exit status of the child process of a pidfd.
 ///
 /// # Errors
 /// The kernel's, but for EINTR; `WouldBlock` if it has not ended.
 pub fn exit_status(pidfd: BorrowedFd<'_>) -> io::Result<ExitStatus> {
+    wait_for(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, libc::WEXITED)
+}
+
+/// Takes the exit status of the child process of a number.
+///
+/// # Errors
+/// As [`exit_status`].
+pub fn exit_status_of(pid: u32) -> io::Result<ExitStatus> {
+    wait_for(libc::P_PID, pid, libc::WEXITED)
+}
+
+fn wait_for(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> io::Result<ExitStatus> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let (id, memory) = (pidfd.as_raw_fd() as libc::id_t, info.as_mut_ptr());
+    let memory = info.as_mut_ptr();
     // SAFETY: the kernel writes to `info`, which outlives the call.
-    uninterrupted(|| unsafe {
-        counted(libc::waitid(libc::P_PIDFD, id, memory, libc::WEXITED | libc::WNOHANG) as libc::ssize_t)
-    })?;
+    uninterrupted(|| unsafe { counted(libc::waitid(kind, id, memory, options | libc::WNOHANG) as libc::ssize_t) })?;
     // SAFETY: zeroed or filled by the kernel, all of its bytes are initialized.
     let info = unsafe { info.assume_init() };
     waited_for(&info).ok_or_else(|| io::ErrorKind::WouldBlock.into())
+}
+
+/// A pidfd of the process of a number.
+///
+/// # Errors
+/// The kernel's: `ESRCH` if there is no such process.
+pub fn open_process(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the descriptor that comes back is ours alone.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as RawFd)) }
+    }
+}
+
+/// A pidfd of the process of a number, if that is a child whose exit status was not taken.
+///
+/// # Errors
+/// The kernel's: `ESRCH` if there is no such child.
+pub fn open_child(pid: u32) -> io::Result<OwnedFd> {
+    let pidfd = open_process(pid)?;
+    let look = libc::WEXITED | libc::WNOWAIT;
+    match wait_for(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, look) {
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        _ => Ok(pidfd),
+    }
 }
 
 /// How a process ended, from what `waitid` filled in; `None` if it found no process that has ended.

@@ -34,15 +34,13 @@ pub enum Work {
     Connect(Option<Box<Address>>),
     /// Send some of the data.
     Send(Bytes),
-    /// Take a process's exit status.
-    WaitProcess,
 }
 
 impl Work {
     /// Where it waits.
     pub fn direction(&self) -> Direction {
         match self {
-            Work::Accept { .. } | Work::Recv(_) | Work::WaitProcess => Direction::Read,
+            Work::Accept { .. } | Work::Recv(_) => Direction::Read,
             Work::Connect(_) | Work::Send(_) => Direction::Write,
         }
     }
@@ -54,7 +52,6 @@ impl Work {
             Work::Recv(buffer) => Outcome::Received { result: Err(error), buffer },
             Work::Connect(_) => Outcome::Done(Err(error)),
             Work::Send(data) => Outcome::Sent { result: Err(error), data },
-            Work::WaitProcess => Outcome::Exited(Err(error)),
         }
     }
     /// The room of a receive, or the length of what is to be sent.
@@ -62,7 +59,7 @@ impl Work {
         match self {
             Work::Recv(buffer) => buffer.capacity() - buffer.len(),
             Work::Send(data) => data.len(),
-            Work::Accept { .. } | Work::Connect(_) | Work::WaitProcess => 0,
+            Work::Accept { .. } | Work::Connect(_) => 0,
         }
     }
 
@@ -109,10 +106,6 @@ impl Work {
                     },
                 };
                 Attempt::Done(Outcome::Done(result))
-            }
-            Work::WaitProcess => {
-                let result = syscall::exit_status(fd);
-                if blocks(&result) { Attempt::Blocked } else { Attempt::Done(Outcome::Exited(result)) }
             }
         }
     }

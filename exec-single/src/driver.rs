@@ -161,13 +161,6 @@ impl EpollDriver {
         }
     }
 
-    fn signal(&self, process: Resource, signal: i32) -> io::Result<()> {
-        match &self.reactor.table[self.find(process)?].fd {
-            Descriptor::Owned(fd) => syscall::signal(fd.as_fd(), signal),
-            Descriptor::Watched(_) => Err(io::Error::from_raw_os_error(libc::EBADF)),
-        }
-    }
-
     fn start(&mut self, id: OpId, resource: Resource, work: Work) -> Submit {
         match self.find(resource) {
             Ok(n) => self.reactor.start(id, n, work, &mut self.owed),
@@ -253,8 +246,11 @@ impl Driver for EpollDriver {
                 Ok(n) => return self.reactor.watch_reads(id, n, &mut self.owed),
                 Err(error) => Outcome::Ready(Err(error)),
             },
-            Op::WaitProcess { process } => return self.start(id, process, Work::WaitProcess),
-            Op::SignalProcess { process, signal } => Outcome::Done(self.signal(process, signal)),
+            Op::WaitProcess { pid } => {
+                self.reactor.children.start(id, pid);
+                return Submit::Pending;
+            }
+            Op::SignalProcess { wait, signal } => Outcome::Done(self.reactor.children.signal(wait, signal)),
             Op::PollFd { fd, interest } => return self.reactor.poll_fd(id, fd, interest, &mut self.owed),
             Op::OpenFile { path, options } => return self.file(id, None, FileWork::Open(path, options)),
             Op::ReadFile { buffer, .. } if buffer.len() == buffer.capacity() => {
@@ -306,15 +302,18 @@ impl Driver for EpollDriver {
     fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {
         self.home.check()?;
         self.collect();
+        let waits = wait != Wait::No && self.owed.is_empty() && !self.closed;
+        let most = self.reactor.children.look(waits, &self.reactor.epoll, &mut self.owed);
         let owed = !self.owed.is_empty();
         completions.append(&mut self.owed);
-        let timeout = match wait {
+        let timeout = match (wait, most) {
             _ if owed || self.closed => Timeout::Zero,
-            Wait::No => Timeout::Zero,
-            Wait::Forever => Timeout::Forever,
-            Wait::Until(deadline) => match deadline - self.now() {
+            (Wait::No, _) => Timeout::Zero,
+            (Wait::Forever, None) => Timeout::Forever,
+            (Wait::Forever, Some(most)) => Timeout::For(most),
+            (Wait::Until(deadline), most) => match deadline - self.now() {
                 Duration::ZERO => Timeout::Zero,
-                duration => Timeout::For(duration),
+                duration => Timeout::For(most.map_or(duration, |most| most.min(duration))),
             },
         };
         let count = match timeout {

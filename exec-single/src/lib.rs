@@ -10,6 +10,7 @@
 //! - A request on a TCP connection so costs one receive, one send, and its share of one wait.
 //! - A turn that does not wait and has nothing in flight makes no system call, nor does a kick that finds the loop awake.
 
+mod children;
 mod driver;
 mod epoll;
 mod files;

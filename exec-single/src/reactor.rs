@@ -7,6 +7,7 @@ use aioli_core::driver::{Completion, Completions, OpId, Submit};
 use aioli_core::op::{Interest, Outcome, Resource};
 use aioli_exec_linux::{Armed, Attempt, Direction, Flight, Kind, Work, syscall};
 
+use crate::children::Children;
 use crate::epoll::{EDGES, ERR, Epoll, HUP, IN, Known, ONE_SHOT, OUT, RDHUP};
 use crate::resource::{Descriptor, Entry, Polling};
 use crate::table::Table;
@@ -26,17 +27,18 @@ enum Side {
 pub(crate) struct Reactor {
     pub(crate) epoll: Epoll,
     pub(crate) table: Table,
+    pub(crate) children: Children,
     flight: Flight<(u32, Side)>,
 }
 
 impl Reactor {
     pub(crate) fn new(epoll: Epoll) -> Self {
-        Reactor { epoll, table: Table::default(), flight: Flight::default() }
+        Reactor { epoll, table: Table::default(), children: Children::default(), flight: Flight::default() }
     }
 
     /// Whether no op is in flight, so that no event could complete one.
     pub(crate) fn is_idle(&self) -> bool {
-        self.flight.is_empty()
+        self.flight.is_empty() && self.children.is_idle()
     }
 
     /// Makes a resource of a descriptor.
@@ -140,7 +142,7 @@ impl Reactor {
 
     /// Ends an op; nothing happens if it is not in flight.
     pub(crate) fn cancel(&mut self, id: OpId, out: &mut Completions) {
-        let Some((n, side)) = self.flight.remove(id) else { return };
+        let Some((n, side)) = self.flight.remove(id) else { return self.children.cancel(id, out) };
         let entry = &mut self.table[n as usize];
         let canceled = io::Error::from_raw_os_error(libc::ECANCELED);
         let outcome = match side {
@@ -172,13 +174,14 @@ impl Reactor {
         for mut entry in self.table.drain() {
             abandon(&mut entry, &mut self.flight, libc::ECANCELED, out);
         }
+        self.children.abandon(out);
     }
 
     /// Works off an event of the last wait.
     pub(crate) fn react(&mut self, event: usize, out: &mut Completions) {
         let (token, flags) = self.epoll.event(event);
-        // The token may be that of an entry which is gone, while its file lives on in a duplicate.
-        let Some(entry) = self.table.find_mut(Resource(token)) else { return };
+        // The token may also be that of an entry which is gone, while its file lives on in a duplicate.
+        let Some(entry) = self.table.find_mut(Resource(token)) else { return self.children.react(token, out) };
         let silent = entry.is_readable();
         if entry.is_idle() {
             // A stream whose owner receives at once.

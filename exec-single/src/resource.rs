@@ -97,7 +97,7 @@ impl Entry {
     /// Whether a new op may try its system call at once. While others are before it in line, the call is known to block.
     pub(crate) fn may_try(&self, work: &Work) -> bool {
         match work {
-            Work::Accept { .. } | Work::Recv(_) | Work::WaitProcess => self.read.ready,
+            Work::Accept { .. } | Work::Recv(_) => self.read.ready,
             Work::Send(_) => self.write.ready,
             // The call is what starts it.
             Work::Connect(_) => true,

@@ -173,8 +173,6 @@ fn ops(socket: aioli_core::op::Resource) -> Vec<Op> {
         Op::Recv { socket, buffer: BytesMut::with_capacity(123) },
         Op::Send { socket, data: Bytes::from_static(b"data") },
         Op::Poll { resource: socket, interest: READ },
-        Op::WaitProcess { process: socket },
-        Op::SignalProcess { process: socket, signal: 0 },
         Op::Close { resource: socket },
     ]
 }

@@ -157,6 +157,7 @@ impl Core {
                     }
                     What::Poll { entry, id, interest } => self.poll_event(key, entry, id, interest, event),
                     What::Rest { entry, data, sent } => self.rest_sent(entry, data, sent, event, cancelled),
+                    What::Process(process) => self.process_event(process, cancelled, event),
                     What::File { entry, id, job } => {
                         if let Some(n) = entry {
                             self.table[n].requests.retain(|known| *known != key);
@@ -309,6 +310,7 @@ impl Core {
             match self.requests.remove(key).map(|request| request.what) {
                 Some(What::Poll { id: Some(id), .. }) => end(id, Outcome::Ready(Err(canceled()))),
                 Some(What::File { id, job, .. }) => end(id, Core::fail_file(job)),
+                Some(What::Process(process)) => end(process.id, Outcome::Exited(Err(canceled()))),
                 _ => (),
             }
         }

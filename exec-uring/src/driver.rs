@@ -155,10 +155,13 @@ impl Driver for UringDriver {
             }
             Op::Accept { credit: 0, .. } => Outcome::Accepted(Err(io::ErrorKind::InvalidInput.into())),
             Op::Accept { listener, credit } => return self.start(id, listener, Work::Accept { credit }),
-            Op::WaitProcess { process } => return self.start(id, process, Work::WaitProcess),
-            Op::SignalProcess { process, signal } => Outcome::Done(
-                self.find(process).and_then(|(core, n)| syscall::signal(core.table[n].fd.as_fd(), signal)),
-            ),
+            Op::WaitProcess { pid } => match self.core() {
+                Ok(core) => return core.wait_process(id, pid),
+                Err(error) => Outcome::Exited(Err(error)),
+            },
+            Op::SignalProcess { wait, signal } => {
+                Outcome::Done(self.core().and_then(|core| core.signal_process(wait, signal)))
+            }
             Op::Poll { resource, interest } => match self.find(resource) {
                 Ok((core, n)) => return core.poll(id, n, interest),
                 Err(error) => Outcome::Ready(Err(error)),

@@ -17,6 +17,7 @@ mod driver;
 mod file;
 mod line;
 mod outbox;
+mod process;
 mod ring;
 mod run;
 mod rung;

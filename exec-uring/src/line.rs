@@ -114,7 +114,7 @@ impl Core {
                     return Attempt::Done(Outcome::Sent { result, data: std::mem::take(data) });
                 }
             }
-            Work::Connect(_) | Work::WaitProcess => (),
+            Work::Connect(_) => (),
         }
         work.attempt(entry.fd.as_fd(), entry.kind)
     }
@@ -149,7 +149,7 @@ impl Core {
                     }
                 }
                 Work::Send(_) if entry.outbox.rest => return,
-                Work::Send(_) | Work::Connect(_) | Work::WaitProcess => (),
+                Work::Send(_) | Work::Connect(_) => (),
             }
             if self.ask(n, direction) {
                 return;
@@ -343,7 +343,7 @@ impl Core {
                     }
                 }
             },
-            Work::Connect(_) | Work::WaitProcess => debug_assert!(false, "these are polled for"),
+            Work::Connect(_) => debug_assert!(false, "this is polled for"),
         }
         if closing {
             self.fail_first(n, direction, canceled());

@@ -29,11 +29,13 @@ pub enum Rung {
     BatchedSends,
     /// Sends, receives and accepts that have to wait do so in the ring (5.6). Without: the driver polls and then tries.
     SocketRequests,
+    /// The kernel waits for a process and takes its exit status (6.7). Without: the driver polls a pidfd and then does.
+    ProcessWaits,
 }
 
 impl Rung {
     /// All of them.
-    pub const ALL: [Rung; 10] = [
+    pub const ALL: [Rung; 11] = [
         Rung::DeferTaskrun,
         Rung::CoopTaskrun,
         Rung::NoSqArray,
@@ -44,6 +46,7 @@ impl Rung {
         Rung::MultishotAccept,
         Rung::BatchedSends,
         Rung::SocketRequests,
+        Rung::ProcessWaits,
     ];
 
     fn name(self) -> &'static str {
@@ -58,6 +61,7 @@ impl Rung {
             Rung::MultishotAccept => "multishot accept",
             Rung::BatchedSends => "batched sends",
             Rung::SocketRequests => "socket requests",
+            Rung::ProcessWaits => "process waits",
         }
     }
 }

@@ -170,7 +170,7 @@ fn look_up(ring: &mut Ring, rungs: &mut Rungs) -> io::Result<()> {
     let mut probe = Probe::new();
     if let Err(error) = ring.uring().submitter().register_probe(&mut probe) {
         // What every kernel has that can set such a ring up is there; of the rest nothing is known.
-        for rung in [Rung::MultishotAccept, Rung::MultishotReceive] {
+        for rung in [Rung::MultishotAccept, Rung::MultishotReceive, Rung::ProcessWaits] {
             rungs.refuse(rung, format!("cannot be asked for: {error}"));
         }
         return Ok(());
@@ -196,6 +196,9 @@ fn look_up(ring: &mut Ring, rungs: &mut Rungs) -> io::Result<()> {
     }
     if !probe.is_supported(opcode::SendZc::CODE) {
         rungs.refuse(Rung::MultishotReceive, "not in this kernel");
+    }
+    if !probe.is_supported(opcode::WaitId::CODE) {
+        rungs.refuse(Rung::ProcessWaits, "not in this kernel");
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use slab::Slab;
 
 use crate::file::Job;
 use crate::outbox::Outbox;
+use crate::process::Process;
 use crate::stream::Inbox;
 use crate::token::{GENERATION, Key};
 
@@ -144,6 +145,8 @@ pub(crate) enum What {
     Rest { entry: usize, data: Bytes, sent: usize },
     /// Something on a file, or opening one.
     File { entry: Option<usize>, id: OpId, job: Job },
+    /// The end of a process.
+    Process(Process),
 }
 
 /// A request that the kernel has, or the queue to it.

@@ -1,18 +1,18 @@
 //! [`Child`]: a process that the loop waits for.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::rc::Rc;
 
+use aioli_core::driver::OpId;
 use aioli_core::op::{Op, Outcome};
 use aioli_core::ops::{Owner, Submitted};
 use aioli_core::{Loop, Report, Result};
 
-use crate::handle::{Handle, opened, unexpected};
+use crate::handle::unexpected;
 use crate::reaper;
 use crate::signal::Signal;
 use crate::waiters::Waiters;
@@ -28,8 +28,8 @@ const UNKNOWN: i32 = 255;
 pub(crate) struct Child {
     event_loop: Loop,
     pid: u32,
-    /// The pidfd, until the process has ended.
-    handle: RefCell<Option<Handle>>,
+    /// The operation that waits for it, until it has ended.
+    waiting: Cell<Option<OpId>>,
     status: Cell<Option<ExitStatus>>,
     exited: Waiters,
 }
@@ -39,15 +39,12 @@ impl Child {
     ///
     /// # Errors
     /// Of the backend, which does not wait then.
-    pub(crate) fn watch(event_loop: &Loop, pid: u32, pidfd: OwnedFd) -> Result<Rc<Self>> {
-        let resource = opened(event_loop.submit_now(Op::Adopt { fd: pidfd })?)?;
-        let handle = Handle::adopt(event_loop, resource);
-        let (status, exited) = Default::default();
-        let child =
-            Rc::new(Child { event_loop: event_loop.clone(), pid, handle: RefCell::new(Some(handle)), status, exited });
+    pub(crate) fn watch(event_loop: &Loop, pid: u32) -> Result<Rc<Self>> {
+        let (waiting, status, exited) = Default::default();
+        let child = Rc::new(Child { event_loop: event_loop.clone(), pid, waiting, status, exited });
         let owner: Rc<dyn Owner> = Rc::<Child>::clone(&child);
-        match event_loop.submit(Op::WaitProcess { process: resource }, &owner, 0)? {
-            Submitted::InFlight(_) => (),
+        match event_loop.submit(Op::WaitProcess { pid }, &owner, 0)? {
+            Submitted::InFlight(id) => child.waiting.set(Some(id)),
             Submitted::Done(Outcome::Exited(Err(error))) if error.raw_os_error() != Some(NO_CHILD) => {
                 return Err(error.into());
             }
@@ -76,12 +73,10 @@ impl Child {
     /// # Errors
     /// `ESRCH` if the loop knows that it has ended; `EPERM`.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let handle = self.handle.borrow();
-        let Some(handle) = &*handle else {
+        let Some(wait) = self.waiting.get() else {
             return Err(io::Error::from_raw_os_error(NO_SUCH_PROCESS).into());
         };
-        let op = Op::SignalProcess { process: handle.resource(), signal: signal.number() };
-        match self.event_loop.submit_now(op)? {
+        match self.event_loop.submit_now(Op::SignalProcess { wait, signal: signal.number() })? {
             // The loop will learn of it soon.
             Outcome::Done(Err(error)) if error.raw_os_error() == Some(NO_SUCH_PROCESS) => Ok(()),
             Outcome::Done(result) => Ok(result?),
@@ -100,8 +95,7 @@ impl Child {
     }
 
     fn ended(&self, status: ExitStatus) {
-        let handle = self.handle.take();
-        drop(handle);
+        self.waiting.set(None);
         self.status.set(Some(status));
         self.exited.wake_all();
     }

@@ -10,12 +10,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{self, Command};
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use aioli_core::op::{Op, Outcome, Resource};
+use aioli_core::driver::OpId;
+use aioli_core::op::{Op, Outcome};
 use aioli_core::{Error, Loop, Result, get_running_loop, sleep};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::child::Child;
 use crate::connect::begin;
@@ -212,7 +211,8 @@ async fn start(options: Options) -> Result<Process> {
     has_processes(&event_loop)?;
     let (limit, kill_on_drop) = (options.limit, options.kill_on_drop);
     let mut spawned = spawn(options)?;
-    let child = match watch(&event_loop, &spawned.child) {
+    // Nobody takes its exit status meanwhile, so its number is its own.
+    let child = match Child::watch(&event_loop, spawned.child.id()) {
         Ok(child) => child,
         Err(error) => {
             // It cannot be waited for later, so it must not live on.
@@ -238,16 +238,10 @@ async fn start(options: Options) -> Result<Process> {
 /// # Errors
 /// `Unsupported` where the backend has no processes.
 fn has_processes(event_loop: &Loop) -> Result<()> {
-    match event_loop.submit_now(Op::SignalProcess { process: Resource(u64::MAX), signal: 0 })? {
+    match event_loop.submit_now(Op::SignalProcess { wait: OpId(u64::MAX), signal: 0 })? {
         Outcome::Done(Err(error)) if error.kind() == io::ErrorKind::Unsupported => Err(error.into()),
         _ => Ok(()),
     }
-}
-
-/// Has the loop wait for a child. Nobody takes its exit status meanwhile, so its number is its own.
-fn watch(event_loop: &Loop, child: &process::Child) -> Result<Rc<Child>> {
-    let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).map_err(io::Error::from)?;
-    Child::watch(event_loop, child.id(), pidfd)
 }
 
 /// A child, and our ends of its pipes.

@@ -354,6 +354,9 @@ impl LoopCore {
         if self.shared.is_pending() {
             self.shared.drain(|message| self.receive(message));
         }
+        for _ in 0..self.operations.take_posted() {
+            self.push(Ready::Completion);
+        }
         let idle = self.ready.len() == 0;
         if idle || self.is_virtual || self.handles.get() >= self.poll_at.get() {
             return self.ask_driver(idle);

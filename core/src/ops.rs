@@ -1,17 +1,18 @@
 //! Operations in flight: how those who build on the loop submit them and learn what came of them.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 
 use slab::Slab;
 
+use crate::context::Context;
 use crate::driver::{Completion, Completions, OpId, Submit, TryReceived};
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
 use crate::op::{Op, Outcome};
 use crate::task::home;
-use crate::task::ready::Ready;
 
 /// Whoever submitted an operation and takes its outcome.
 pub trait Owner: 'static {
@@ -41,7 +42,9 @@ struct Entry {
 pub(crate) struct Operations {
     entries: RefCell<Slab<Entry>>,
     arrived: RefCell<Completions>,
-    generation: std::cell::Cell<u32>,
+    /// How many of these were posted in this turn.
+    posted: Cell<usize>,
+    generation: Cell<u32>,
 }
 
 impl Operations {
@@ -93,7 +96,13 @@ impl Operations {
         }
         let (_, id) = self.enter(owner, tag);
         self.arrived.borrow_mut().push_back(Completion { id, more: false, outcome });
-        core.push(Ready::Completion);
+        self.posted.set(self.posted.get() + 1);
+    }
+
+    /// How many completions were posted since this was last asked.
+    #[inline]
+    pub(crate) fn take_posted(&self) -> usize {
+        self.posted.take()
     }
 
     fn submit(&self, core: &LoopCore, op: Op, owner: &Rc<dyn Owner>, tag: u32) -> Result<Submitted> {
@@ -142,12 +151,22 @@ impl crate::Loop {
         }
     }
 
-    /// Hands an outcome to `owner` as a handle of the next turn, as if its operation had been in flight until then.
+    /// Hands an outcome to `owner` as a handle of the next turn, as if its operation had been in flight until then: after what is
+    /// ready before, as all that completes.
     ///
     /// This is for operations that finished at once although those who wait for them expect a turn in between. A closed loop drops
     /// the outcome.
     pub fn post(&self, owner: &Rc<dyn Owner>, tag: u32, outcome: Outcome) {
         self.core().operations.post(self.core(), owner, tag, outcome);
+    }
+
+    /// Calls somebody's callback, in its context. A panic is reported to the exception handler, with where the callback was given.
+    pub fn call_in(&self, context: &Context, location: &'static Location<'static>, callback: impl FnOnce()) {
+        context.run(|| {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(callback)) {
+                self.core().report_callback_panic(location, panic);
+            }
+        });
     }
 
     /// Asks that an operation in flight ends soon. Its owner is called with what came of it.

@@ -16,6 +16,7 @@ use aioli_core::{Error, Instant, Loop, Result, Task, create_task, get_running_lo
 
 use crate::address::{Address, at};
 use crate::connection::Connection;
+use crate::descriptors::note_stream;
 use crate::dns::resolve;
 use crate::handle::{Handle, unexpected};
 use crate::perform::perform;
@@ -163,8 +164,12 @@ async fn open((target, options): (Target, Options)) -> Opened {
     let connection = match target {
         Target::Invalid(error) => return Err(error),
         Target::Socket(socket) => {
+            let fd = socket.fd();
             let (socket, mut received) = socket.into_parts().await?;
             let connection = Connection::new(socket, None, options.limit);
+            if let Some(fd) = fd {
+                note_stream(fd, &connection);
+            }
             connection.feed(&mut received);
             connection
         }

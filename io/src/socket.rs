@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use aioli_core::op::{Address, Domain, Interest, Op, Outcome, ShutdownHow, SocketKind, SocketOption};
@@ -48,6 +48,8 @@ const MOST: usize = 256 * 1024;
 pub struct Socket {
     shared: Rc<Shared>,
     handle: Handle,
+    /// The number of a descriptor that came from elsewhere: others may know it.
+    fd: Option<RawFd>,
 }
 
 /// What the drivers end a cancelled operation with, as Linux numbers it; the standard library has no name for it.
@@ -100,14 +102,19 @@ impl Socket {
     /// `Io` from the operating system, or where the backend knows no descriptors; `Runtime` outside of a running loop.
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         let event_loop = get_running_loop()?;
+        let number = fd.as_raw_fd();
         let resource = opened(event_loop.submit_now(Op::Adopt { fd })?)?;
-        Ok(Self::over(Handle::adopt(&event_loop, resource)))
+        Ok(Socket { fd: Some(number), ..Self::over(Handle::adopt(&event_loop, resource)) })
     }
 
     fn over(handle: Handle) -> Self {
         let event_loop = handle.event_loop().clone();
         let (read, write, left_over) = Default::default();
-        Socket { shared: Rc::new(Shared { event_loop, read, write, left_over }), handle }
+        Socket { shared: Rc::new(Shared { event_loop, read, write, left_over }), handle, fd: None }
+    }
+
+    pub(crate) fn fd(&self) -> Option<RawFd> {
+        self.fd
     }
 
     /// The socket itself, and what was received for nobody.

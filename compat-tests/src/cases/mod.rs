@@ -77,6 +77,7 @@ tables! {
     groups as __cases_groups;
     loop_ports as __cases_loop_ports;
     net::connect as __cases_net_connect;
+    net::descriptors as __cases_net_descriptors;
     net::ending as __cases_net_ending;
     net::flow as __cases_net_flow;
     net::reader as __cases_net_reader;

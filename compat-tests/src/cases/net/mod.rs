@@ -3,6 +3,7 @@
 mod support;
 
 pub(super) mod connect;
+pub(super) mod descriptors;
 pub(super) mod ending;
 pub(super) mod flow;
 pub(super) mod reader;

@@ -51,14 +51,25 @@ impl Case {
     }
 
     /// Tries it on a backend, on a thread of its own. A case that does not end within a minute has failed; its thread is left behind.
+    /// One that needs a process of its own is skipped.
     pub fn run(&self, backend: &'static dyn Backend) -> Verdict {
+        self.run_by(backend, None)
+    }
+
+    /// The same in a program that runs nothing but this case on this backend if it is called with these arguments: cases that need a
+    /// process of their own call it so.
+    pub fn run_with(&self, backend: &'static dyn Backend, again: &[String]) -> Verdict {
+        self.run_by(backend, Some(again.to_vec()))
+    }
+
+    fn run_by(&self, backend: &'static dyn Backend, again: Option<Vec<String>>) -> Verdict {
         if let Some(why) = backend.missing() {
             return Verdict::Skipped(why);
         }
         let (sender, receiver) = mpsc::channel();
         let body = self.body;
         let trying = thread::Builder::new().name(self.name.into()).spawn(move || {
-            let machine = Machine::new(backend);
+            let machine = Machine::new(backend, again.as_deref());
             let verdict = match panic::catch_unwind(AssertUnwindSafe(|| body(&machine))) {
                 Ok(()) => machine.skipped().map_or(Verdict::Passed, Verdict::Skipped),
                 Err(panic) => Verdict::Failed(describe(panic.as_ref())),
@@ -124,7 +135,8 @@ macro_rules! cases {
 
                     $(#[test]
                     fn $name() {
-                        $d crate::check(&$d backend, $area, stringify!($name));
+                        let path = concat!(module_path!(), "::", stringify!($name));
+                        $d crate::check(&$d backend, $area, stringify!($name), path);
                     })*
                 }
             };

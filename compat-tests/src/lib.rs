@@ -24,6 +24,7 @@ mod case;
 mod cases;
 pub mod differential;
 mod machine;
+mod part;
 mod rules;
 mod suite;
 mod upstream;

@@ -21,12 +21,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(crate) struct Machine {
     backend: &'static dyn Backend,
+    again: Option<Rc<[String]>>,
     skipped: Rc<Cell<Option<String>>>,
 }
 
 impl Machine {
-    pub(crate) fn new(backend: &'static dyn Backend) -> Self {
-        Machine { backend, skipped: Rc::default() }
+    pub(crate) fn new(backend: &'static dyn Backend, again: Option<&[String]>) -> Self {
+        Machine { backend, again: again.map(Rc::from), skipped: Rc::default() }
+    }
+
+    /// The arguments with which this program runs nothing but this case on this backend, if it can.
+    pub(crate) fn again(&self) -> Option<&[String]> {
+        self.again.as_deref()
     }
 
     /// A driver with its own clock.

@@ -13,6 +13,8 @@ usage: aioli-compat-tests COMMAND [OPTIONS]
   run [--backend LIST] [--filter TEXT] [--json]
       Runs all cases on epoll, uring and sim, or on those of the list (epoll,uring,sim). --filter takes the cases in whose
       area::name the text occurs. Prints the failures, a matrix of areas and backends, and the sums.
+  alone BACKEND CASE
+      Runs one case on one backend. The suite calls itself so for cases that need a process of their own.
   differential [--programs N] [--seed S] [--backend LIST] [--python PATH] [--jobs J] [--messages] [--most N]
       Runs N random programs (2000), beginning with the seed S (a fresh one), on epoll, uring and sim, or those of the list, and on
       CPython 3.13, and compares what they do. A difference is shrunk to a small program and shown; the search ends after --most of
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let command = match arguments.next().as_deref() {
         Some("run") => command::run::run,
+        Some("alone") => command::alone::run,
         Some("differential") => command::differential::run,
         Some("trace") => command::trace::run,
         Some("laws") => command::laws::run,

@@ -17,6 +17,7 @@ mod groups;
 mod loop_ports;
 mod net;
 mod order;
+mod pipe;
 mod reentrancy;
 mod reports;
 mod scopes_foreign;
@@ -87,6 +88,10 @@ tables! {
     net::trace as __cases_net_trace;
     net::transport as __cases_net_transport;
     order as __cases_order;
+    pipe::devices as __cases_pipe_devices;
+    pipe::standard as __cases_pipe_standard;
+    pipe::streams as __cases_pipe_streams;
+    pipe::transport as __cases_pipe_transport;
     reentrancy as __cases_reentrancy;
     reentrancy::clones as __cases_reentrancy_clones;
     reentrancy::destructors as __cases_reentrancy_destructors;

@@ -1,5 +1,6 @@
 //! The subcommands. Each takes its arguments and gives the exit code, or says what is wrong with the arguments.
 
+pub(crate) mod alone;
 pub(crate) mod differential;
 pub(crate) mod laws;
 pub(crate) mod run;

@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: Vec<String>) -> Ended {
     for column in &columns {
         for case in &cases {
             let verdict = match &column.backend {
-                Ok(backend) => case.run(*backend),
+                Ok(backend) => case.run_with(*backend, &super::alone::arguments(*backend, case)),
                 Err(why) if asked => Verdict::Failed(why.clone()),
                 Err(why) => Verdict::Skipped(why.clone()),
             };

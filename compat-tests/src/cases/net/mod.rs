@@ -1,6 +1,6 @@
 //! Connections: streams, servers and sockets.
 
-mod support;
+pub(super) mod support;
 
 pub(super) mod connect;
 pub(super) mod descriptors;

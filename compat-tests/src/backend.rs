@@ -101,7 +101,7 @@ impl Backend for Epoll {
 }
 
 /// Linux's io_uring. The environment variable `AIOLI_TEST_WITHOUT` names features of the kernel to do without, as a report has them, with
-/// commas.
+/// commas; `AIOLI_TEST_BUSY_TURNS` is the number for [`Config::busy_turns`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Uring;
 
@@ -114,6 +114,10 @@ impl Backend for Uring {
         let names = std::env::var("AIOLI_TEST_WITHOUT").unwrap_or_default();
         let masked = names.split(',').filter(|name| !name.is_empty()).map(str::parse::<Rung>);
         let config = masked.collect::<io::Result<Vec<_>>>()?.into_iter().fold(Config::new(), Config::without);
+        let config = match std::env::var("AIOLI_TEST_BUSY_TURNS").ok().and_then(|count| count.parse().ok()) {
+            Some(count) => config.busy_turns(count),
+            None => config,
+        };
         Ok(Box::new(config.build()?))
     }
 

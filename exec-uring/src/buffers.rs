@@ -14,8 +14,8 @@ pub(crate) const GROUP: u16 = 0;
 /// The size of a buffer. A little more than a power of two, so that the buffers' first bytes do not compete for the same lines of the
 /// cache.
 pub(crate) const SIZE: usize = 16 * 1024 + 192;
-/// The same where a receive has no credit: it fills 32 buffers at once.
-pub(crate) const SIZE_WITHOUT_CREDIT: usize = 512 + 64;
+/// The same where a receive has no credit: it fills 32 buffers at once, twice in a system call.
+pub(crate) const SIZE_WITHOUT_CREDIT: usize = 512 - 64;
 /// How many buffers the kernel can have at most.
 const PLACES: u16 = 1024;
 /// How many it has at first.

@@ -10,9 +10,9 @@ use aioli_exec_linux::{Direction, Flight, Wake};
 use io_uring::{opcode, squeue, types};
 
 use crate::buffers::Buffers;
-use crate::outbox::Parcel;
+use crate::outbox::{Burst, Parcel};
 use crate::ring::{Event, Ring, Timeout};
-use crate::rung::Rungs;
+use crate::rung::{Rung, Rungs};
 use crate::table::{Request, Requests, Table, What};
 use crate::token::{Key, Token};
 
@@ -32,6 +32,7 @@ pub(crate) struct Core {
     pub(crate) ring: Ring,
     pub(crate) buffers: Option<Buffers>,
     pub(crate) parcel: Parcel,
+    pub(crate) burst: Burst,
     pub(crate) requests: Requests,
     pub(crate) table: Table,
     pub(crate) rungs: Rungs,
@@ -53,11 +54,12 @@ pub(crate) fn canceled() -> io::Error {
 }
 
 impl Core {
-    pub(crate) fn new(ring: Ring, buffers: Option<Buffers>, rungs: Rungs) -> Self {
+    pub(crate) fn new(ring: Ring, buffers: Option<Buffers>, rungs: Rungs, burst: Burst) -> Self {
         Core {
             ring,
             buffers,
             parcel: Parcel::default(),
+            burst,
             requests: Requests::default(),
             table: Table::default(),
             rungs,
@@ -83,6 +85,7 @@ impl Core {
             self.listen(wake.bell())?;
         }
         self.hold_back();
+        self.burst.end_turn();
         if std::mem::take(&mut self.polled) && self.ring.has_hidden() {
             // What happened before a poll is reported before what the poll finds at once.
             self.ring.unhide()?;
@@ -183,7 +186,8 @@ impl Core {
     /// Asks the kernel to end something. Whether it could is said by the completion of that.
     pub(crate) fn cancel_token(&mut self, token: Token) {
         let cancel = opcode::AsyncCancel::new(token.encode()).build().user_data(Token::Nobody.encode());
-        let cancel = cancel.flags(squeue::Flags::SKIP_SUCCESS);
+        let silent = self.rungs.has(Rung::BatchedSends);
+        let cancel = if silent { cancel.flags(squeue::Flags::SKIP_SUCCESS) } else { cancel };
         // SAFETY: it refers to no memory. If there is no place for it, the request goes on; closing asks again.
         let _ = unsafe { self.ring.push(&cancel) };
     }

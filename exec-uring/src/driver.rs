@@ -25,9 +25,10 @@ use crate::setup::Config;
 ///   places in a slab, and two ops in flight must differ in them.
 /// - Closing a resource ends what is in flight on it. An op that the kernel is carrying out ends with what came of it, in one of the
 ///   next turns.
-/// - Small sends with [`try_send`](Driver::try_send) on a watched TCP connection are handed to the kernel at the end of the turn. What
-///   it does not take then, at most 16 KiB a connection, is sent as soon as it does, also if the connection is closed meanwhile. A
-///   [shutdown](Driver::shutdown) waits for that at most a second. If it fails, the watch is told, and receives and sends fail.
+/// - After some turns in each of which many connections sent, small sends with [`try_send`](Driver::try_send) on watched TCP
+///   connections are handed to the kernel at the end of the turn. What it does not take then, at most 16 KiB a connection, is sent as
+///   soon as it does, also if the connection is closed meanwhile. A [shutdown](Driver::shutdown) waits for that at most a second. If
+///   it fails, the watch is told, and receives and sends fail. See [`Config::busy_turns`].
 /// - After a fork, the child gets an error from every submit and turn, and dropping the driver there only closes descriptors.
 ///
 /// ```

@@ -5,7 +5,8 @@
 //! - A stream's receive is asked for once. From then on the kernel receives by itself, into buffers that it picks from a common stock
 //!   when data comes, so that a connection on which nothing comes holds none. Small data is copied to its reader, and the buffer
 //!   goes back to the stock; large data goes to its reader in the buffer it came in.
-//! - Small writes of a turn are sent with the system call at its end, and the kernel reports only those that fail.
+//! - Where many connections send in each turn, their small writes go with the system call at its end, and the kernel reports only those
+//!   that fail.
 //! - A listener accepts by one request, as many connections as its credit allows.
 //! - A turn that does not wait, and for which the kernel has nothing, makes no system call.
 //!
@@ -17,6 +18,7 @@ mod driver;
 mod file;
 mod line;
 mod outbox;
+mod probe;
 mod process;
 mod ring;
 mod run;

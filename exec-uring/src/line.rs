@@ -175,7 +175,7 @@ impl Core {
     fn ask(&mut self, n: usize, direction: Direction) -> bool {
         let entry = &mut self.table[n];
         let fd = types::Fd(entry.raw());
-        let requests = entry.kind.socket && self.rungs.has(Rung::SocketRequests);
+        let requests = entry.kind.socket;
         let multishot = self.rungs.has(Rung::MultishotAccept);
         let Some(armed) = entry.line(direction).first_mut() else { return true };
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;

@@ -1,4 +1,4 @@
-//! [`Outbox`]: small sends of a turn, handed to the kernel together.
+//! [`Outbox`]: small sends of a turn, handed to the kernel together where there are many.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -19,6 +19,8 @@ use crate::token::Token;
 const SMALL: usize = 2048;
 /// So much of one entry waits for the end of the turn at most.
 const MOST: usize = 16 * 1024;
+/// A turn in which fewer connections send is no busy one.
+const MANY: u32 = 8;
 
 /// The sending side of an entry.
 #[derive(Debug, Default)]
@@ -31,6 +33,42 @@ pub(crate) struct Outbox {
     pub(crate) error: Option<i32>,
     /// The write side is to be shut down after the rest.
     shut_down: bool,
+}
+
+/// Whether small sends wait for the end of the turn.
+///
+/// They do after some busy turns in a row. A program that sends and then keeps its thread from going on, to wait for the answer in
+/// another way say, so has sent what it believes to have sent, unless many other connections send at the same time all along.
+#[derive(Debug)]
+pub(crate) struct Burst {
+    /// So many busy turns make one.
+    patience: u32,
+    streak: u32,
+    /// In this turn, and who was last.
+    senders: u32,
+    last: usize,
+}
+
+impl Burst {
+    pub(crate) fn new(patience: u32) -> Self {
+        Burst { patience, streak: 0, senders: 0, last: usize::MAX }
+    }
+
+    /// A connection sends little. Returns whether that waits.
+    #[inline]
+    fn note(&mut self, n: usize) -> bool {
+        self.senders += u32::from(n != self.last);
+        self.last = n;
+        self.streak >= self.patience
+    }
+
+    /// The turn is over.
+    #[inline]
+    pub(crate) fn end_turn(&mut self) {
+        self.streak = if self.senders < MANY { 0 } else { self.streak.saturating_add(1) };
+        self.senders = 0;
+        self.last = usize::MAX;
+    }
 }
 
 /// What is sent at the end of the turn.
@@ -106,6 +144,7 @@ impl Core {
         if data.len() <= SMALL
             && entry.inbox.is_attended()
             && self.rungs.has(Rung::BatchedSends)
+            && self.burst.note(n)
             && self.parcel.add(n, &mut entry.outbox, data)
         {
             return Some(Ok(data.len()));

@@ -140,6 +140,11 @@ impl Ring {
         benign(result)
     }
 
+    /// Takes the completions that are there, as pairs of what they say of themselves and the result.
+    pub(crate) fn answers(&mut self, answers: &mut Vec<(u64, i32)>) {
+        answers.extend(self.uring.completion().map(|entry| (entry.user_data(), entry.result())));
+    }
+
     /// Takes the completions that are there.
     pub(crate) fn take(&mut self, events: &mut Vec<Event>) {
         events.extend(self.uring.completion().map(|entry| Event {

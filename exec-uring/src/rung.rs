@@ -27,15 +27,13 @@ pub enum Rung {
     MultishotAccept,
     /// Small writes of a turn are sent in one go, and only those that fail are reported (5.17). Without: each is a call of its own.
     BatchedSends,
-    /// Sends, receives and accepts that have to wait do so in the ring (5.6). Without: the driver polls and then tries.
-    SocketRequests,
     /// The kernel waits for a process and takes its exit status (6.7). Without: the driver polls a pidfd and then does.
     ProcessWaits,
 }
 
 impl Rung {
     /// All of them.
-    pub const ALL: [Rung; 11] = [
+    pub const ALL: [Rung; 10] = [
         Rung::DeferTaskrun,
         Rung::CoopTaskrun,
         Rung::NoSqArray,
@@ -45,7 +43,6 @@ impl Rung {
         Rung::ReceiveCredit,
         Rung::MultishotAccept,
         Rung::BatchedSends,
-        Rung::SocketRequests,
         Rung::ProcessWaits,
     ];
 
@@ -60,7 +57,6 @@ impl Rung {
             Rung::ReceiveCredit => "receive credit",
             Rung::MultishotAccept => "multishot accept",
             Rung::BatchedSends => "batched sends",
-            Rung::SocketRequests => "socket requests",
             Rung::ProcessWaits => "process waits",
         }
     }

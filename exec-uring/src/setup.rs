@@ -4,14 +4,15 @@ use std::io;
 use std::sync::Arc;
 
 use aioli_exec_linux::{Home, Wake};
-use io_uring::{IoUring, Probe, opcode};
+use io_uring::IoUring;
 
 use crate::buffers::{self, Buffers};
 use crate::core::Core;
 use crate::driver::UringDriver;
-use crate::ring::{Ring, Timeout};
+use crate::outbox::Burst;
+use crate::probe::probe;
+use crate::ring::Ring;
 use crate::rung::{Rung, Rungs};
-use crate::token::Token;
 
 /// How to make a [`UringDriver`], for tests and for kernels with a fault.
 ///
@@ -28,6 +29,7 @@ use crate::token::Token;
 pub struct Config {
     entries: u32,
     completions: u32,
+    busy_turns: u32,
     masked: Vec<Rung>,
     reason: Option<String>,
 }
@@ -41,7 +43,7 @@ impl Default for Config {
 impl Config {
     /// Everything the kernel has, 256 entries, and room for 4,096 completions.
     pub fn new() -> Self {
-        Config { entries: 256, completions: 4096, masked: Vec::new(), reason: None }
+        Config { entries: 256, completions: 4096, busy_turns: 8, masked: Vec::new(), reason: None }
     }
 
     /// Does without an optional feature of the kernel.
@@ -63,6 +65,13 @@ impl Config {
         self
     }
 
+    /// From how many busy turns in a row on small sends wait for the end of their turn, to be handed over together: 8, if nothing else
+    /// is said. In a busy turn at least eight connections send. With 0, small sends wait always; with `u32::MAX` never.
+    pub fn busy_turns(mut self, count: u32) -> Self {
+        self.busy_turns = count;
+        self
+    }
+
     /// What the driver's report is to say of why this backend is used.
     pub fn because(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
@@ -78,8 +87,7 @@ impl Config {
         let wake = Arc::new(Wake::new()?);
         let mut rungs = Rungs::new(&self.masked);
         let mut ring = self.ring(&mut rungs)?;
-        round_trip(&mut ring)?;
-        look_up(&mut ring, &mut rungs)?;
+        probe(&mut ring, &mut rungs)?;
         let mut buffers = None;
         if rungs.has(Rung::MultishotReceive) {
             let size = if rungs.has(Rung::ReceiveCredit) { buffers::SIZE } else { buffers::SIZE_WITHOUT_CREDIT };
@@ -88,7 +96,12 @@ impl Config {
                 Err(error) => rungs.refuse(Rung::MultishotReceive, format!("no buffer ring: {error}")),
             }
         }
-        Ok(UringDriver::new_with(home, Core::new(ring, buffers, rungs), wake, self.reason.take()))
+        Ok(UringDriver::new_with(
+            home,
+            Core::new(ring, buffers, rungs, Burst::new(self.busy_turns)),
+            wake,
+            self.reason.take(),
+        ))
     }
 
     /// Sets a ring up, with as much as is granted.
@@ -114,13 +127,6 @@ impl Config {
                 io::ErrorKind::Unsupported,
                 "io_uring of this kernel is too old: Linux 5.13 is needed; use AIOLI_BACKEND=epoll",
             ));
-        }
-        if !params.is_feature_no_iowait() {
-            // As far as can be told without trying.
-            rungs.refuse(Rung::ReceiveCredit, "not in this kernel");
-        }
-        if !params.is_feature_skip_cqe_on_success() {
-            rungs.refuse(Rung::BatchedSends, "not in this kernel");
         }
         let no_iowait = params.is_feature_no_iowait();
         if !no_iowait {
@@ -150,61 +156,8 @@ impl Config {
     }
 }
 
-/// Sends a request that does nothing through the ring: a filter on system calls may let a ring be set up and not be entered.
-fn round_trip(ring: &mut Ring) -> io::Result<()> {
-    // SAFETY: it refers to nothing.
-    unsafe { ring.push(&opcode::Nop::new().build().user_data(Token::Nobody.encode()))? };
-    let mut events = Vec::new();
-    for _ in 0..100 {
-        ring.enter(Timeout::Forever).map_err(|error| explain("io_uring_enter", error))?;
-        ring.take(&mut events);
-        if !events.is_empty() {
-            return Ok(());
-        }
-    }
-    Err(io::Error::other("io_uring takes requests but does not complete them; use AIOLI_BACKEND=epoll"))
-}
-
-/// Asks the kernel which requests it knows.
-fn look_up(ring: &mut Ring, rungs: &mut Rungs) -> io::Result<()> {
-    let mut probe = Probe::new();
-    if let Err(error) = ring.uring().submitter().register_probe(&mut probe) {
-        // What every kernel has that can set such a ring up is there; of the rest nothing is known.
-        for rung in [Rung::MultishotAccept, Rung::MultishotReceive, Rung::ProcessWaits] {
-            rungs.refuse(rung, format!("cannot be asked for: {error}"));
-        }
-        return Ok(());
-    }
-    for code in [opcode::PollAdd::CODE, opcode::AsyncCancel::CODE] {
-        if !probe.is_supported(code) {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "io_uring of this kernel cannot poll or cancel; use AIOLI_BACKEND=epoll",
-            ));
-        }
-    }
-    for code in [opcode::Recv::CODE, opcode::Send::CODE, opcode::Accept::CODE] {
-        if !probe.is_supported(code) {
-            rungs.refuse(Rung::SocketRequests, "not in this kernel");
-            rungs.refuse(Rung::MultishotReceive, "not in this kernel");
-            rungs.refuse(Rung::BatchedSends, "not in this kernel");
-        }
-    }
-    // Flags of requests cannot be asked for, but what came with the same release can.
-    if !probe.is_supported(opcode::Socket::CODE) || !rungs.has(Rung::SocketRequests) {
-        rungs.refuse(Rung::MultishotAccept, "not in this kernel");
-    }
-    if !probe.is_supported(opcode::SendZc::CODE) {
-        rungs.refuse(Rung::MultishotReceive, "not in this kernel");
-    }
-    if !probe.is_supported(opcode::WaitId::CODE) {
-        rungs.refuse(Rung::ProcessWaits, "not in this kernel");
-    }
-    Ok(())
-}
-
 /// Says which call failed, and what can be done about it.
-fn explain(call: &str, error: io::Error) -> io::Error {
+pub(crate) fn explain(call: &str, error: io::Error) -> io::Error {
     let advice = match error.raw_os_error() {
         Some(libc::ENOSYS) => "this kernel has no io_uring, or a filter hides it",
         Some(libc::EPERM | libc::EACCES) => {

@@ -130,7 +130,7 @@ impl Inbox {
 }
 
 /// Has a receive that goes on end when it has taken so much in all.
-fn with_credit(mut receive: squeue::Entry, credit: u32) -> squeue::Entry {
+pub(crate) fn with_credit(mut receive: squeue::Entry, credit: u32) -> squeue::Entry {
     /// Where an entry has `optlen`, in words of 32 bits.
     const PLACE: usize = 11;
     const { assert!(size_of::<squeue::Entry>() == 64) };
@@ -144,6 +144,12 @@ fn readable() -> Outcome {
 }
 
 impl Core {
+    /// Who has more unread when the turn is over is to get no more. Where the kernel knows no credit it may have filled 64 buffers
+    /// besides, which is about as much.
+    fn limit(&self) -> usize {
+        if self.rungs.has(Rung::ReceiveCredit) { CREDIT } else { CREDIT / 16 }
+    }
+
     /// Starts an op that tells whenever an entry may have become readable.
     pub(crate) fn watch(&mut self, id: OpId, n: usize) -> Submit {
         if self.table[n].inbox.watch.is_some() {
@@ -223,6 +229,7 @@ impl Core {
 
     /// The kernel received for a watch, or a poll found something.
     pub(crate) fn streamed(&mut self, n: usize, event: Event) {
+        let limit = self.limit();
         let Some(buffers) = &mut self.buffers else { return self.polled(n, event) };
         let entry = &mut self.table[n];
         let inbox = &mut entry.inbox;
@@ -245,7 +252,7 @@ impl Core {
                 if entry.closing {
                     buffers.discard(&mut inbox.kept);
                 }
-                if !first && inbox.kept.bytes() > CREDIT {
+                if !first && inbox.kept.bytes() > limit && self.heavy.last() != Some(&(n as u32)) {
                     self.heavy.push(n as u32);
                 }
             }
@@ -255,10 +262,6 @@ impl Core {
                     libc::ENOBUFS => buffers.exhausted(),
                     // It was asked to; or it is to be tried again.
                     libc::ECANCELED | libc::EINTR | libc::EAGAIN => (),
-                    libc::EINVAL if self.rungs.has(Rung::ReceiveCredit) => {
-                        self.rungs.refuse(Rung::ReceiveCredit, "refused");
-                    }
-                    libc::EINVAL | libc::EOPNOTSUPP => self.rungs.refuse(Rung::MultishotReceive, "refused"),
                     errno => {
                         inbox.end = Some(End::Failed(errno));
                         news = true;
@@ -268,7 +271,7 @@ impl Core {
         }
         if !event.more() {
             entry.held -= 1;
-            if entry.inbox.taken >= CREDIT {
+            if entry.inbox.taken >= CREDIT / 4 {
                 // Pieces are no larger than the buffers.
                 let large = BULK.min(buffers.size() / 2);
                 entry.inbox.bulk = entry.inbox.taken / usize::from(entry.inbox.pieces.max(1)) >= large;
@@ -320,9 +323,10 @@ impl Core {
 
     /// Has the kernel receive no more for readers that do not read.
     pub(crate) fn hold_back(&mut self) {
+        let limit = self.limit();
         while let Some(n) = self.heavy.pop() {
             let n = n as usize;
-            let heavy = |inbox: &Inbox| inbox.state == State::Receiving && inbox.kept.bytes() > CREDIT;
+            let heavy = |inbox: &Inbox| inbox.state == State::Receiving && inbox.kept.bytes() > limit;
             if self.table.get(n).is_some_and(|entry| heavy(&entry.inbox)) {
                 self.pause(n);
             }

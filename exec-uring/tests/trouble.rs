@@ -282,11 +282,53 @@ fn a_storm_of_signals_changes_nothing() {
     storm.join().unwrap();
 }
 
+/// A program may wait in its own thread for the answer to what it has sent: it has left, unless many connections send all the time.
+#[test]
+fn a_send_leaves_before_the_turn_ends() {
+    let Some(mut rig) = rig(Config::new()) else { return };
+    let mut connections: Vec<_> = (0..40).map(|_| rig.tcp()).collect();
+    for (socket, peer) in &connections {
+        peer.set_read_timeout(Some(LONG)).unwrap();
+        rig.later(Op::Watch { socket: *socket });
+    }
+    rig.turn(Wait::No);
+    // Some that send, in many turns; and many that send, but in few turns.
+    for (senders, turns) in [(7, 30), (40, 7)] {
+        for _ in 0..turns {
+            for (socket, peer) in &mut connections[..senders] {
+                for data in [b"head", b"body"] {
+                    assert_eq!(rig.driver.try_send(*socket, data).unwrap().unwrap(), 4);
+                }
+                let mut found = [0; 8];
+                peer.read_exact(&mut found).unwrap();
+                assert_eq!(&found, b"headbody");
+            }
+            rig.turn(Wait::No);
+        }
+        rig.turn(Wait::No);
+    }
+    // Where they do wait for the end of the turn, that is the end of it.
+    for turn in 0..100 {
+        for (socket, _) in &connections {
+            assert_eq!(rig.driver.try_send(*socket, b"x").unwrap().unwrap(), 1);
+        }
+        rig.turn(Wait::No);
+        for (n, (_, peer)) in connections.iter_mut().enumerate() {
+            let mut found = [0; 1];
+            peer.read_exact(&mut found).unwrap_or_else(|error| panic!("turn {turn}, {n}: {error}"));
+        }
+    }
+    rig.turn(Wait::No);
+    let (socket, peer) = &mut connections[0];
+    assert_eq!(rig.driver.try_send(*socket, b"!").unwrap().unwrap(), 1);
+    peer.read_exact(&mut [0]).unwrap();
+}
+
 /// Small sends count as sent when they are handed over, so they must arrive: through a full socket, a close and a shutdown.
 #[test]
 fn batched_sends_arrive_whatever_comes_after_them() {
     for then in 0..4 {
-        let Some(mut rig) = rig(Config::new()) else { return };
+        let Some(mut rig) = rig(Config::new().busy_turns(0)) else { return };
         let (socket, mut peer) = rig.tcp();
         rig.later(Op::Watch { socket });
         rig.turn(Wait::No);
@@ -377,7 +419,7 @@ fn read_all(peer: &TcpStream, count: usize) -> thread::JoinHandle<Vec<u8>> {
 /// Small and large sends in turns: none overtakes another.
 #[test]
 fn sends_of_all_sizes_keep_their_order() {
-    let Some(mut rig) = rig(Config::new()) else { return };
+    let Some(mut rig) = rig(Config::new().busy_turns(0)) else { return };
     let connections: Vec<_> = (0..3).map(|_| rig.tcp()).collect();
     for (socket, _) in &connections {
         rig.later(Op::Watch { socket: *socket });
@@ -548,7 +590,7 @@ fn a_filter_that_forbids_registering_is_done_without() {
 #[test]
 fn each_rung_can_be_done_without() {
     for rung in Rung::ALL {
-        let Some(mut rig) = rig(Config::new().without(rung)) else { return };
+        let Some(mut rig) = rig(Config::new().busy_turns(0).without(rung)) else { return };
         let found = rig.driver.report().capabilities;
         let (_, text) = found.iter().find(|(name, _)| *name == rung.to_string()).unwrap();
         assert_eq!(text, "no (masked)");

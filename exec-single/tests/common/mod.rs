@@ -303,10 +303,11 @@ pub fn is_epoll() -> bool {
 }
 
 /// Nothing, where this machine has no io_uring. `AIOLI_TEST_WITHOUT` names features of the kernel to do without, with commas.
+/// Small sends wait for the end of the turn, as they do where many connections send.
 pub fn uring() -> io::Result<UringDriver> {
     let masked = std::env::var("AIOLI_TEST_WITHOUT").unwrap_or_default();
     let masked = masked.split(',').filter(|name| !name.is_empty()).map(|name| name.parse::<Rung>().unwrap());
-    masked.fold(aioli_exec_uring::Config::new(), aioli_exec_uring::Config::without).build()
+    masked.fold(aioli_exec_uring::Config::new().busy_turns(0), aioli_exec_uring::Config::without).build()
 }
 
 /// Runs all tests of this program on io_uring. To be called by a test named `on_uring_too`.

@@ -1,10 +1,15 @@
 //! Flow control: when receiving pauses, when draining waits, and that nothing is lost by either.
 
 use std::cell::Cell;
+use std::io::Read;
+use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use aioli_core::{ErrorKind, Result, create_task, gather, sleep};
-use aioli_io::{StreamReader, StreamWriter};
+use aioli_io::{StreamReader, StreamWriter, open_connection};
 use bytes::Bytes;
 
 use super::support::{Peer, fill, pair, settle};
@@ -18,6 +23,7 @@ cases! {
     a_line_that_was_too_long_lets_receiving_go_on: "ST1 ST4";
     a_reader_that_does_not_read_holds_the_writer_back: "TP4 ST7";
     limits_of_the_write_buffer: "TP4" = "test_transports::TransportTests::test_flowcontrol_mixin_set_write_limits";
+    what_is_written_leaves_before_the_step_ends: "TP3";
     what_the_kernel_takes_is_not_buffered: "TP3" = "test_selector_events::SelectorSocketTransportTests::test_write";
     draining_waits_between_the_limits: "TP4 ST7"
         = "test_proactor_events::ProactorSocketTransportTests::test_pause_resume_writing",
@@ -34,6 +40,33 @@ cases! {
           "test_selector_events::SelectorSocketTransportTests::test_write_ready_partial";
     data_that_is_kept_stays_as_it_is: "D3 L4";
     large_messages: "TP2 TP3";
+}
+
+/// A step may wait for the answer without the loop.
+fn what_is_written_leaves_before_the_step_ends(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    on.net(|| async {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        let (tell, told) = mpsc::channel();
+        let peer = thread::spawn(move || -> std::io::Result<()> {
+            let (mut socket, _) = listener.accept()?;
+            let mut found = [0; 10];
+            socket.read_exact(&mut found)?;
+            socket.read_exact(&mut [0])?;
+            let _ = tell.send(found);
+            Ok(())
+        });
+        let (_reader, writer) = open_connection("127.0.0.1", port).await?;
+        writer.write(b"first")?;
+        sleep(0.0).await?;
+        writer.write(b"sec")?;
+        writer.write(b"on")?;
+        writer.writelines(["d"])?;
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(*b"firstsecon"));
+        peer.join().expect("it does not panic")?;
+        Ok(())
+    });
 }
 
 fn receiving_pauses_above_twice_the_limit(on: &Machine) {

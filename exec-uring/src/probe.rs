@@ -1,0 +1,139 @@
+//! [`probe`]: what the kernel carries out, found by asking for it.
+
+use std::{io, ptr};
+
+use io_uring::{opcode, squeue, types};
+
+use crate::buffers;
+use crate::ring::{Ring, Timeout};
+use crate::rung::{Rung, Rungs};
+use crate::setup::explain;
+use crate::stream::with_credit;
+
+/// A kind of request, made in a way that has no effect.
+struct Trial {
+    name: &'static str,
+    /// What is done without. Nothing: there is no other way.
+    rung: Option<Rung>,
+    request: squeue::Entry,
+}
+
+/// One of each kind that the driver makes, with its flags. They are about a descriptor or a process that cannot be, or a path at no
+/// address, which is found out only after the kind and the flags were. The last fails because it is linked to the one before it: it would take a thread.
+fn trials() -> [Trial; 17] {
+    let none = types::Fd(-1);
+    let (memory, path) = (ptr::null_mut(), ptr::null());
+    let trial = |name, request| Trial { name, rung: None, request };
+    let rung = |rung, name, request| Trial { name, rung: Some(rung), request };
+    let receive = opcode::RecvMulti::new(none, buffers::GROUP).build();
+    let send = opcode::Send::new(none, memory, 0).flags(libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL);
+    let send = send.build().flags(squeue::Flags::SKIP_SUCCESS);
+    [
+        trial("nop", opcode::Nop::new().build()),
+        trial("poll", opcode::PollAdd::new(none, libc::POLLIN as u32).build()),
+        trial("multishot poll", opcode::PollAdd::new(none, libc::POLLIN as u32).multi(true).build()),
+        trial("cancel", opcode::AsyncCancel::new(u64::MAX).build()),
+        trial("recv", opcode::Recv::new(none, memory, 0).build()),
+        trial("send", opcode::Send::new(none, memory, 0).flags(libc::MSG_NOSIGNAL).build()),
+        trial("accept", opcode::Accept::new(none, ptr::null_mut(), ptr::null_mut()).build()),
+        rung(Rung::MultishotReceive, "multishot recv", receive.clone()),
+        rung(Rung::ReceiveCredit, "multishot recv with credit", with_credit(receive, 1)),
+        rung(Rung::MultishotAccept, "multishot accept", opcode::AcceptMulti::new(none).build()),
+        rung(Rung::BatchedSends, "silent send", send),
+        trial("open", opcode::OpenAt::new(none, path).build()),
+        trial("statx", opcode::Statx::new(none, path, ptr::null_mut()).build()),
+        rung(
+            Rung::ProcessWaits,
+            "waitid",
+            opcode::WaitId::new(libc::P_PID, libc::id_t::MAX >> 1, libc::WEXITED).build(),
+        ),
+        trial("write", opcode::Write::new(none, memory, 0).build()),
+        trial("read", opcode::Read::new(none, memory, 0).build().flags(squeue::Flags::IO_LINK)),
+        trial("fsync", opcode::Fsync::new(none).build()),
+    ]
+}
+
+/// Sends one request of each kind through the ring, which is a system call: the kernel may be too old for some, and a filter or a
+/// restriction may forbid others, or the call.
+///
+/// # Errors
+/// The kernel's, or `Unsupported` if it refuses what the driver cannot do without.
+pub(crate) fn probe(ring: &mut Ring, rungs: &mut Rungs) -> io::Result<()> {
+    let trials = trials();
+    for (n, trial) in trials.iter().enumerate() {
+        // SAFETY: a request refers to no memory, or to none that there is.
+        unsafe { ring.push(&trial.request.clone().user_data(n as u64))? };
+    }
+    let mut answers = Vec::with_capacity(trials.len());
+    for _ in 0..100 {
+        ring.enter(Timeout::Zero).map_err(|error| explain("io_uring_enter", error))?;
+        ring.answers(&mut answers);
+        if answers.len() >= trials.len() {
+            break;
+        }
+    }
+    for (n, trial) in trials.iter().enumerate() {
+        let Some((_, result)) = answers.iter().find(|(tag, _)| *tag == n as u64) else {
+            let text = "io_uring takes requests but does not complete them; use AIOLI_BACKEND=epoll";
+            return Err(io::Error::other(text));
+        };
+        if let libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM | libc::EACCES = -result {
+            let error = io::Error::from_raw_os_error(-result);
+            let Some(rung) = trial.rung else {
+                let text =
+                    format!("io_uring cannot be used: {}: {error}; allow it, or use AIOLI_BACKEND=epoll", trial.name);
+                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+            };
+            rungs.refuse(rung, error);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use io_uring::IoUring;
+    use io_uring::register::Restriction;
+
+    /// What the probe says where one kind of request and some flags are forbidden.
+    fn without(code: Option<u8>, flags: squeue::Flags) -> Option<(io::Result<()>, Rungs)> {
+        let uring = IoUring::builder().setup_r_disabled().build(32).ok()?;
+        let others = trials().map(|trial| code_of(&trial.request)).into_iter().filter(|known| Some(*known) != code);
+        let mut allowed: Vec<_> = others.map(Restriction::sqe_op).collect();
+        allowed.push(Restriction::sqe_flags_allowed(!flags.bits()));
+        uring.submitter().register_restrictions(&mut allowed).ok()?;
+        uring.submitter().register_enable_rings().ok()?;
+        let mut rungs = Rungs::new(&[]);
+        let result = probe(&mut Ring::new(uring, false), &mut rungs);
+        Some((result, rungs))
+    }
+
+    /// The code is the first byte of a request.
+    fn code_of(request: &squeue::Entry) -> u8 {
+        // SAFETY: an entry is as the kernel has it: plain numbers.
+        unsafe { (&raw const *request).cast::<u8>().read() }
+    }
+
+    #[test]
+    fn a_request_that_is_forbidden_is_found_out() {
+        for trial in trials() {
+            let Some((result, rungs)) = without(Some(code_of(&trial.request)), squeue::Flags::empty()) else { return };
+            if trial.name == "waitid" {
+                result.unwrap();
+                assert!(!rungs.has(Rung::ProcessWaits) && rungs.has(Rung::BatchedSends));
+                continue;
+            }
+            let error = result.expect_err("a request of each other kind is needed");
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            assert!(error.to_string().contains("Permission denied"), "{error}");
+            assert!(error.to_string().contains("AIOLI_BACKEND=epoll"), "{error}");
+        }
+        let Some((result, rungs)) = without(None, squeue::Flags::SKIP_SUCCESS) else { return };
+        result.unwrap();
+        assert!(!rungs.has(Rung::BatchedSends));
+        assert!(rungs.lines().any(|(_, text)| text == "no (Permission denied (os error 13))"));
+        assert!(without(None, squeue::Flags::IO_LINK).is_some_and(|(result, _)| result.is_err()));
+    }
+}

@@ -1,13 +1,16 @@
 //! [`Varied`]: a driver in another shape.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use aioli_core::Instant;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
 use aioli_core::op::{Op, Outcome, Resource};
 use bytes::BytesMut;
+
+/// A name of this machine that has an address of each family, IPv6 first. What `localhost` has differs.
+pub(crate) const TWO_FAMILIES: &str = "two-families.test";
 
 /// A driver that differs from the backend's.
 pub(crate) struct Varied {
@@ -63,6 +66,9 @@ impl Driver for Varied {
     }
 
     fn look_up(&self, host: &str) -> Option<io::Result<Vec<IpAddr>>> {
+        if host == TWO_FAMILIES {
+            return Some(Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]));
+        }
         self.driver.look_up(host)
     }
 

@@ -11,6 +11,7 @@ use aioli_io::{Address, OpenConnection, Socket, open_connection, open_connection
 use super::support::{Peer, refusing, settle, turn};
 use crate::case::cases;
 use crate::machine::Machine;
+use crate::varied::TWO_FAMILIES;
 
 cases! {
     ($) "connect" in net_connect as __cases_net_connect;
@@ -32,13 +33,18 @@ cases! {
           "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_multiple_errors_local_addr",
           "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_no_local_addr",
           "test_events::EventLoopTestsMixin::test_create_connection_local_addr_nomatch_family";
+    local_addresses_of_another_family_are_skipped: "CN1 CN2"
+        = "test_events::EventLoopTestsMixin::test_create_connection_local_addr_skip_different_family";
     addresses_as_text: "CN2";
     a_connection_of_ipv6: "CN1";
     an_attempt_can_be_given_up: "CN3 L4" = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_timeout";
-    happy_eyeballs: "CN3"
+    happy_eyeballs: "CN3" = "test_staggered::StaggeredTests::test_first_timeout_second_successful";
+    happy_eyeballs_do_not_wait_after_an_error: "CN3"
         = "test_staggered::StaggeredTests::test_first_error_second_successful",
-          "test_staggered::StaggeredTests::test_first_timeout_second_successful",
           "test_staggered::StaggeredTests::test_one_successful";
+    happy_eyeballs_that_fail: "CN1 CN3"
+        = "test_staggered::StaggeredTests::test_none_successful",
+          "test_staggered::StaggeredTests::test_empty";
     streams_over_a_socket: "TP1 ST2" = "test_sock_lowlevel::BaseSockTestsMixin::test_create_connection_sock";
     a_connection_is_opened_once: "CN1";
     outside_of_a_loop: "LP15";
@@ -181,6 +187,27 @@ fn a_connection_from_an_address(on: &Machine) {
     });
 }
 
+fn local_addresses_of_another_family_are_skipped(on: &Machine) {
+    on.net(|| async {
+        let peer = Peer::start().await?;
+        let (_reader, writer) = open_connection("127.0.0.1", peer.port()).local_addr(TWO_FAMILIES, 0).await?;
+        assert_eq!(writer.local_addr().unwrap().ip(), Ipv4Addr::LOCALHOST);
+        let server = start_server(|_, _| async { Ok(()) }, "::1", 0).await?;
+        let (_reader, writer) =
+            open_connection("::1", server.local_addrs()[0].port()).local_addr(TWO_FAMILIES, 0).await?;
+        assert_eq!(writer.local_addr().unwrap().ip(), Ipv6Addr::LOCALHOST);
+
+        let (_socket, refused) = refusing();
+        let error = open_connection("127.0.0.1", refused.port()).local_addr(TWO_FAMILIES, 0).await.unwrap_err();
+        assert_eq!(io_kind(&error), io::ErrorKind::ConnectionRefused);
+        let error = open_connection(TWO_FAMILIES, peer.port()).local_addr("::1", 0).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("multiple errors: connect call failed [::1]:"), "{text}");
+        assert!(text.contains("no local address of the family of 127.0.0.1:"), "{text}");
+        Ok(())
+    });
+}
+
 fn addresses_as_text(on: &Machine) {
     on.net(|| async {
         let peer = Peer::start().await?;
@@ -271,6 +298,41 @@ fn happy_eyeballs(on: &Machine) {
         assert!(timeout(0.05, connection).await.unwrap_err().is_timeout());
         settle().await?;
         assert_eq!(all_tasks().len(), 1);
+        Ok(())
+    });
+}
+
+fn happy_eyeballs_do_not_wait_after_an_error(on: &Machine) {
+    on.net(|| async {
+        let (_socket, refused) = refusing();
+        let peer = Peer::start().await?;
+        let open: SocketAddr = ([127, 0, 0, 1], peer.port()).into();
+        let delay = Duration::from_secs(100);
+        for addresses in [&[open, refused][..], &[refused, open], &[refused, refused, open]] {
+            let addresses = addresses.iter().copied();
+            let (_reader, writer) = OpenConnection::with_addresses(addresses).happy_eyeballs_delay(delay).await?;
+            assert_eq!(writer.peer_addr(), Some(open));
+            assert_eq!(all_tasks().len(), 1, "no attempt is left over");
+        }
+        Ok(())
+    });
+}
+
+fn happy_eyeballs_that_fail(on: &Machine) {
+    on.net(|| async {
+        let ((_one, a), (_other, b)) = (refusing(), refusing());
+        let open = |addresses: &[SocketAddr]| {
+            OpenConnection::with_addresses(addresses.iter().copied()).happy_eyeballs_delay(Duration::from_secs(100))
+        };
+        let texts = [a, b].map(|address| format!("connect call failed {address}: Connection refused (os error 111)"));
+        // The errors come in the order of the addresses.
+        let error = open(&[a, b]).all_errors(true).await.unwrap_err();
+        assert_eq!(error.errors().iter().map(Error::to_string).collect::<Vec<_>>(), texts);
+        let error = open(&[a, b]).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("multiple errors: {}", texts.join(", ")));
+        assert_eq!(open(&[a]).await.unwrap_err().to_string(), texts[0]);
+        assert_eq!(open(&[]).await.unwrap_err().kind(), ErrorKind::Value);
+        assert_eq!(all_tasks().len(), 1, "no attempt is left over");
         Ok(())
     });
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use aioli_core::op::Domain;
 use aioli_core::{Error, ErrorKind, all_tasks, create_task, get_running_loop, sleep, timeout};
-use aioli_io::{Address, OpenConnection, Socket, open_connection, open_connection_to, start_server};
+use aioli_io::{
+    Address, NameFlags, OpenConnection, Socket, getaddrinfo, getnameinfo, open_connection, open_connection_to,
+    start_server,
+};
 
 use super::support::{Peer, refusing, settle, turn};
 use crate::case::cases;
@@ -20,6 +23,8 @@ cases! {
         = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_no_getaddrinfo",
           "test_base_events::BaseEventLoopWithSelectorTests::test_create_server_no_getaddrinfo";
     a_look_up_can_be_cancelled: "DN1 CA23";
+    addresses_of_a_name: "DN1";
+    the_name_of_an_address: "DN1" = "test_base_events::BaseEventLoopWithSelectorTests::test_getnameinfo";
     a_single_error_is_raised_as_it_is: "CN1"
         = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_connect_err",
           "test_streams::StreamTests::test_open_connection_error";
@@ -101,6 +106,45 @@ fn a_look_up_can_be_cancelled(on: &Machine) {
         task.cancel(None);
         assert!(task.await.unwrap_err().is_cancelled());
         sleep(0.02).await
+    });
+}
+
+fn addresses_of_a_name(on: &Machine) {
+    on.net_exact(|| async {
+        let before = turn();
+        let numeric = [("127.0.0.1", "127.0.0.1:7"), ("::1", "[::1]:7")];
+        for (host, address) in numeric {
+            assert_eq!(getaddrinfo(host, 7).await?, [address.parse()?]);
+        }
+        assert_eq!(turn(), before, "nobody was asked");
+        let both: [SocketAddr; 2] = ["[::1]:7".parse()?, "127.0.0.1:7".parse()?];
+        assert_eq!(getaddrinfo(TWO_FAMILIES, 7).await?, both);
+        let found = getaddrinfo("localhost", 7).await?;
+        assert!(found.contains(&both[1]) && found.iter().all(|address| address.ip().is_loopback()), "{found:?}");
+        assert_eq!(getaddrinfo("zero\0byte", 7).await.unwrap_err().kind(), ErrorKind::Value);
+        assert_eq!(getaddrinfo(&"x".repeat(64), 7).await.unwrap_err().kind(), ErrorKind::Io);
+        Ok(())
+    });
+}
+
+fn the_name_of_an_address(on: &Machine) {
+    on.net(|| async {
+        let numeric = NameFlags { numeric_host: true, numeric_service: true, ..NameFlags::default() };
+        let before = turn();
+        for (address, host) in [("127.0.0.1:7", "127.0.0.1"), ("[::1]:7", "::1")] {
+            assert_eq!(getnameinfo(address.parse()?, numeric).await?, (host.into(), "7".into()));
+        }
+        assert!(turn() > before, "it is asked elsewhere");
+        let named = NameFlags { name_required: true, ..numeric };
+        assert_eq!(getnameinfo(([127, 0, 0, 1], 7).into(), named).await.unwrap_err().kind(), ErrorKind::Io);
+        // What they are called is the machine's affair.
+        let (host, service) = getnameinfo(([127, 0, 0, 1], 7).into(), NameFlags::default()).await?;
+        assert!(!host.is_empty() && !service.is_empty());
+        let task = create_task(getnameinfo(([127, 0, 0, 1], 7).into(), numeric));
+        sleep(0.0).await?;
+        task.cancel(None);
+        assert!(task.await.unwrap_err().is_cancelled());
+        Ok(())
     });
 }
 

@@ -286,15 +286,31 @@ impl Wait {
         self.register_with(cx, target, Awaited::Other)
     }
 
+    #[inline]
     fn register_with(&mut self, cx: &Context<'_>, target: Option<&RawFuture>, awaited: Awaited) -> Result<Token> {
         self.release();
-        let task = home::with(|core| core.current_task()).flatten().ok_or_else(outside)?;
-        if let Some(serial) = self.register_inline(&task, cx, target, awaited) {
-            return Ok(Token { task, serial });
-        }
+        let registered = home::with_task(|_, task| {
+            let serial = match self.register_inline(task, cx, target, awaited) {
+                Some(serial) => serial,
+                None => self.register_spilled(task, cx, target, awaited),
+            };
+            Token { task: task.clone(), serial }
+        });
+        registered.ok_or_else(outside)
+    }
+
+    /// Registers with `task`, which runs, in its list.
+    #[cold]
+    fn register_spilled(
+        &mut self,
+        task: &RawTask,
+        cx: &Context<'_>,
+        target: Option<&RawFuture>,
+        awaited: Awaited,
+    ) -> u32 {
         let head = task.head();
         let serial = head.take_serial();
-        let waker = (!waker::is_own(cx.waker(), &task)).then(|| cx.waker().clone());
+        let waker = (!waker::is_own(cx.waker(), task)).then(|| cx.waker().clone());
         head.extra().spilled.borrow_mut().push(Spilled {
             serial,
             state: WaitState::pending(awaited),
@@ -304,7 +320,7 @@ impl Wait {
             message: None,
         });
         (self.task, self.serial) = (Some(task.clone()), u64::from(serial));
-        Ok(Token { task, serial })
+        serial
     }
 
     /// Registers in the memory of `task`, which runs, and returns the serial; `None` where another await point is there already, or
@@ -377,6 +393,10 @@ impl Wait {
     /// If it is not registered.
     #[inline]
     pub fn poll(&mut self, cx: &Context<'_>) -> WaitPoll {
+        if self.end_if_fired() { WaitPoll::Fired } else { self.look(cx) }
+    }
+
+    fn look(&mut self, cx: &Context<'_>) -> WaitPoll {
         let place = self.place().expect("an await point is registered before it is polled");
         if !home::with(|core| core.is_current(place.task)).unwrap_or(false) {
             return self.leave();

@@ -354,8 +354,9 @@ impl LoopCore {
         if self.shared.is_pending() {
             self.shared.drain(|message| self.receive(message));
         }
-        for _ in 0..self.operations.take_posted() {
-            self.push(Ready::Completion);
+        let posted = self.operations.take_posted();
+        if posted > 0 {
+            self.push(Ready::Completions(posted));
         }
         let idle = self.ready.len() == 0;
         if idle || self.is_virtual || self.handles.get() >= self.poll_at.get() {
@@ -393,8 +394,9 @@ impl LoopCore {
                 }
                 turned => turned?,
             }
-            for _ in before..arrived.len() {
-                self.push(Ready::Completion);
+            let count = arrived.len() - before;
+            if count > 0 {
+                self.push(Ready::Completions(count));
             }
             driver.now()
         };
@@ -447,7 +449,10 @@ impl LoopCore {
             Some(Ready::Call(call)) => call.run(self),
             Some(Ready::Hook(hook, index)) => self.guard("a callback panicked", || hook.run(self, index)),
             Some(Ready::Timer(key)) => self.timers.run(self, key),
-            Some(Ready::Completion) => self.operations.hand_over(self),
+            Some(Ready::Completions(count)) => {
+                self.handles.set(self.handles.get() + count as u64 - 1);
+                self.operations.hand_over(self, count);
+            }
             None => (),
         }
     }

@@ -53,8 +53,15 @@ impl Operations {
         self.arrived.borrow_mut()
     }
 
-    /// Hands the oldest completion to its owner.
-    pub(crate) fn hand_over(&self, core: &LoopCore) {
+    /// Hands the oldest completions to their owners, this many.
+    pub(crate) fn hand_over(&self, core: &LoopCore, count: usize) {
+        for _ in 0..count {
+            self.hand_over_one(core);
+        }
+    }
+
+    #[inline]
+    fn hand_over_one(&self, core: &LoopCore) {
         let Some(Completion { id, more, outcome }) = self.arrived.borrow_mut().pop_front() else { return };
         let mut entries = self.entries.borrow_mut();
         let index = id.0 as u32 as usize;
@@ -77,7 +84,7 @@ impl Operations {
     /// The driver is shut down: every owner gets what is still owed.
     pub(crate) fn abandon(&self, core: &LoopCore) {
         while !self.arrived.borrow().is_empty() {
-            self.hand_over(core);
+            self.hand_over_one(core);
         }
         let left = std::mem::take(&mut *self.entries.borrow_mut());
         drop(left);

@@ -9,6 +9,8 @@ use std::process::ExitStatus;
 use aioli_core::Instant;
 use aioli_core::op::{Address, Interest, UnixAddress};
 use bytes::BytesMut;
+use rustix::io::retry_on_intr;
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{SockAddr, SockRef};
 
 use crate::socket::from_kernel;
@@ -21,7 +23,6 @@ pub fn now() -> Instant {
     Instant::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
-#[inline]
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -31,9 +32,8 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-#[inline]
-fn counted(count: libc::ssize_t) -> io::Result<usize> {
-    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+fn succeeded(code: libc::c_int) -> io::Result<()> {
+    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Receives into the spare capacity of a buffer, which is not empty.
@@ -43,10 +43,12 @@ fn counted(count: libc::ssize_t) -> io::Result<usize> {
 #[inline]
 pub fn receive(fd: BorrowedFd<'_>, socket: bool, buffer: &mut BytesMut) -> io::Result<usize> {
     let spare = buffer.spare_capacity_mut();
-    let (fd, memory, room) = (fd.as_raw_fd(), spare.as_mut_ptr().cast(), spare.len());
-    // SAFETY: the spare memory is ours to write to for the length given.
-    let count = uninterrupted(|| unsafe {
-        counted(if socket { libc::recv(fd, memory, room, 0) } else { libc::read(fd, memory, room) })
+    let count = retry_on_intr(|| {
+        if socket {
+            rustix::net::recv(fd, &mut *spare, RecvFlags::empty()).map(|(_, count)| count)
+        } else {
+            rustix::io::read(fd, &mut *spare).map(|(filled, _)| filled.len())
+        }
     })?;
     let length = buffer.len() + count;
     // SAFETY: the kernel wrote `count` bytes at the start of the spare capacity.
@@ -60,15 +62,10 @@ pub fn receive(fd: BorrowedFd<'_>, socket: bool, buffer: &mut BytesMut) -> io::R
 /// The kernel's, but for EINTR.
 #[inline]
 pub fn send(fd: BorrowedFd<'_>, socket: bool, data: &[u8]) -> io::Result<usize> {
-    let (fd, memory, length) = (fd.as_raw_fd(), data.as_ptr().cast(), data.len());
-    // SAFETY: the data is readable for the length given.
-    uninterrupted(|| unsafe {
-        counted(if socket {
-            libc::send(fd, memory, length, libc::MSG_NOSIGNAL)
-        } else {
-            libc::write(fd, memory, length)
-        })
-    })
+    let send = || {
+        if socket { rustix::net::send(fd, data, SendFlags::NOSIGNAL) } else { rustix::io::write(fd, data) }
+    };
+    Ok(retry_on_intr(send)?)
 }
 
 /// Accepts one connection, non-blocking and close-on-exec. A peer without an address of a known family counts as unnamed.
@@ -144,7 +141,7 @@ fn wait_for(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> io::R
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let memory = info.as_mut_ptr();
     // SAFETY: the kernel writes to `info`, which outlives the call.
-    uninterrupted(|| unsafe { counted(libc::waitid(kind, id, memory, options | libc::WNOHANG) as libc::ssize_t) })?;
+    uninterrupted(|| succeeded(unsafe { libc::waitid(kind, id, memory, options | libc::WNOHANG) }))?;
     // SAFETY: zeroed or filled by the kernel, all of its bytes are initialized.
     let info = unsafe { info.assume_init() };
     waited_for(&info).ok_or_else(|| io::ErrorKind::WouldBlock.into())
@@ -214,7 +211,7 @@ pub fn ready(fd: RawFd, interest: Interest) -> io::Result<Interest> {
         poll.events |= libc::POLLOUT;
     }
     // SAFETY: one entry, which outlives the call.
-    uninterrupted(|| counted(unsafe { libc::poll(&raw mut poll, 1, 0) } as libc::ssize_t))?;
+    uninterrupted(|| succeeded(unsafe { libc::poll(&raw mut poll, 1, 0) }))?;
     // poll(2) passes over negative numbers.
     if fd < 0 || poll.revents & libc::POLLNVAL != 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));

@@ -16,7 +16,8 @@ use std::rc::{Rc, Weak};
 use super::cell;
 use super::header::{FutureHead, Header, TaskHead, flag};
 use super::waker;
-use crate::callback::Hook;
+use crate::await_point::Token;
+use crate::callback::{Callback, Callbacks, Hook};
 use crate::context::ContextMap;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::LoopCore;
@@ -204,7 +205,18 @@ impl RawFuture {
         let flags = header.flags.get();
         header.flags.set(flags | flag::DONE);
         if flags & flag::CALLBACKS != 0 {
-            header.callbacks.take().schedule(self);
+            self.schedule_callbacks();
+        }
+    }
+
+    #[inline(never)]
+    fn schedule_callbacks(&self) {
+        match self.header().callbacks.take() {
+            // What nearly all are, spared a way through memory.
+            Callbacks::One(Callback::Wake(task, serial)) => {
+                Token::from_parts(task, serial).fire();
+            }
+            callbacks => callbacks.schedule(self),
         }
     }
 

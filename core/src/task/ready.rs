@@ -16,8 +16,8 @@ pub(crate) enum Ready {
     Hook(HookRef, u32),
     /// A timer that is due. Its entry stays in the timer queue until this is run, so that it keeps its place when cancelled.
     Timer(TimerKey),
-    /// The oldest completion that was not handed to its owner yet.
-    Completion,
+    /// So many handles in a row: each hands the oldest completion to its owner.
+    Completions(usize),
 }
 
 /// Handles in order: tasks to step, and gaps for others, which stand in a line of their own.

@@ -369,7 +369,7 @@ impl Wait {
     }
 
     /// Ends the registration if it has fired and nothing else is to be told: [`poll`](Self::poll) for what nearly all polls find.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end_if_fired(&mut self) -> bool {
         let Some(task) = &self.task else { return false };
         let head = task.head();

@@ -420,7 +420,7 @@ impl Wait {
     #[cold]
     fn leave(&mut self) -> WaitPoll {
         let token = self.take().expect("an await point is registered before it is polled");
-        drop(token.place().withdraw());
+        token.place().release();
         WaitPoll::Moved(token)
     }
 
@@ -494,13 +494,23 @@ impl Place<'_> {
     /// Withdraws the registration, of which nothing is to be known any more.
     fn release(self) {
         let head = self.task.head();
-        if head.wait_serial.get() == self.serial && head.wait_state.get().phase != Phase::Cancelled {
+        if head.wait_serial.get() == self.serial && !head.wait_state.get().asked {
             head.wait_state.set(WaitState::VACANT);
             head.wait_serial.set(0);
             drop(head.wait_target.take());
             drop(head.wait_scope.take());
         } else {
-            drop(self.withdraw());
+            self.release_asked();
+        }
+    }
+
+    /// The same where it may have been asked to end: the request stays with the task.
+    #[cold]
+    fn release_asked(self) {
+        let asked = self.state().asked;
+        drop(self.withdraw());
+        if asked {
+            cancel::left_unanswered(self.task);
         }
     }
 

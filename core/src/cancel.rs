@@ -417,6 +417,17 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
     Settled::Suspended
 }
 
+/// An await point that was asked was dropped, or went to another task. If its task is suspended, no step of the task will end soon: the
+/// open requests are applied afresh now.
+#[cold]
+pub(crate) fn left_unanswered(task: &RawTask) {
+    let state = task.raw().header().flags.get() & (flag::STARTED | flag::RUNNING | flag::DONE | flag::REQUESTED);
+    if state == flag::STARTED | flag::REQUESTED {
+        // Nothing is abandoned where foreign awaits had no chance yet.
+        let (Settled::Suspended | Settled::Abandoned) = settle(task, false);
+    }
+}
+
 /// A task ends whose coroutine has returned: a request that is still open takes the value.
 pub(crate) fn ending(task: &RawTask) {
     if !task.raw().header().has(flag::OPEN) {

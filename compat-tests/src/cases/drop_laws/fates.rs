@@ -11,6 +11,8 @@ cases! {
     every_wait_may_move_before_a_request: "L6 L3";
     every_wait_may_be_dropped_between_request_and_delivery: "L6 L3";
     every_wait_may_be_leaked_between_request_and_delivery: "L6 L3";
+    every_wait_may_move_between_request_and_delivery: "L6 L3";
+    every_wait_may_be_dropped_by_another_task_between_request_and_delivery: "L6 L3";
     every_wait_returns_cancelled_once_and_cleanup_may_wait_again: "L6 L3";
 }
 
@@ -251,6 +253,47 @@ fn every_wait_may_be_leaked_between_request_and_delivery(on: &Machine) {
         assert!(heard.expect_err(kind.name).is_cancelled());
         assert!(!ask.cancelled());
         (kind.give)();
+        pump(3).await
+    });
+}
+
+fn every_wait_may_move_between_request_and_delivery(on: &Machine) {
+    each(on, async |kind| {
+        let waiting = begun(kind.wait).await;
+        ask_myself();
+        let there = create_task(waiting);
+        // The wait is this task's until the other one polls it.
+        let mut heard = sleep(0.0).await;
+        if heard.is_ok() {
+            heard = sleep(1.0).await;
+        }
+        (kind.give)();
+        let came = there.await;
+        match heard {
+            Err(_) => go_on_after(heard, kind.name).await?,
+            // It has reached what is waited for, and so whoever waits for that now.
+            Ok(()) => assert!(came.as_ref().is_err_and(Error::is_cancelled), "{}: nobody heard it", kind.name),
+        }
+        came.or_else(|error| if error.is_cancelled() { Ok(()) } else { Err(error) })
+    });
+}
+
+fn every_wait_may_be_dropped_by_another_task_between_request_and_delivery(on: &Machine) {
+    each(on, async |kind| {
+        let waiting = begun(kind.wait).await;
+        ask_myself();
+        let there = create_task(async move {
+            drop(waiting);
+            Ok(())
+        });
+        // The request was the dropped one's, and is heard where this task waits by then.
+        let mut heard = sleep(0.0).await;
+        if heard.is_ok() {
+            heard = sleep(1.0).await;
+        }
+        go_on_after(heard, kind.name).await?;
+        (kind.give)();
+        there.await?;
         pump(3).await
     });
 }

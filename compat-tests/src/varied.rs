@@ -72,6 +72,10 @@ impl Driver for Varied {
         self.driver.look_up(host)
     }
 
+    fn has_socket_files(&self) -> bool {
+        self.driver.has_socket_files()
+    }
+
     fn kicker(&self) -> Arc<dyn Kick> {
         self.driver.kicker()
     }

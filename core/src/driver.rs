@@ -176,6 +176,12 @@ pub trait Driver: 'static {
         None
     }
 
+    /// Whether names of Unix sockets are files of this machine. If not, they are the driver's own, and files of the same names are none
+    /// of its business.
+    fn has_socket_files(&self) -> bool {
+        true
+    }
+
     /// The handle by which other threads interrupt a wait. It may outlive the driver; kicks are then ignored.
     fn kicker(&self) -> Arc<dyn Kick>;
 
@@ -231,6 +237,10 @@ impl<D: Driver + ?Sized> Driver for Box<D> {
 
     fn look_up(&self, host: &str) -> Option<io::Result<Vec<IpAddr>>> {
         (**self).look_up(host)
+    }
+
+    fn has_socket_files(&self) -> bool {
+        (**self).has_socket_files()
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {

@@ -200,6 +200,11 @@ impl crate::Loop {
         self.core().with_driver(|driver| driver.look_up(host)).flatten()
     }
 
+    /// Whether Unix sockets have files, see [`Driver::has_socket_files`](crate::driver::Driver::has_socket_files).
+    pub fn has_socket_files(&self) -> bool {
+        self.core().with_driver(|driver| driver.has_socket_files()).unwrap_or(false)
+    }
+
     /// Whether this loop is the one that runs on the current thread.
     pub fn is_current(&self) -> bool {
         home::home() == self.core().id()

@@ -133,6 +133,10 @@ impl<D: Driver> Driver for VirtualClock<D> {
         self.in_flight == 0 || self.driver.is_stuck()
     }
 
+    fn has_socket_files(&self) -> bool {
+        self.driver.has_socket_files()
+    }
+
     fn kicker(&self) -> Arc<dyn Kick> {
         Arc::clone(&self.bell) as Arc<dyn Kick>
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aioli_core::Instant;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
-use aioli_core::op::{Op, Outcome, Resource};
+use aioli_core::op::{Address, Op, Outcome, Resource};
 use bytes::BytesMut;
 
 use crate::bell::Bell;
@@ -88,9 +88,13 @@ impl SimDriver {
             Op::Accept { credit: 0, .. } => Outcome::Accepted(Err(io::ErrorKind::InvalidInput.into())),
             Op::Accept { listener, credit } => return self.start(id, listener, Work::Accept { credit }),
             Op::Connect { socket, address } => {
-                match self.find(socket).and_then(|n| Ok((n, self.machine.connect(n, &address)?))) {
+                let begun = is_possible(&address).and_then(|()| {
+                    let n = self.find(socket)?;
+                    Ok((n, self.machine.connect(n, &address)?))
+                });
+                match begun {
                     Ok((n, false)) => return self.machine.wait_in_line(id, n, Work::Connect),
-                    result => Outcome::Done(result.map(drop).map_err(Into::into)),
+                    result => Outcome::Done(result.map(drop)),
                 }
             }
             Op::Poll { resource, interest } => match self.find(resource) {
@@ -102,11 +106,9 @@ impl SimDriver {
                 Err(error) => Outcome::Ready(Err(error.into())),
             },
             Op::Socket { domain, kind } => Outcome::Opened(self.machine.open(domain, kind).map_err(Into::into)),
-            Op::Bind { socket, address } => {
-                // The machine's names are as long as a real one's may be.
-                let valid = address.unix().map_or(Ok(()), |name| name.to_std().map(drop));
-                Outcome::Done(valid.and_then(|()| self.call(socket, |machine, n| machine.bind(n, &address))))
-            }
+            Op::Bind { socket, address } => Outcome::Done(
+                is_possible(&address).and_then(|()| self.call(socket, |machine, n| machine.bind(n, &address))),
+            ),
             Op::Listen { socket, backlog } => Outcome::Done(self.call(socket, |machine, n| machine.listen(n, backlog))),
             Op::SetOption { socket, option } => {
                 Outcome::Done(self.call(socket, |machine, n| machine.set_option(n, option)))
@@ -161,6 +163,11 @@ impl SimDriver {
         completions.append(&mut machine.owed);
         any
     }
+}
+
+/// The machine's names are as long as a real one's may be.
+fn is_possible(address: &Address) -> io::Result<()> {
+    address.unix().map_or(Ok(()), |name| name.to_std().map(drop))
 }
 
 impl Default for SimDriver {
@@ -286,6 +293,10 @@ impl Driver for SimDriver {
         }
         let unknown = || io::Error::other("failed to lookup address information: Name or service not known");
         Some(if found.is_empty() { Err(unknown()) } else { Ok(found) })
+    }
+
+    fn has_socket_files(&self) -> bool {
+        false
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use aioli_core::op::{Domain, SocketKind, SocketOption};
-use aioli_core::{Error, Loop, Result, gather, get_running_loop, sleep};
+use aioli_core::{Error, Loop, Result, gather, get_running_loop};
 
 use crate::address::{Address, Hosts, at};
 use crate::dns::resolve;
@@ -179,11 +179,7 @@ async fn start((handler, target, options): (Handler, Target, Options)) -> Result
         Target::Hosts(hosts, port) => bind(&event_loop, &addresses(hosts, port, options.family).await?, &options)?,
     };
     let server = Server::new(event_loop, handler, options.limit, options.backlog, sockets)?;
-    if options.start_serving {
-        server.start()?;
-        sleep(0.0).await?;
-    }
-    Ok(server)
+    if options.start_serving { server.started().await } else { Ok(server) }
 }
 
 /// The addresses to listen on, each once.

@@ -118,6 +118,14 @@ impl Server {
         Ok(Server { shared })
     }
 
+    /// Begins to accept connections. If the turn that this takes is cancelled or dropped, nobody gets the server, and it closes.
+    pub(crate) async fn started(self) -> Result<Self> {
+        let mut starting = Starting(Some(self.clone()));
+        self.start_serving().await?;
+        starting.0 = None;
+        Ok(self)
+    }
+
     /// Begins to accept connections, if that was not begun. One turn passes.
     ///
     /// # Errors
@@ -192,9 +200,16 @@ impl Server {
         let listeners = self.shared.listeners.borrow();
         listeners.iter().flatten().filter_map(|listener| listener.address.unix().cloned()).collect()
     }
+}
 
-    pub(crate) fn start(&self) -> Result<()> {
-        self.shared.start_serving()
+/// Closes a server that nobody gets.
+struct Starting(Option<Server>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(server) = &self.0 {
+            server.close();
+        }
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) struct SocketFile {
 }
 
 impl SocketFile {
-    /// The file that a socket was just bound to; `None` where the backend makes no files.
+    /// The file that a socket is bound to; `None` if it is gone.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         Some(SocketFile { path: path.to_owned(), identity: identity(path)? })
     }

@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aioli_core::op::{Domain, Op, Outcome, SocketKind, UnixAddress};
-use aioli_core::{Loop, Result, get_running_loop, sleep};
+use aioli_core::op::{Address, Domain, Op, Outcome, SocketKind, UnixAddress};
+use aioli_core::{Error, Loop, Result, get_running_loop, sleep};
 
 use crate::address::at;
 use crate::connect::begin;
@@ -17,6 +17,7 @@ use crate::handle::{Handle, unexpected};
 use crate::perform::perform;
 use crate::reader::{DEFAULT_LIMIT, StreamReader, check_limit};
 use crate::server::{Handler, Server, handler};
+use crate::socket::Socket;
 use crate::socket_file::{SocketFile, is_socket};
 use crate::starting::Starting;
 use crate::writer::StreamWriter;
@@ -123,9 +124,7 @@ where
     F: Future<Output = Result<T>> + 'static,
     T: 'static,
 {
-    let address = address.into();
-    let options = Options { address, limit: DEFAULT_LIMIT, backlog: 100, start_serving: true, cleanup_socket: true };
-    StartUnixServer { state: Starting::New((handler(callback), options)) }
+    StartUnixServer::new(callback, Target::Address(address.into()))
 }
 
 /// The future of [`start_unix_server`], and its options.
@@ -134,8 +133,14 @@ pub struct StartUnixServer {
     state: Starting<(Handler, Options), Server>,
 }
 
+/// What a server is to listen on.
+enum Target {
+    Address(UnixAddress),
+    Socket(Socket),
+}
+
 struct Options {
-    address: UnixAddress,
+    target: Target,
     limit: usize,
     backlog: u32,
     start_serving: bool,
@@ -143,6 +148,30 @@ struct Options {
 }
 
 impl StartUnixServer {
+    fn new<C, F, T>(callback: C, target: Target) -> Self
+    where
+        C: Fn(StreamReader, StreamWriter) -> F + 'static,
+        F: Future<Output = Result<T>> + 'static,
+        T: 'static,
+    {
+        let options = Options { target, limit: DEFAULT_LIMIT, backlog: 100, start_serving: true, cleanup_socket: true };
+        StartUnixServer { state: Starting::New((handler(callback), options)) }
+    }
+
+    /// Serves on a socket that is bound: asyncio's `start_unix_server(sock=…)`. Its file, too, is removed when the server closes, which
+    /// [`StartServer::with_socket`](crate::StartServer::with_socket) does not do.
+    ///
+    /// # Errors
+    /// As [`start_unix_server`]; `Value` if the socket is of another family.
+    pub fn with_socket<C, F, T>(callback: C, socket: Socket) -> Self
+    where
+        C: Fn(StreamReader, StreamWriter) -> F + 'static,
+        F: Future<Output = Result<T>> + 'static,
+        T: 'static,
+    {
+        Self::new(callback, Target::Socket(socket))
+    }
+
     fn option(mut self, set: impl FnOnce(&mut Options)) -> Self {
         self.state.option(|(_, options)| set(options));
         self
@@ -180,17 +209,22 @@ impl Future for StartUnixServer {
 async fn start((handler, options): (Handler, Options)) -> Result<Server> {
     check_limit(options.limit)?;
     let event_loop = get_running_loop()?;
-    let socket = bind(&event_loop, &options.address).await?;
-    let file = match &options.address {
-        UnixAddress::Path(path) if options.cleanup_socket => SocketFile::of(path),
+    let (socket, address) = match options.target {
+        Target::Address(address) => (bind(&event_loop, &address).await?, address),
+        Target::Socket(socket) => {
+            let (socket, _) = socket.into_parts().await?;
+            match socket.local_addr()? {
+                Address::Unix(address) => (socket, address),
+                Address::Internet(_) => return Err(Error::value("a socket of the Unix domain was expected")),
+            }
+        }
+    };
+    let file = match &address {
+        UnixAddress::Path(path) if options.cleanup_socket && event_loop.has_socket_files() => SocketFile::of(path),
         _ => None,
     };
     let server = Server::new(event_loop, handler, options.limit, options.backlog, vec![(socket, file)])?;
-    if options.start_serving {
-        server.start()?;
-        sleep(0.0).await?;
-    }
-    Ok(server)
+    if options.start_serving { server.started().await } else { Ok(server) }
 }
 
 /// A socket bound to the address, in the place of one that nobody listens on.
@@ -199,6 +233,7 @@ async fn bind(event_loop: &Loop, address: &UnixAddress) -> Result<Handle> {
     let mut bound = socket.bind(address.clone().into())?;
     if let (Err(error), UnixAddress::Path(path)) = (&bound, address)
         && error.kind() == io::ErrorKind::AddrInUse
+        && event_loop.has_socket_files()
         && is_socket(path)
         && let (_, Err(error)) = attempt(event_loop, address).await?
         && error.kind() == io::ErrorKind::ConnectionRefused

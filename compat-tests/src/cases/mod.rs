@@ -87,6 +87,7 @@ tables! {
     net::socket as __cases_net_socket;
     net::trace as __cases_net_trace;
     net::transport as __cases_net_transport;
+    net::unix as __cases_net_unix;
     order as __cases_order;
     pipe::devices as __cases_pipe_devices;
     pipe::standard as __cases_pipe_standard;

@@ -12,3 +12,4 @@ pub(super) mod server;
 pub(super) mod socket;
 pub(super) mod trace;
 pub(super) mod transport;
+pub(super) mod unix;

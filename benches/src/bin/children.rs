@@ -1,9 +1,9 @@
 //! Starting children and waiting for them: `true`, one by one and many at once.
 //!
-//! `children [--count N] [--reps N]`: in each repetition the runtimes take turns, with the same number of children. One by one they
+//! `children [--count N] [--reps N] [--only TEXT]`: in each repetition the runtimes take turns, with the same number of children. One by one they
 //! are compared with the standard library's `Command::status` in a loop. Starting a program is mostly the kernel's work, and the time it
 //! takes scatters with whatever else runs: look at the ratios, which compare within a repetition, and at the CPU time of this program
-//! and its children.
+//! and its children. `--only "tokio, at once"` runs nothing else, to count system calls with `strace -c`, say.
 #![forbid(unsafe_code)]
 
 use std::env;
@@ -156,17 +156,22 @@ fn compare(title: &str, runs: &[Workload], count: usize, reps: usize) {
 }
 
 fn main() -> std::result::Result<(), Box<dyn Error>> {
-    let (mut count, mut reps) = (1000, 7);
+    let (mut count, mut reps, mut only) = (1000, 7, None);
     let mut args = env::args().skip(1);
     while let Some(option) = args.next() {
-        let value = args.next().ok_or_else(|| format!("{option} needs a value"))?.parse()?;
+        let value = args.next().ok_or_else(|| format!("{option} needs a value"))?;
         match option.as_str() {
-            "--count" => count = value,
-            "--reps" => reps = value,
+            "--count" => count = value.parse()?,
+            "--reps" => reps = value.parse()?,
+            "--only" => only = Some(value),
             _ => return Err(format!("no option {option}").into()),
         }
     }
-    compare("one by one", &one_by_one_runs(), count, reps);
-    compare("at once", &at_once_runs(), count, reps);
+    for (title, mut runs) in [("one by one", one_by_one_runs()), ("at once", at_once_runs())] {
+        runs.retain(|(name, _)| only.as_deref().is_none_or(|only| format!("{name}, {title}").contains(only)));
+        if !runs.is_empty() {
+            compare(title, &runs, count, reps.max(1));
+        }
+    }
     Ok(())
 }

@@ -60,17 +60,19 @@ pub struct Capabilities {
     pub network: bool,
     /// Sockets that other programs on this machine reach, and descriptors that can be adopted and polled.
     pub descriptors: bool,
+    /// Child processes, with pipes to them.
+    pub processes: bool,
 }
 
 impl Capabilities {
     /// Everything.
     pub const fn all() -> Self {
-        Capabilities { network: true, descriptors: true }
+        Capabilities { network: true, descriptors: true, processes: true }
     }
 
     /// Only the clock and the wait.
     pub const fn none() -> Self {
-        Capabilities { network: false, descriptors: false }
+        Capabilities { network: false, descriptors: false, processes: false }
     }
 
     /// The same, but for the network.
@@ -83,6 +85,12 @@ impl Capabilities {
     #[must_use]
     pub const fn descriptors(self, descriptors: bool) -> Self {
         Capabilities { descriptors, ..self }
+    }
+
+    /// The same, but for processes.
+    #[must_use]
+    pub const fn processes(self, processes: bool) -> Self {
+        Capabilities { processes, ..self }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aioli_core::driver::Driver;
 use aioli_core::{Report, Result, Runner, get_running_loop, timeout};
-use aioli_io::Socket;
+use aioli_io::{PIPE, Socket, create_subprocess_exec};
 
 use crate::backend::Backend;
 use crate::varied::Varied;
@@ -110,6 +110,40 @@ impl Machine {
         None
     }
 
+    /// The machine for a case that needs child processes. A backend without them must say so: that is then what the case tests, and
+    /// there is no machine.
+    fn with_processes(&self) -> Option<&Self> {
+        if self.backend.capabilities().processes {
+            return Some(self);
+        }
+        self.run(async {
+            let starting = create_subprocess_exec("true", [""; 0]).stdin(PIPE).stdout(PIPE).stderr(PIPE);
+            let refused = starting.await.map(drop).unwrap_err();
+            assert_eq!(refused.as_io().map(io::Error::kind), Some(io::ErrorKind::Unsupported), "{refused}");
+            assert!(refused.to_string().contains("no processes"), "{refused}");
+            Ok(())
+        });
+        None
+    }
+
+    /// Runs a program with child processes, on the backend's own clock, with and without immediate sends and receives.
+    #[track_caller]
+    pub(crate) fn processes<F: Future<Output = Result<()>> + 'static>(&self, program: impl Fn() -> F) {
+        if self.with_processes().is_some() {
+            self.vary(&program, |driver| driver);
+            self.vary(&program, |driver| Varied { fast: false, ..driver });
+        }
+    }
+
+    /// The same for a program that counts turns.
+    #[track_caller]
+    pub(crate) fn processes_exact<F: Future<Output = Result<()>> + 'static>(&self, program: impl Fn() -> F) {
+        if self.with_processes().is_some() {
+            self.vary(&program, |driver| Varied { every_turn: true, ..driver });
+            self.vary(&program, |driver| Varied { every_turn: true, fast: false, ..driver });
+        }
+    }
+
     /// The machine for a case that needs a network. A backend without one skips it.
     pub(crate) fn network(&self) -> Option<&Self> {
         let there = self.backend.capabilities().network;
@@ -128,22 +162,28 @@ impl Machine {
     /// Runs a program with connections, on the backend's own clock, with and without immediate sends and receives.
     #[track_caller]
     pub(crate) fn net<F: Future<Output = Result<()>> + 'static>(&self, program: impl Fn() -> F) {
-        self.vary(&program, |driver| driver);
-        self.vary(&program, |driver| Varied { fast: false, ..driver });
+        if self.network().is_some() {
+            self.vary(&program, |driver| driver);
+            self.vary(&program, |driver| Varied { fast: false, ..driver });
+        }
     }
 
     /// The same for a program that counts turns: the driver is asked for news in every turn, as asyncio's selector is, and not only when
     /// nothing is ready.
     #[track_caller]
     pub(crate) fn net_exact<F: Future<Output = Result<()>> + 'static>(&self, program: impl Fn() -> F) {
-        self.vary(&program, |driver| Varied { every_turn: true, ..driver });
-        self.vary(&program, |driver| Varied { every_turn: true, fast: false, ..driver });
+        if self.network().is_some() {
+            self.vary(&program, |driver| Varied { every_turn: true, ..driver });
+            self.vary(&program, |driver| Varied { every_turn: true, fast: false, ..driver });
+        }
     }
 
     /// The same on a driver that cannot end an operation. What comes of one that was cancelled must not be lost.
     #[track_caller]
     pub(crate) fn net_deaf<F: Future<Output = Result<()>> + 'static>(&self, program: impl Fn() -> F) {
-        self.vary(&program, |driver| Varied { deaf: true, fast: false, ..driver });
+        if self.network().is_some() {
+            self.vary(&program, |driver| Varied { deaf: true, fast: false, ..driver });
+        }
     }
 
     #[track_caller]
@@ -152,9 +192,6 @@ impl Machine {
         program: &impl Fn() -> F,
         vary: impl FnOnce(Varied) -> Varied,
     ) {
-        if self.network().is_none() {
-            return;
-        }
         let plain = Varied { driver: self.plain_driver(), fast: true, every_turn: false, deaf: false };
         let program = program();
         self.run_on(vary(plain), async { timeout(PATIENCE, program).await });

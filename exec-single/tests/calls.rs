@@ -6,7 +6,9 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use aioli_core::driver::{Driver, Wait};
 use aioli_core::op::{Op, Resource};
@@ -214,6 +216,35 @@ fn calls_are_counted() {
             rig.later(Op::Send { socket, data });
             mark();
         });
+
+        check("a process that has ended when the loop would wait for it", &[(libc::SYS_waitid, 1)], || {
+            let mut rig = rig();
+            let child = Command::new("true").spawn().unwrap();
+            thread::sleep(Duration::from_millis(100));
+            mark();
+            rig.run(Op::WaitProcess { pid: child.id() });
+            mark();
+        });
+
+        check(
+            "a process that the loop waits for",
+            &[
+                (libc::SYS_epoll_wait, 1),
+                (libc::SYS_waitid, 2),
+                (libc::SYS_pidfd_open, 1),
+                (libc::SYS_epoll_ctl, 1),
+                (libc::SYS_close, 1),
+            ],
+            || {
+                let mut rig = rig();
+                let child = Command::new("sleep").arg("0.1").spawn().unwrap();
+                mark();
+                let id = rig.later(Op::WaitProcess { pid: child.id() });
+                rig.turn(Wait::Forever);
+                rig.last(id);
+                mark();
+            },
+        );
 
         check("the first receive of a fresh connection", &[], || {
             let mut rig = rig();

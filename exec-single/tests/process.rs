@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use aioli_core::driver::{OpId, Wait};
 use aioli_core::op::{Op, Outcome};
-use common::{Rig, again_on_uring, done};
-use rustix::process::{Pid, WaitId, WaitIdOptions};
+use common::{Rig, again_on_uring, alone, done};
+use rustix::process::{Pid, Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, setrlimit};
 
 fn spawn(script: &str) -> (Child, Op) {
     let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
@@ -203,6 +203,20 @@ fn what_is_no_child_cannot_be_waited_for() {
     for wait in [wait, OpId(u64::MAX), OpId(12345)] {
         assert_eq!(kill(&mut rig, wait).unwrap_err().raw_os_error(), Some(libc::ESRCH));
     }
+}
+
+#[test]
+fn without_a_descriptor_left_the_end_is_noticed_all_the_same() {
+    alone("without_a_descriptor_left_the_end_is_noticed_all_the_same", || {
+        let mut rig = Rig::new();
+        let (_, wait) = spawn("sleep 0.1; exit 8");
+        let id = rig.later(wait);
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..limit }).unwrap();
+        let outcome = rig.last(id);
+        setrlimit(Resource::Nofile, limit).unwrap();
+        assert_eq!(exited(outcome).unwrap().code(), Some(8));
+    });
 }
 
 #[test]

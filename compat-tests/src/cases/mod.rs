@@ -18,6 +18,7 @@ mod loop_ports;
 mod net;
 mod order;
 mod pipe;
+mod process;
 mod reentrancy;
 mod reports;
 mod scopes_foreign;
@@ -93,6 +94,10 @@ tables! {
     pipe::standard as __cases_pipe_standard;
     pipe::streams as __cases_pipe_streams;
     pipe::transport as __cases_pipe_transport;
+    process::ends as __cases_process_ends;
+    process::pipes as __cases_process_pipes;
+    process::start as __cases_process_start;
+    process::talk as __cases_process_talk;
     reentrancy as __cases_reentrancy;
     reentrancy::clones as __cases_reentrancy_clones;
     reentrancy::destructors as __cases_reentrancy_destructors;

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
@@ -127,6 +127,11 @@ fn client(address: SocketAddr, requests: usize) -> thread::JoinHandle<()> {
     })
 }
 
+/// Starts a child that the driver is to wait for.
+fn start(script: &str) -> Child {
+    Command::new("sh").args(["-c", script]).spawn().unwrap()
+}
+
 #[test]
 fn calls_are_counted() {
     alone("calls_are_counted", || {
@@ -219,7 +224,7 @@ fn calls_are_counted() {
 
         check("a process that has ended when the loop would wait for it", &[(libc::SYS_waitid, 1)], || {
             let mut rig = rig();
-            let child = Command::new("true").spawn().unwrap();
+            let child = start("true");
             thread::sleep(Duration::from_millis(100));
             mark();
             rig.run(Op::WaitProcess { pid: child.id() });
@@ -237,7 +242,7 @@ fn calls_are_counted() {
             ],
             || {
                 let mut rig = rig();
-                let child = Command::new("sleep").arg("0.1").spawn().unwrap();
+                let child = start("sleep 0.1");
                 mark();
                 let id = rig.later(Op::WaitProcess { pid: child.id() });
                 rig.turn(Wait::Forever);

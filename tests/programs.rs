@@ -134,7 +134,9 @@ fn a_supervisor_starts_children_again_with_growing_pauses() {
     }
     supervisor.signal("-TERM");
     let (rest, code) = supervisor.end();
-    assert!(rest.contains("SIGTERM: no child is started any more\nall children have ended\n"), "{rest}");
+    // A slow machine may have got to the next child by then.
+    assert!(rest.contains("SIGTERM: no child is started any more\n"), "{rest}");
+    assert!(rest.ends_with("all children have ended\n"), "{rest}");
     assert_eq!(code, Some(0));
 }
 

@@ -63,6 +63,7 @@ pub fn run(program: &Rc<Program>, driver: impl Driver) -> Result<Ran> {
     let ran = world.end();
     // A closing loop that deadlocks again has dropped what was left nevertheless.
     drop(runner.close());
+    world.let_go();
     Ok(ran)
 }
 

@@ -130,6 +130,13 @@ impl World {
         Ran { trace: Trace { events: self.log.take() }, statements: self.statements.take() }
     }
 
+    /// Has the futures that are pending for ever drop their callbacks, which hold the world. CPython's collector finds such a circle.
+    pub(super) fn let_go(&self) {
+        for future in &self.futures {
+            future.cancel(None);
+        }
+    }
+
     /// Ends the trace, which stays.
     pub(super) fn close(&self) {
         self.over.set(true);

@@ -269,6 +269,41 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// Fails an op with the outcome of its kind: what a driver does with one that it does not carry out. What it owned comes back,
+    /// but for a descriptor to adopt, which is closed.
+    ///
+    /// ```
+    /// use std::io;
+    ///
+    /// use aioli_core::op::{Domain, Op, Outcome, SocketKind};
+    ///
+    /// let op = Op::Socket { domain: Domain::Ipv4, kind: SocketKind::Stream };
+    /// let outcome = op.refuse(io::ErrorKind::Unsupported.into());
+    /// assert!(matches!(outcome, Outcome::Opened(Err(error)) if error.kind() == io::ErrorKind::Unsupported));
+    /// ```
+    pub fn refuse(self, error: io::Error) -> Outcome {
+        match self {
+            Op::Socket { .. } | Op::Adopt { .. } | Op::OpenFile { .. } => Outcome::Opened(Err(error)),
+            Op::LocalAddress { .. } | Op::PeerAddress { .. } => Outcome::Address(Err(error)),
+            Op::Accept { .. } => Outcome::Accepted(Err(error)),
+            Op::Recv { buffer, .. } | Op::ReadFile { buffer, .. } => Outcome::Received { result: Err(error), buffer },
+            Op::Send { data, .. } | Op::WriteFile { data, .. } => Outcome::Sent { result: Err(error), data },
+            Op::Poll { .. } | Op::PollFd { .. } | Op::Watch { .. } => Outcome::Ready(Err(error)),
+            Op::WaitProcess { .. } => Outcome::Exited(Err(error)),
+            Op::FileStatus { .. } => Outcome::Status(Err(error)),
+            Op::Bind { .. }
+            | Op::Listen { .. }
+            | Op::SetOption { .. }
+            | Op::Shutdown { .. }
+            | Op::Close { .. }
+            | Op::Connect { .. }
+            | Op::SignalProcess { .. }
+            | Op::SyncFile { .. } => Outcome::Done(Err(error)),
+        }
+    }
+}
+
 /// What an operation came to.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -16,7 +16,6 @@ use crate::disk::FileWork;
 use crate::errno::Errno;
 use crate::line::{Direction, Work};
 use crate::machine::Machine;
-use crate::refusal::refuse;
 
 /// The driver that runs operations on a machine in memory. It makes no system calls. Its clock begins at zero, and moves when nothing
 /// else can.
@@ -140,12 +139,12 @@ impl SimDriver {
             Op::SyncFile { file, .. } => return self.machine.start_file(id, Some(file), FileWork::Sync),
             Op::FileStatus { file } => return self.machine.start_file(id, Some(file), FileWork::Status),
             op @ (Op::Adopt { .. } | Op::PollFd { .. }) => {
-                refuse(op, unsupported("the simulated machine has no descriptors: use another backend"))
+                op.refuse(unsupported("the simulated machine has no descriptors: use another backend"))
             }
             op @ (Op::WaitProcess { .. } | Op::SignalProcess { .. }) => {
-                refuse(op, unsupported("the simulated machine has no processes: use another backend"))
+                op.refuse(unsupported("the simulated machine has no processes: use another backend"))
             }
-            op => refuse(op, unsupported("the simulated machine does not have this operation: use another backend")),
+            op => op.refuse(unsupported("the simulated machine does not have this operation: use another backend")),
         })
     }
 
@@ -195,7 +194,7 @@ impl Driver for SimDriver {
 
     fn submit(&mut self, id: OpId, op: Op) -> Submit {
         if self.closed {
-            return Submit::Done(refuse(op, Errno::CANCELED.into()));
+            return Submit::Done(op.refuse(Errno::CANCELED.into()));
         }
         let Some(trace) = self.machine.config.trace.clone() else { return self.carry_out(id, op) };
         let what = format!("{op:?}");

@@ -47,7 +47,6 @@ mod machine;
 mod options;
 mod ports;
 mod random;
-mod refusal;
 mod socket;
 mod table;
 mod trace;

@@ -10,7 +10,7 @@ use aioli_core::Instant;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
 use aioli_core::op::{Op, Outcome, Resource};
 use aioli_exec_linux::file::FileWork;
-use aioli_exec_linux::{Home, Kind, Wake, Work, refuse, socket, syscall};
+use aioli_exec_linux::{Home, Kind, Wake, Work, socket, syscall};
 use bytes::BytesMut;
 use socket2::SockRef;
 
@@ -224,7 +224,7 @@ impl Driver for EpollDriver {
 
     fn submit(&mut self, id: OpId, op: Op) -> Submit {
         if let Err(error) = self.usable() {
-            return Submit::Done(refuse(op, error));
+            return Submit::Done(op.refuse(error));
         }
         Submit::Done(match op {
             Op::Recv { socket, buffer } => {
@@ -274,7 +274,7 @@ impl Driver for EpollDriver {
             Op::PeerAddress { socket } => Outcome::Address(self.call(socket, |s| socket::from_kernel(&s.peer_addr()?))),
             Op::Shutdown { socket, how } => Outcome::Done(self.call(socket, |s| socket::shutdown(&s, how))),
             Op::Close { resource } => Outcome::Done(self.find(resource).map(|n| self.reactor.close(n, &mut self.owed))),
-            op => refuse(op, io::ErrorKind::Unsupported.into()),
+            op => op.refuse(io::ErrorKind::Unsupported.into()),
         })
     }
 

@@ -11,7 +11,7 @@ use aioli_core::Instant;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
 use aioli_core::op::{Op, Outcome, Resource};
 use aioli_exec_linux::file::FileWork;
-use aioli_exec_linux::{Home, Kind, Wake, Work, refuse, socket, syscall};
+use aioli_exec_linux::{Home, Kind, Wake, Work, socket, syscall};
 use bytes::BytesMut;
 use socket2::SockRef;
 
@@ -140,7 +140,7 @@ impl Driver for UringDriver {
 
     fn submit(&mut self, id: OpId, op: Op) -> Submit {
         if let Err(error) = self.core() {
-            return Submit::Done(refuse(op, error));
+            return Submit::Done(op.refuse(error));
         }
         Submit::Done(match op {
             Op::Recv { socket, buffer } => {
@@ -204,7 +204,7 @@ impl Driver for UringDriver {
                 Outcome::Done(self.find(socket).and_then(|(core, n)| core.shut_down(n, how)))
             }
             Op::Close { resource } => Outcome::Done(self.find(resource).map(|(core, n)| core.close(n))),
-            op => refuse(op, io::ErrorKind::Unsupported.into()),
+            op => op.refuse(io::ErrorKind::Unsupported.into()),
         })
     }
 

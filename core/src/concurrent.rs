@@ -250,13 +250,14 @@ impl<T> Drop for ConcurrentFuture<T> {
         let mut state = self.shared.state.lock();
         state.abandoned = true;
         let waker = state.waker.take();
-        let phase = std::mem::replace(&mut state.phase, Phase::Taken);
-        if let Phase::Pending = phase {
-            state.phase = Phase::Pending;
-        }
+        let phase = match state.phase {
+            // The loop has to know of it, also if it has not made the coroutine yet.
+            Phase::Pending | Phase::Cancelled(_) => None,
+            _ => Some(std::mem::replace(&mut state.phase, Phase::Taken)),
+        };
         drop(state);
         drop(waker);
-        if let Phase::Failed { error, unseen: true } = phase {
+        if let Some(Phase::Failed { error, unseen: true }) = phase {
             let report = move || {
                 let report = Report::new("exception of a coroutine from another thread was never retrieved");
                 home::with(|core| core.report(report.with_error(error)));

@@ -13,12 +13,8 @@ cases! {
     before_its_first_step_a_task_never_starts: "L3 CA1"
         = "test_tasks::BaseTaskTests::test_cancel_with_message_before_starting_task";
     a_task_that_waits_for_a_future_has_it_cancelled_at_once: "L3 CA2 CA0"
-        = "test_tasks::BaseTaskTests::test_cancel_inner_future",
-          "test_tasks::BaseTaskTests::test_task_cancel_waiter_future",
-          "test_tasks::BaseTaskTests::test_yield_future_passes_cancel";
-    every_task_on_the_way_takes_a_turn: "L3 CA3"
-        = "test_tasks::BaseTaskTests::test_cancel_awaited_task",
-          "test_tasks::BaseTaskTests::test_yield_wait_does_not_shield_cancel";
+        = "test_tasks::BaseTaskTests::test_task_cancel_waiter_future";
+    every_task_on_the_way_takes_a_turn: "L3 CA3";
     cancelling_oneself_takes_effect_at_the_next_suspension: "CA4"
         = "test_tasks::BaseTaskTests::test_cancel_current_task",
           "test_tasks::BaseTaskTests::test_cancel_at_end";
@@ -27,9 +23,7 @@ cases! {
     of_two_requests_the_last_message_wins_in_a_bare_yield: "CA5";
     of_two_requests_the_first_message_wins_while_waiting: "CA5";
     each_delivery_is_one_error_for_all_requests_made_till_then: "CA5 CA7" = "test_tasks::BaseTaskTests::test_cancelling";
-    a_result_that_came_first_is_lost_to_a_request_before_the_wake_up: "CA6"
-        = "test_tasks::BaseTaskTests::test_cancel_with_message_then_future_result",
-          "test_tasks::BaseTaskTests::test_cancel_with_message_then_future_exception";
+    a_result_that_came_first_is_lost_to_a_request_before_the_wake_up: "CA6";
     a_sleep_that_ended_is_lost_to_a_request_before_the_wake_up: "CA6";
     a_result_that_comes_after_the_request_is_refused: "CA6 FU1";
     a_task_that_swallows_the_request_goes_on: "L3 CA7"
@@ -38,11 +32,10 @@ cases! {
     the_awaiter_of_one_that_swallows_is_not_cancelled: "CA8";
     awaiting_a_cancelled_task_cancels_the_awaiter_without_a_request: "CA9";
     a_task_may_end_as_cancelled_by_itself_and_tells_its_message_once: "CA9 FU8";
-    a_request_that_is_taken_back_before_a_suspension_is_not_delivered: "CA7"
-        = "test_tasks::BaseTaskTests::test_uncancel_resets_must_cancel",
-          "test_tasks::BaseTaskTests::test_uncancel_basic";
-    one_of_two_requests_taken_back_leaves_one: "CA7" = "test_tasks::BaseTaskTests::test_uncancel_basic";
-    a_request_taken_back_lets_a_result_through_that_came_before_it: "CA7";
+    a_request_that_is_taken_back_before_a_suspension_is_not_delivered: "CA7";
+    one_of_two_requests_taken_back_leaves_one: "CA7";
+    a_request_taken_back_lets_a_result_through_that_came_before_it: "CA7"
+        = "test_tasks::BaseTaskTests::test_uncancel_resets_must_cancel";
     a_request_that_reached_a_future_is_delivered_though_it_was_taken_back: "CA7";
     a_second_request_interrupts_the_cleanup: "CA10";
     an_error_takes_the_place_of_the_cancellation: "CA11" = "test_tasks::BaseTaskTests::test_baseexception_during_cancel";
@@ -53,8 +46,8 @@ cases! {
     a_circle_of_tasks_is_cut_by_a_request: "L3";
     a_circle_through_gathers_is_cut_by_a_request: "L3";
     two_branches_that_lead_to_one_task_request_twice: "CA3 CA14";
-    cancelling_a_wait_leaves_what_it_waits_for: "CA22";
-    one_of_two_awaiters_cancels_the_future_for_both: "FU10" = "test_tasks::BaseTaskTests::test_cancel_both_task_and_inner_future";
+    cancelling_a_wait_leaves_what_it_waits_for: "CA22" = "test_tasks::BaseTaskTests::test_yield_wait_does_not_shield_cancel";
+    one_of_two_awaiters_cancels_the_future_for_both: "FU10";
     main_that_cancels_itself_ends_the_run_as_cancelled: "RN4";
     a_task_is_cancelled_by_its_future_handle_too: "CA0";
 }

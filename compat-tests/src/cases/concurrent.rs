@@ -24,10 +24,9 @@ cases! {
     a_thread_waits_for_a_coroutine: "TH4 L10"
         = "test_tasks::RunCoroutineThreadsafeTests::test_run_coroutine_threadsafe",
           "test_tasks::RunCoroutineThreadsafeTests::test_run_coroutine_threadsafe_with_exception";
-    a_timeout_leaves_the_coroutine_alone: "TH4"
-        = "test_tasks::RunCoroutineThreadsafeTests::test_run_coroutine_threadsafe_with_timeout";
+    a_timeout_leaves_the_coroutine_alone: "TH4";
     blocking_the_loops_own_thread_is_refused: "TH4";
-    other_runtimes_and_the_loop_itself_await_the_future: "TH4 L10" = "test_futures::BaseFutureTests::test_wrap_future";
+    other_runtimes_and_the_loop_itself_await_the_future: "TH4 L10";
     the_last_waker_that_polled_it_is_woken: "L10";
     what_another_thread_sent_comes_before_what_the_loop_sends_itself_later: "L10 LP7"
         = "test_events::EventLoopTestsMixin::test_call_soon_threadsafe_same_thread";
@@ -40,6 +39,7 @@ cases! {
     ten_thousand_calls_arrive_in_the_order_of_each_thread: "L10 LP7 LP17";
     cancelling_races_with_ending_and_each_ends_once: "L10";
     nobody_hangs_when_the_loop_closes_under_fire: "L9 L10";
+    one_that_is_cancelled_and_dropped_before_it_begins_is_cancelled: "TH4 L10";
 }
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -75,6 +75,20 @@ fn a_coroutine_from_a_thread_takes_the_turns_that_it_takes_in_cpython(on: &Machi
         assert_eq!(future.result()?, 3);
         assert_eq!(log.take(), [("start", 2), ("end", 3)]);
         assert_eq!(turn() - start, 4);
+        Ok(())
+    });
+}
+
+fn one_that_is_cancelled_and_dropped_before_it_begins_is_cancelled(on: &Machine) {
+    on.run(async {
+        for dropped in [false, true] {
+            let future = event_loop().remote().run_coroutine_threadsafe(async || foreign().await);
+            assert!(future.cancel());
+            let kept = (!dropped).then_some(future);
+            pump(6).await?;
+            assert_eq!(all_tasks().len(), 1);
+            drop(kept);
+        }
         Ok(())
     });
 }

@@ -7,25 +7,28 @@ use aioli_core::*;
 
 cases! {
     ($) "futures" in futures as __cases_futures;
-    are_reached_once: "FU1"
-        = "test_futures::BaseFutureTests::test_initial_state",
-          "test_futures::BaseFutureTests::test_cancel",
-          "test_futures::BaseFutureTests::test_result",
-          "test_futures::BaseFutureTests::test_exception";
+    are_reached_once: "FU1" = "test_futures::BaseFutureTests::test_initial_state", "test_futures::BaseFutureTests::test_result";
     a_value_is_taken_once_and_cloned_as_often_as_one_likes: "FU1 FU6";
     an_error_is_the_same_for_everybody: "FU6";
     a_cancellation_set_as_an_error_is_no_cancelled_state: "FU1";
     a_callback_is_removed_until_it_is_scheduled: "FU4"
         = "test_futures::BaseFutureDoneCallbackTests::test_remove_done_callback",
           "test_futures::BaseFutureDoneCallbackTests::test_callbacks_remove_first_callback",
-          "test_futures::BaseFutureDoneCallbackTests::test_callbacks_remove_first_and_second_callback",
-          "test_futures::BaseFutureDoneCallbackTests::test_callbacks_remove_third_callback";
-    a_future_of_another_loop_cannot_be_awaited: "FU9" = "test_tasks::BaseTaskTests::test_other_loop_future";
+          "test_futures::BaseFutureDoneCallbackTests::test_callbacks_remove_first_and_second_callback";
+    a_future_of_another_loop_cannot_be_awaited: "FU9"
+        = "test_tasks::BaseTaskTests::test_other_loop_future",
+          "test_tasks::FutureGatherTests::test_constructor_heterogenous_futures";
     a_dropped_handle_detaches_a_task: "L6";
     names_are_given_or_counted: "TA1"
         = "test_tasks::BaseTaskTests::test_bare_create_named_task",
           "test_tasks::BaseTaskTests::test_bare_create_task",
           "test_base_events::BaseEventLoopTests::test_create_named_task_with_default_factory";
+    upstream_cancel: "FU1 FU2" = "test_futures::BaseFutureTests::test_cancel";
+    upstream_exception: "FU1 FU2" = "test_futures::BaseFutureTests::test_exception";
+    upstream_callbacks_invoked_on_set_exception: "FU3"
+        = "test_futures::BaseFutureDoneCallbackTests::test_callbacks_invoked_on_set_exception";
+    upstream_callbacks_remove_third_callback: "FU4"
+        = "test_futures::BaseFutureDoneCallbackTests::test_callbacks_remove_third_callback";
 }
 
 fn are_reached_once(on: &Machine) {
@@ -83,6 +86,71 @@ fn a_cancellation_set_as_an_error_is_no_cancelled_state(on: &Machine) {
         future.set_exception(Error::cancelled(Some("given")))?;
         assert!(!future.cancelled());
         assert_eq!(message(&future.await).as_deref(), Some("given"));
+        Ok(())
+    });
+}
+
+fn upstream_cancel(on: &Machine) {
+    on.run(async {
+        let future = pending::<u32>();
+        assert!(future.cancel(None));
+        assert!(future.cancelled() && future.done());
+        assert!(future.result().unwrap_err().is_cancelled() && future.exception().unwrap_err().is_cancelled());
+        for refused in [future.set_result(1), future.set_exception(Error::msg("late"))] {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidState);
+        }
+        assert!(!future.cancel(None));
+        Ok(())
+    });
+}
+
+fn upstream_exception(on: &Machine) {
+    on.run(async {
+        let future = pending::<u32>();
+        assert_eq!(future.exception().unwrap_err().kind(), ErrorKind::InvalidState);
+        let error = Error::msg("e");
+        future.set_exception(error.clone())?;
+        assert!(!future.cancelled() && future.done());
+        assert!(future.result().unwrap_err().same(&error) && future.exception()?.unwrap().same(&error));
+        for refused in [future.set_result(1), future.set_exception(Error::msg("late"))] {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidState);
+        }
+        assert!(!future.cancel(None));
+        Ok(())
+    });
+}
+
+fn upstream_callbacks_invoked_on_set_exception(on: &Machine) {
+    on.run(async {
+        let (trace, future) = (Trace::new(), pending::<()>());
+        let mark = trace.marker("called");
+        future.add_done_callback(move |future| {
+            assert_eq!(future.exception().unwrap().unwrap().to_string(), "e");
+            mark();
+        });
+        future.set_exception(Error::msg("e"))?;
+        assert_eq!(trace.take(), [""; 0]);
+        pump(1).await?;
+        assert_eq!(trace.take(), ["called+1"]);
+        Ok(())
+    });
+}
+
+fn upstream_callbacks_remove_third_callback(on: &Machine) {
+    on.run(async {
+        // The first, the first two, the third.
+        for (removed, left) in [(&[0][..], &["1", "2"][..]), (&[0, 1], &["2"]), (&[2], &["0", "1"])] {
+            let (trace, future) = (Trace::new(), pending::<()>());
+            let ids = ["0", "1", "2"].map(|name| {
+                let trace = trace.clone();
+                future.add_done_callback(move |_| trace.log(name))
+            });
+            removed.iter().for_each(|n| assert!(future.remove_done_callback(ids[*n])));
+            removed.iter().for_each(|n| assert!(!future.remove_done_callback(ids[*n])));
+            future.set_result(())?;
+            pump(1).await?;
+            assert_eq!(trace.take(), left);
+        }
         Ok(())
     });
 }

@@ -9,7 +9,7 @@ use aioli_core::*;
 
 cases! {
     ($) "gather" in gather as __cases_gather;
-    cancelled_it_ends_with_the_first_child: "CA14" = "test_tasks::BaseTaskTests::test_cancel_gather_1";
+    cancelled_it_ends_with_the_first_child: "CA14";
     cancelled_with_results_it_waits_for_every_child: "CA14";
     children_that_swallow_leave_a_cancellation_without_message: "CA14";
     a_second_request_reaches_the_children_in_their_cleanup: "CA14 CA10";
@@ -20,14 +20,16 @@ cases! {
     with_results_a_cancelled_child_is_one_of_them: "GA3"
         = "test_tasks::FutureGatherTests::test_result_exception_one_cancellation",
           "test_tasks::GatherTestsBase::test_return_exceptions";
-    its_future_is_done_when_its_children_are: "CA14 GA1" = "test_tasks::GatherTestsBase::test_success";
-    one_given_twice_is_waited_for_once: "GA1" = "test_tasks::CoroutineGatherTests::test_duplicate_coroutines";
+    its_future_is_done_when_its_children_are: "CA14 GA1";
+    one_given_twice_is_waited_for_once: "GA1"
+        = "test_tasks::CoroutineGatherTests::test_duplicate_coroutines",
+          "test_tasks::FutureGatherTests::test_constructor_empty_sequence_use_running_loop";
     dropped_it_lets_the_children_run: "GA4 L6";
     values_come_in_the_order_of_the_arguments: "GA1"
         = "test_tasks::GatherTestsBase::test_success",
-          "test_tasks::FutureGatherTests::test_constructor_homogenous_futures";
-    what_is_done_at_once_needs_no_turn: "GA5 TA4"
-        = "test_tasks::FutureGatherTests::test_constructor_empty_sequence_use_running_loop";
+          "test_tasks::FutureGatherTests::test_constructor_homogenous_futures",
+          "test_tasks::CoroutineGatherTests::test_constructor_use_running_loop";
+    what_is_done_at_once_needs_no_turn: "GA5 TA4";
 }
 
 fn cancelled_it_ends_with_the_first_child(on: &Machine) {

@@ -24,6 +24,7 @@ mod reports;
 mod scopes_foreign;
 mod shield;
 mod sync;
+mod task_ports;
 mod tasks;
 mod threads;
 mod timeouts;
@@ -122,6 +123,7 @@ tables! {
     sync::upstream_barriers as __cases_upstream_barriers;
     sync::upstream_locks as __cases_upstream_locks;
     sync::upstream_queues as __cases_upstream_queues;
+    task_ports as __cases_task_ports;
     tasks as __cases_tasks;
     threads as __cases_threads;
     timeouts as __cases_timeouts;

@@ -38,10 +38,7 @@ cases! {
         = "test_events::GetEventLoopTestsMixin::test_get_event_loop_returns_running_loop",
           "test_events::GetEventLoopTestsMixin::test_get_event_loop_returns_running_loop2",
           "test_tasks::BaseCurrentLoopTests::test_current_task_no_running_loop";
-    tasks_are_created_in_a_running_loop_only: "LP15"
-        = "test_futures::BaseFutureTests::test_constructor_without_loop",
-          "test_tasks::BaseTaskTests::test_shield_coroutine_use_running_loop",
-          "test_tasks::CoroutineGatherTests::test_constructor_use_running_loop";
+    tasks_are_created_in_a_running_loop_only: "LP15" = "test_futures::BaseFutureTests::test_constructor_without_loop";
     a_callback_cancelled_in_the_same_turn_is_not_called: "LP9"
         = "test_base_events::BaseEventLoopTests::test__add_callback_cancelled_handle";
     a_timer_handle_tells_when: "LP16 CV2"
@@ -55,10 +52,8 @@ cases! {
     a_callback_runs_in_the_context_of_its_scheduling: "CV2 LP16";
     a_task_has_a_copy_of_the_context_or_shares_the_one_it_is_given: "CV1"
         = "test_tasks::BaseTaskTests::test_context_1",
-          "test_tasks::BaseTaskTests::test_context_2",
-          "test_tasks::BaseTaskTests::test_get_context",
           "test_taskgroups::TestTaskGroup::test_taskgroup_task_context";
-    tasks_that_yield_take_turns: "TA5 LP18" = "test_tasks::BaseTaskTests::test_current_task_with_interleaving_tasks";
+    tasks_that_yield_take_turns: "TA5 LP18";
     the_current_task_is_none_in_a_callback: "TA6"
         = "test_tasks::BaseTaskTests::test_current_task",
           "test_tasks::BaseCurrentLoopTests::test_current_task_with_implicit_loop";

@@ -34,14 +34,15 @@ cases! {
         = "test_tasks::BaseTaskTests::test_cancel_gather_2";
     cancelling_a_gather_cancels_every_child: "CA14" = "test_tasks::CoroutineGatherTests::test_cancellation_broadcast";
     a_gather_takes_what_differs: "GA1"
-        = "test_tasks::FutureGatherTests::test_constructor_heterogenous_futures",
-          "test_tasks::GatherTestsBase::test_result_exception_success";
+        = "test_tasks::GatherTestsBase::test_result_exception_success",
+          "test_tasks::BaseTaskTests::test_shield_coroutine_use_running_loop";
     a_hundred_tasks_have_a_hundred_contexts: "CV1"
         = "test_tasks::BaseTaskTests::test_context_3", "test_context::DecimalContextTest::test_asyncio_task_decimal_context";
     tasks_share_the_context_that_they_are_given: "CV1"
         = "test_tasks::BaseTaskTests::test_context_4",
           "test_tasks::BaseTaskTests::test_context_5",
-          "test_tasks::BaseTaskTests::test_context_6";
+          "test_tasks::BaseTaskTests::test_context_6",
+          "test_tasks::BaseTaskTests::test_get_context";
     an_eager_task_that_blocks_goes_on_as_others: "EA1" = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_block_after_eager_step";
     an_eager_task_is_among_all_tasks_while_it_steps: "EA2 TA6"
         = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_all_tasks_with_eager_completion";

@@ -38,7 +38,7 @@ cases! {
     a_cancelled_job_that_runs_goes_on_and_its_result_is_lost: "CA23"
         = "test_events::EventLoopTestsMixin::test_run_in_executor_cancel";
     cancelling_to_thread_returns_at_once: "CA23";
-    a_job_whose_future_was_set_by_somebody_else_ends_unheard: "TH3" = "test_futures::BaseFutureTests::test_wrap_future_cancel2";
+    a_job_whose_future_was_set_by_somebody_else_ends_unheard: "TH3";
     a_result_that_comes_in_the_turn_in_which_somebody_sets_another_is_dropped: "TH3";
     an_error_that_nobody_retrieves_is_reported: "X1 L8";
     the_loop_goes_on_while_the_default_executor_shuts_down: "TH5";

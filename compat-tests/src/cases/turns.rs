@@ -31,8 +31,7 @@ cases! {
     shield_takes_three_or_none: "L2 TA4 SH1";
     an_eager_task_that_does_not_suspend_takes_none: "L2 TA4 EA2";
     callbacks_run_in_the_order_of_their_registration: "L2 FU3"
-        = "test_futures::BaseFutureDoneCallbackTests::test_callbacks_invoked_on_set_result",
-          "test_futures::BaseFutureDoneCallbackTests::test_callbacks_invoked_on_set_exception";
+        = "test_futures::BaseFutureDoneCallbackTests::test_callbacks_invoked_on_set_result";
 }
 
 /// The turns that awaiting `operation` takes, and its result.

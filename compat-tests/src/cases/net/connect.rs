@@ -390,6 +390,11 @@ fn streams_over_a_socket(on: &Machine) {
         assert_eq!(reader.limit(), 10);
         assert_eq!(writer.peer_addr().unwrap().port(), peer.port());
         writer.write(b"x")?;
+        let (peer_reader, peer_writer) = peer.accept().await?;
+        assert_eq!(peer_reader.readexactly(1).await?, "x");
+        peer_writer.write(b"answer")?;
+        peer_writer.close();
+        assert_eq!(reader.read_to_end().await?, "answer");
         Ok(())
     });
 }

@@ -14,14 +14,11 @@ use crate::machine::Machine;
 cases! {
     ($) "streams" in net_ending as __cases_net_ending;
     closing_sends_what_was_written: "TP5 ST8"
-        = "test_streams::StreamTests::test_wait_closed_on_close",
-          "test_streams::StreamTests::test_wait_closed_on_close_with_unread_data",
-          "test_selector_events::SelectorTransportTests::test_close_write_buffer",
+        = "test_selector_events::SelectorTransportTests::test_close_write_buffer",
           "test_selector_events::SelectorTransportTests::test_close",
           "test_proactor_events::ProactorSocketTransportTests::test_close";
     waiting_for_the_end_waits_until_everything_is_sent: "ST8 TP5"
-        = "test_streams::StreamTests::test_async_writer_api",
-          "test_selector_events::SelectorSocketTransportTests::test_write_ready_closing",
+        = "test_selector_events::SelectorSocketTransportTests::test_write_ready_closing",
           "test_proactor_events::ProactorSocketTransportTests::test_loop_writing_closing";
     aborting_sends_nothing_more: "TP5"
         = "test_selector_events::SelectorTransportTests::test_abort",
@@ -47,6 +44,11 @@ cases! {
     halves_may_be_dropped_in_any_order: "ST9 L6";
     a_writer_goes_on_without_its_reader: "ST9 L6";
     streams_may_outlive_their_loop: "L9 L6";
+    upstream_drain_raises: "ST7 TP3" = "test_streams::StreamTests::test_drain_raises";
+    upstream_wait_closed_on_close_with_unread_data: "ST8 TP5"
+        = "test_streams::StreamTests::test_wait_closed_on_close_with_unread_data",
+          "test_streams::StreamTests::test_wait_closed_on_close",
+          "test_streams::StreamTests::test_async_writer_api";
 }
 
 fn io_kind(error: &Error) -> io::ErrorKind {
@@ -73,6 +75,49 @@ fn closing_sends_what_was_written(on: &Machine) {
             // The reader of a connection that was closed at this end is at its end too.
             assert_eq!(reader.read(1).await?, "");
             assert!(reader.at_eof());
+        }
+        Ok(())
+    });
+}
+
+fn upstream_drain_raises(on: &Machine) {
+    on.net(|| async {
+        let ((_reader, writer), peer) = pair().await?;
+        drop(peer);
+        let error = loop {
+            let sent = writer.write(b"foo\n");
+            if let Err(error) = sent.and(writer.drain().await) {
+                break error;
+            }
+        };
+        let kinds = [io::ErrorKind::ConnectionReset, io::ErrorKind::ConnectionAborted, io::ErrorKind::BrokenPipe];
+        assert!(kinds.contains(&io_kind(&error)), "{error:?}");
+        Ok(())
+    });
+}
+
+/// A client of a server that answers, as those of HTTP do, and closes.
+fn upstream_wait_closed_on_close_with_unread_data(on: &Machine) {
+    on.net(|| async {
+        for reads_all in [true, false] {
+            let ((reader, writer), (peer_reader, peer_writer)) = pair().await?;
+            let server = create_task(async move {
+                assert_eq!(peer_reader.readline().await?, "GET / HTTP/1.0\r\n");
+                peer_writer.write(b"HTTP/1.0 200 OK\r\n\r\nTest message")?;
+                peer_writer.close();
+                peer_writer.wait_closed().await
+            });
+            writer.write(b"GET / HTTP/1.0\r\n\r\n")?;
+            assert_eq!(reader.readline().await?, "HTTP/1.0 200 OK\r\n");
+            if reads_all {
+                assert_eq!(reader.read_to_end().await?, "\r\nTest message");
+            }
+            assert!(!writer.is_closing());
+            writer.close();
+            assert!(writer.is_closing());
+            writer.wait_closed().await?;
+            // It closes with a part of the request unread, which may reset the connection.
+            server.await.unwrap_or(());
         }
         Ok(())
     });

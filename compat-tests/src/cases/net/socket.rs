@@ -37,12 +37,11 @@ cases! {
     upstream_sock_client_racing: "SK3 L4" = "test_sock_lowlevel::BaseSockTestsMixin::test_sock_client_racing";
     upstream_sock_client_connect_racing: "SK3 SK4" = "test_sock_lowlevel::BaseSockTestsMixin::test_sock_client_connect_racing";
     upstream_sock_client_fail: "SK4" = "test_sock_lowlevel::BaseSockTestsMixin::test_sock_client_fail";
-    upstream_cancel_sock_accept: "SK3 L4"
-        = "test_sock_lowlevel::BaseSockTestsMixin::test_cancel_sock_accept",
-          "test_sock_lowlevel::BaseSockTestsMixin::test_sock_accept";
+    upstream_cancel_sock_accept: "SK3 L4" = "test_sock_lowlevel::BaseSockTestsMixin::test_cancel_sock_accept";
     upstream_huge_content: "SK3"
         = "test_sock_lowlevel::BaseSockTestsMixin::test_huge_content",
           "test_sock_lowlevel::BaseSockTestsMixin::test_huge_content_recvinto";
+    upstream_sock_accept: "SK3" = "test_sock_lowlevel::BaseSockTestsMixin::test_sock_accept";
 }
 
 fn io_kind(error: &Error) -> io::ErrorKind {
@@ -451,6 +450,21 @@ fn upstream_sock_client_fail(on: &Machine) {
         let error = socket.connect(address).await.unwrap_err();
         assert_eq!(io_kind(&error), io::ErrorKind::ConnectionRefused);
         assert_eq!(error.to_string(), format!("connect call failed {address}: Connection refused (os error 111)"));
+        Ok(())
+    });
+}
+
+fn upstream_sock_accept(on: &Machine) {
+    on.net(|| async {
+        let listener = listener()?;
+        let client = Socket::stream(Domain::Ipv4)?;
+        client.connect(listener.local_addr()?).await?;
+        let (accepted, address) = listener.accept().await?;
+        assert_eq!(address, client.local_addr()?);
+        assert_eq!(client.peer_addr()?, listener.local_addr()?);
+        assert_eq!(accepted.local_addr()?, listener.local_addr()?);
+        // It does not block.
+        assert!(timeout(0.005, accepted.recv(1)).await.unwrap_err().is_timeout());
         Ok(())
     });
 }

@@ -101,10 +101,15 @@ impl Peer {
         limit: usize,
     ) -> Result<((StreamReader, StreamWriter), (StreamReader, StreamWriter))> {
         let client = open_connection("127.0.0.1", self.port()).limit(limit).await?;
+        Ok((client, self.accept().await?))
+    }
+
+    /// The server's streams of the next connection.
+    pub async fn accept(&self) -> Result<(StreamReader, StreamWriter)> {
         loop {
             let arrived = self.arrived.borrow_mut().pop();
-            if let Some(server) = arrived {
-                return Ok((client, server));
+            if let Some(streams) = arrived {
+                return Ok(streams);
             }
             sleep(0.0).await?;
         }

@@ -7,7 +7,7 @@ cases! {
     beside_each_other_do_not_see_each_others_requests: "L3";
     are_each_cancelled_by_a_request_of_the_task: "L3";
     count_for_what_is_inside_and_from_outside_for_the_task: "L3";
-    take_back_their_own_requests_only: "L3" = "test_tasks::BaseTaskTests::test_uncancel_structured_blocks";
+    take_back_their_own_requests_only: "L3";
     that_were_polled_elsewhere_before_are_those_of_the_last_poll: "L3 L6";
     whose_body_was_polled_inside_another_one_are_not_cancelled_by_that_any_more: "L3 L6";
     that_are_dropped_by_a_select_take_their_request_along: "L3 L6";

@@ -21,7 +21,7 @@ cases! {
     d9_a_cancelled_party_leaves_and_numbers_repeat: "CA21";
     d9_reset_and_abort: "LK6" = "test_locks::BarrierTests::test_abort_barrier", "test_locks::BarrierTests::test_reset_barrier";
     d9_who_comes_while_a_barrier_drains_waits_for_the_next_round: "LK6";
-    the_last_party_does_not_suspend: "LK6 TA4" = "test_locks::BarrierTests::test_filling_one_task";
+    the_last_party_does_not_suspend: "LK6 TA4";
     a_reset_while_a_barrier_drains_breaks_those_who_are_still_inside: "LK6";
     uncontended_operations_take_no_turn_and_released_waiters_one: "TA4 L2";
 }

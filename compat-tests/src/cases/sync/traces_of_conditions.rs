@@ -5,8 +5,7 @@ use super::*;
 cases! {
     ($) "sync" in traces_of_conditions as __cases_traces_of_conditions;
     d8_a_notification_of_a_cancelled_waiter_goes_to_another: "CA19";
-    d8_the_lock_is_taken_again_however_often_the_waiter_is_cancelled: "CA19"
-        = "test_locks::ConditionTests::test_cancelled_wakeup_relock";
+    d8_the_lock_is_taken_again_however_often_the_waiter_is_cancelled: "CA19";
     d8_m8_notified_waiters_take_the_lock_in_the_order_of_coming: "LK4 TA4" = "test_locks::ConditionTests::test_notify_all";
     lk4_waiting_and_notifying_need_the_lock: "LK4"
         = "test_locks::ConditionTests::test_wait_unacquired",

@@ -8,7 +8,7 @@ cases! {
     d6_room_for_a_cancelled_putter_goes_to_the_next: "CA18";
     d6_q3_a_getter_whose_item_was_taken_waits_again_at_the_end: "Q3";
     l1_a_consumer_that_does_not_suspend_drains_ahead_of_the_putters: "Q2";
-    l2_q2_getters_are_served_in_the_order_of_coming: "Q2" = "test_queues::QueueGetTests::test_blocking_get";
+    l2_q2_getters_are_served_in_the_order_of_coming: "Q2";
     l3_q3_a_putter_whose_room_was_taken_waits_again_at_the_end: "Q3";
     l4_q4_join_returns_when_the_count_was_zero: "Q4";
     l5_q5_a_shutdown_refuses_putters_though_there_is_room_and_drains_for_getters: "Q5";

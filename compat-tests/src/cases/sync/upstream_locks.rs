@@ -31,7 +31,9 @@ cases! {
     upstream_condition_cancelled_error_is_kept: "CA19"
         = "test_locks::ConditionTests::test_cancelled_error_wakeup",
           "test_locks::ConditionTests::test_cancelled_error_re_aquire";
-    upstream_condition_cancelled_wakeup: "CA19" = "test_locks::ConditionTests::test_cancelled_wakeup";
+    upstream_condition_cancelled_wakeup: "CA19"
+        = "test_locks::ConditionTests::test_cancelled_wakeup",
+          "test_locks::ConditionTests::test_cancelled_wakeup_relock";
     upstream_semaphore_acquire: "LK5" = "test_locks::SemaphoreTests::test_acquire", "test_locks::SemaphoreTests::test_semaphore";
     upstream_semaphore_acquire_cancel: "CA17" = "test_locks::SemaphoreTests::test_acquire_cancel";
     upstream_semaphore_acquire_cancel_before_awoken: "CA17"

@@ -9,9 +9,7 @@ cases! {
     ($) "queues" in upstream_queues as __cases_upstream_queues;
     upstream_maxsize: "Q1" = "test_queues::QueueBasicTests::test_maxsize";
     upstream_blocking_get_wait: "Q2" = "test_queues::QueueGetTests::test_blocking_get_wait";
-    upstream_blocking_put_wait: "Q2"
-        = "test_queues::QueuePutTests::test_blocking_put_wait",
-          "test_queues::QueuePutTests::test_blocking_put";
+    upstream_blocking_put_wait: "Q2" = "test_queues::QueuePutTests::test_blocking_put_wait";
     upstream_get_cancelled_race: "CA18" = "test_queues::QueueGetTests::test_get_cancelled_race";
     upstream_get_with_waiting_putters: "Q2"
         = "test_queues::QueueGetTests::test_get_with_waiting_putters",
@@ -24,9 +22,7 @@ cases! {
     upstream_get_cancel_drop_one_pending_reader: "CA18" = "test_queues::QueuePutTests::test_get_cancel_drop_one_pending_reader";
     upstream_get_cancel_drop_many_pending_readers: "CA18"
         = "test_queues::QueuePutTests::test_get_cancel_drop_many_pending_readers";
-    upstream_put_cancel_drop: "CA18"
-        = "test_queues::QueuePutTests::test_put_cancel_drop",
-          "test_queues::QueuePutTests::test_put_cancelled";
+    upstream_put_cancel_drop: "CA18" = "test_queues::QueuePutTests::test_put_cancel_drop";
     upstream_put_cancelled_race: "CA18" = "test_queues::QueuePutTests::test_put_cancelled_race";
     upstream_put_with_waiting_getters: "Q2" = "test_queues::QueuePutTests::test_put_with_waiting_getters";
     upstream_task_done: "Q4"
@@ -38,6 +34,9 @@ cases! {
           "test_queues::_QueueShutdownTestMixin::test_shutdown_nonempty",
           "test_queues::_QueueShutdownTestMixin::test_shutdown_immediate",
           "test_queues::_QueueShutdownTestMixin::test_shutdown_immediate_with_unfinished";
+    upstream_blocking_get_and_put: "Q1 L2"
+        = "test_queues::QueueGetTests::test_blocking_get", "test_queues::QueuePutTests::test_blocking_put";
+    upstream_put_cancelled: "Q2" = "test_queues::QueuePutTests::test_put_cancelled";
 }
 
 fn upstream_maxsize(on: &Machine) {
@@ -73,6 +72,29 @@ fn upstream_blocking_get_wait(on: &Machine) {
         get_running_loop()?.call_later(0.01, move || queue.put_nowait(1).unwrap())?;
         assert_eq!(task.await?, 1);
         Ok(())
+    });
+}
+
+fn upstream_blocking_get_and_put(on: &Machine) {
+    on.run(async {
+        let (queue, before) = (Queue::new(0), get_running_loop()?.turn());
+        queue.put_nowait(1)?;
+        assert_eq!(queue.get().await?, 1);
+        queue.put(2).await?;
+        assert_eq!(queue.get().await?, 2);
+        assert!(queue.empty());
+        assert_eq!(get_running_loop()?.turn(), before, "neither has to wait");
+        Ok(())
+    });
+}
+
+fn upstream_put_cancelled(on: &Machine) {
+    on.run(async {
+        let queue = Rc::new(Queue::new(0));
+        let putter = put_soon(&queue, 1);
+        assert_eq!(queue.get().await?, 1);
+        assert!(putter.done() && !putter.cancelled());
+        putter.await.map(drop)
     });
 }
 

@@ -62,9 +62,23 @@ where
     AsCompleted { stream: Next::new(&race.course), race }
 }
 
-/// The results of [`as_completed`], in the order in which they come.
+/// The results of [`as_completed`], in the order in which they come: by [`next`](Self::next), or as a `futures::Stream`.
 ///
 /// Dropping it leaves everything running.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{as_completed, create_task, sleep};
+///
+/// let lots = [3.0, 1.0, 2.0].map(|seconds| create_task(async move { sleep(seconds).await.map(|()| seconds) }));
+/// let results = as_completed(lots).timeout(2.5);
+/// assert_eq!(results.next().await.unwrap()?, 1.0);
+/// assert_eq!(results.next().await.unwrap()?, 2.0);
+/// assert!(results.next().await.unwrap().unwrap_err().is_timeout()); // for the third, which runs on
+/// assert!(results.next().await.is_none());
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[must_use = "the results come by `next`"]
 pub struct AsCompleted<T: 'static> {
     race: Race<T>,
@@ -134,10 +148,30 @@ impl<T: 'static> fmt::Debug for AsCompleted<T> {
     }
 }
 
-/// What completes among the awaitables that were given, see [`AsCompleted::handles`].
+/// What completes among the awaitables that were given, see [`AsCompleted::handles`]: asyncio's `async for task in
+/// as_completed(…)`.
 ///
-/// As a stream it gives the position of each in what was given, counting what was given twice where it came first, and a future that
-/// leads to it, which is done.
+/// As a stream it gives the position of each in what was given, counting what was given twice where it came first, and a future
+/// that leads to it, which is done.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{Error, as_completed, sleep};
+///
+/// let downloads = [("big", 3.0), ("small", 1.0)].map(|(name, seconds)| async move {
+///     sleep(seconds).await?;
+///     if name == "big" { Err(Error::msg("cut off")) } else { Ok(name.len()) }
+/// });
+/// let completed = as_completed(downloads).handles();
+/// let mut order = Vec::new();
+/// while let Some(next) = completed.next().await {
+///     let (position, download) = next?;
+///     order.push((position, download.exception()?.is_none()));
+/// }
+/// assert_eq!(order, [(1, true), (0, false)]);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[must_use = "the handles come by `next`"]
 pub struct CompletedHandles<T: 'static> {
     completed: AsCompleted<T>,

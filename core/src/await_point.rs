@@ -62,14 +62,51 @@ pub(crate) struct Spilled {
     message: Message,
 }
 
-/// Names one registration of an await point, to whatever it waits for. It may outlive the await point, and then does nothing.
+/// Names one registration of an await point ([`Wait`]), to whatever it waits for. It may outlive the await point, and then does
+/// nothing. Firing it is what `set_result` of the private future is in asyncio's primitives.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{Token, Wait, WaitPoll, create_task, sleep};
+/// use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll};
+///
+/// let door = Rc::new(RefCell::new(None::<Token>));
+/// let outside = Rc::clone(&door);
+/// let guest = create_task(async move {
+///     let mut wait = Wait::new();
+///     poll_fn(|cx| {
+///         if !wait.is_registered() {
+///             outside.replace(Some(wait.register(cx)?));
+///             return Poll::Pending;
+///         }
+///         match wait.poll(cx) {
+///             WaitPoll::Cancelled(error) => Poll::Ready(Err(error)),
+///             WaitPoll::Fired => Poll::Ready(Ok("inside")),
+///             WaitPoll::Pending | WaitPoll::Moved(_) => Poll::Pending, // no other task polls this
+///         }
+///     })
+///     .await
+/// });
+/// sleep(0.0).await?;
+/// let token = door.take().unwrap();
+/// assert!(token.is_pending());
+/// assert!(token.fire());
+/// assert!(!token.fire()); // once
+/// assert_eq!(guest.await?, "inside");
+/// assert!(!token.is_pending());
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Token {
     task: RawTask,
     serial: u32,
 }
 
-/// What a poll of an await point found.
+/// What a poll of an await point found: the four arms of every leaf, see [`Wait`].
+///
+/// Where what it waited for comes with something to hand over (an item, a permit), look at [`Token::is_cancelled`] before giving
+/// it: after `Cancelled` it is the next in line's.
 #[derive(Debug)]
 pub enum WaitPoll {
     /// Nothing has happened yet.
@@ -161,7 +198,8 @@ impl Token {
         self.task.core()
     }
 
-    /// What the await point waited for has happened. Returns whether it was still waiting.
+    /// What the await point waited for has happened: its task goes on in the next turn. Returns whether it was still waiting; if
+    /// not, nothing happens.
     pub fn fire(&self) -> bool {
         let head = self.task.head();
         if head.wait_serial.get() == self.serial {

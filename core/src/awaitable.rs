@@ -13,6 +13,25 @@ use crate::tasks::{self, Task};
 
 /// Something that has a result later: a coroutine, which becomes a task; a [`Task`] or [`Future`], whose value is taken; or a
 /// reference to one, whose value is cloned. asyncio's `ensure_future` accepts the same.
+///
+/// It is implemented for every future of a [`Result`]; there is nothing to implement.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{Awaitable, Result, create_task, shield, sleep};
+///
+/// /// Twice the value, also if the caller is cancelled: what was given goes on.
+/// async fn twice(number: impl Awaitable<Value = u32>) -> Result<u32> {
+///     shield(number).await.map(|number| 2 * number)
+/// }
+///
+/// let task = create_task(async { sleep(1.0).await.map(|()| 1) });
+/// assert_eq!(twice(&task).await?, 2); // a clone of the value
+/// assert_eq!(twice(task).await?, 2); // the value
+/// assert_eq!(twice(async { Ok(3) }).await?, 6);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub trait Awaitable {
     /// The type of the value.
     type Value: 'static;
@@ -119,10 +138,29 @@ impl<T: Clone + 'static> Awaitable for &Future<T> {
     }
 }
 
-/// A task of the running loop for a coroutine; a [`Task`] or [`Future`] as it is. asyncio's `ensure_future`.
+/// A task of the running loop for a coroutine; a [`Task`] or [`Future`] as it is: asyncio's `ensure_future`. The future that it
+/// gives leads to it: cancelling the one cancels the other.
 ///
 /// # Errors
 /// `Runtime` if a coroutine is given and no loop runs.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{Awaitable, Result, ensure_future, sleep};
+///
+/// /// Begins at once, whatever is given.
+/// fn begin<T: 'static>(work: impl Awaitable<Value = T>) -> Result<aioli_core::Future<T>> {
+///     ensure_future(work)
+/// }
+///
+/// let first = begin(async { sleep(1.0).await.map(|()| 1) })?;
+/// let second = begin(first.clone())?;
+/// assert!(first.same(&second));
+/// assert_eq!((&first).await?, 1);
+/// assert_eq!(second.await?, 1);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[track_caller]
 pub fn ensure_future<A: Awaitable>(awaitable: A) -> Result<Future<A::Value>> {
     let child = awaitable.into_child()?;

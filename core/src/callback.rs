@@ -227,7 +227,27 @@ impl fmt::Debug for Remembered {
     }
 }
 
-/// Names a callback that was added to a future, for its removal.
+/// Names a callback that was added to a future or task, for its removal. asyncio's `remove_done_callback` takes the function itself
+/// and removes all that are equal; closures in Rust cannot be compared.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{get_running_loop, sleep};
+/// use std::{cell::Cell, rc::Rc};
+///
+/// let future = get_running_loop()?.create_future::<u32>();
+/// let seen = Rc::new(Cell::new(0));
+/// let (one, two) = (Rc::clone(&seen), Rc::clone(&seen));
+/// let wrong = future.add_done_callback(move |_| one.set(1));
+/// future.add_done_callback(move |future| two.set(future.result().unwrap()));
+/// assert!(future.remove_done_callback(wrong));
+/// future.set_result(42)?;
+/// assert_eq!(seen.get(), 0); // callbacks run in the next turn
+/// sleep(0.0).await?;
+/// assert_eq!(seen.get(), 42);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct CallbackId(u64);
 
@@ -313,7 +333,19 @@ impl fmt::Debug for Call {
     }
 }
 
-/// A callback that `call_soon` scheduled. Dropping the handle changes nothing; asyncio's `Handle`.
+/// A callback that [`call_soon`](crate::Loop::call_soon) scheduled: asyncio's `Handle`. Dropping the handle changes nothing.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{get_running_loop, sleep};
+///
+/// let handle = get_running_loop()?.call_soon(|| panic!("it was cancelled"))?;
+/// handle.cancel();
+/// assert!(handle.cancelled());
+/// sleep(0.0).await?;
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct Handle {
     call: Rc<Call>,
@@ -324,18 +356,36 @@ impl Handle {
         Handle { call }
     }
 
-    /// Keeps the callback from being called. It keeps its place in the queue, as an empty one.
+    /// Keeps the callback from being called, and drops it: asyncio's `Handle.cancel`. It keeps its place in the queue, as an empty
+    /// one. Does nothing once it was called.
     pub fn cancel(&self) {
         self.call.cancel(None);
     }
 
-    /// Whether [`cancel`](Self::cancel) was called.
+    /// Whether [`cancel`](Self::cancel) was called: asyncio's `Handle.cancelled`.
     pub fn cancelled(&self) -> bool {
         self.call.is_cancelled()
     }
 }
 
-/// A callback that `call_later` or `call_at` scheduled; asyncio's `TimerHandle`.
+/// A callback that [`call_later`](crate::Loop::call_later) or [`call_at`](crate::Loop::call_at) scheduled: asyncio's `TimerHandle`.
+/// Dropping the handle changes nothing.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{get_running_loop, sleep};
+/// use std::time::Duration;
+///
+/// let running = get_running_loop()?;
+/// let alarm = running.call_later(Duration::from_secs(60), || panic!("nobody answered"))?;
+/// assert_eq!(alarm.when(), running.time() + Duration::from_secs(60));
+/// sleep(Duration::from_secs(30)).await?; // the answer came
+/// alarm.cancel();
+/// sleep(Duration::from_secs(60)).await?;
+/// assert!(alarm.cancelled());
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct TimerHandle {
     call: Rc<Call>,
@@ -348,17 +398,18 @@ impl TimerHandle {
         TimerHandle { call, when, owner: Rc::downgrade(owner) }
     }
 
-    /// When the callback is due.
+    /// When the callback is due, on the loop's clock: asyncio's `TimerHandle.when`.
     pub fn when(&self) -> Instant {
         self.when
     }
 
-    /// Keeps the callback from being called, and disarms its timer.
+    /// Keeps the callback from being called, drops it, and disarms its timer: asyncio's `TimerHandle.cancel`. Does nothing once it
+    /// was called.
     pub fn cancel(&self) {
         self.call.cancel(self.owner.upgrade().as_deref());
     }
 
-    /// Whether [`cancel`](Self::cancel) was called.
+    /// Whether [`cancel`](Self::cancel) was called: asyncio's `TimerHandle.cancelled`.
     pub fn cancelled(&self) -> bool {
         self.call.is_cancelled()
     }

@@ -271,11 +271,30 @@ pub(crate) fn take_open(task: &RawTask) -> Option<Error> {
     Some(Error::cancelled_with(message))
 }
 
-/// Takes the request that is open at this point of the running task, as an await there would.
+/// Takes the request that is open at this point of the running task, as an await there would. `None` outside of a task.
 ///
-/// For interfaces made of bare polls, such as `futures`' `AsyncRead`: they have no object that lives exactly as long as the await, so
-/// they cannot hold an await point ([`Wait`](crate::Wait)), only a waker. Where a task that is to be cancelled is suspended on wakers
-/// alone, it is polled once with the request open, and finds it here.
+/// For interfaces made of bare polls, such as `futures`' `AsyncRead`: they have no object that lives exactly as long as the await,
+/// so they cannot hold an await point ([`Wait`](crate::Wait)), only a waker. Where a task that is to be cancelled is suspended on
+/// wakers alone, it is polled once with the request open, and finds it here.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{Error, create_task, sleep, take_request};
+/// use std::{future::poll_fn, task::Poll};
+///
+/// /// Says nothing until it is cancelled.
+/// async fn silence() -> Error {
+///     // A true one would keep the waker as well, and look whether there is something to say.
+///     poll_fn(|_| take_request().map_or(Poll::Pending, Poll::Ready)).await
+/// }
+///
+/// let task = create_task(async { Err::<(), _>(silence().await) });
+/// sleep(1.0).await?;
+/// task.cancel(Some("speak up"));
+/// assert_eq!(task.await.unwrap_err().cancel_message(), Some("speak up"));
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub fn take_request() -> Option<Error> {
     home::with_task(|_, task| if task.head().is_requested() { take_open(task) } else { None }).flatten()
 }

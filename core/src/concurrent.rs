@@ -26,6 +26,23 @@ use crate::tasks::TaskBuilder;
 ///
 /// A thread blocks on it with [`result`](Self::result); a task of any runtime, this one's included, awaits it. Both take the value.
 /// Dropping it detaches the coroutine, whose error is then reported to its loop's exception handler.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{get_running_loop, sleep, to_thread};
+/// use std::time::Duration;
+///
+/// let remote = get_running_loop()?.remote();
+/// let answer = to_thread(move || {
+///     let slow = remote.run_coroutine_threadsafe(async || sleep(Duration::from_secs(3600)).await);
+///     assert!(slow.cancel());
+///     assert!(slow.result().unwrap_err().is_cancelled());
+///     remote.run_coroutine_threadsafe(async || Ok(42)).result() // blocks this thread, not the loop
+/// });
+/// assert_eq!(answer.await?, 42);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub struct ConcurrentFuture<T> {
     shared: Arc<Shared<T>>,
 }
@@ -101,18 +118,18 @@ impl RemoteLoop {
 }
 
 impl<T> ConcurrentFuture<T> {
-    /// Whether there is a result, or it was cancelled.
+    /// Whether there is a result, or it was cancelled: `concurrent.futures.Future.done`.
     pub fn done(&self) -> bool {
         !matches!(self.shared.state.lock().phase, Phase::Pending)
     }
 
-    /// Whether it was cancelled, here or by the coroutine's task.
+    /// Whether it was cancelled, here or by the coroutine's task: `concurrent.futures.Future.cancelled`.
     pub fn cancelled(&self) -> bool {
         matches!(self.shared.state.lock().phase, Phase::Cancelled(_))
     }
 
     /// Cancels it, unless it is done: it counts as cancelled from now on, and the coroutine's task is asked to end, which takes its
-    /// time on the loop. Returns whether it is cancelled.
+    /// time on the loop. Returns whether it is cancelled. `concurrent.futures.Future.cancel`.
     pub fn cancel(&self) -> bool {
         let mut state = self.shared.state.lock();
         match state.phase {
@@ -130,7 +147,8 @@ impl<T> ConcurrentFuture<T> {
         true
     }
 
-    /// Blocks until there is a result, and takes it. A loop that does not run makes none, until it runs or closes.
+    /// Blocks until there is a result, and takes it: `concurrent.futures.Future.result`. A loop that does not run makes none, until
+    /// it runs or closes.
     ///
     /// # Errors
     /// The error that the coroutine ended with; Cancelled; `Runtime` if the loop closed, or if this is called on the loop's own
@@ -139,7 +157,8 @@ impl<T> ConcurrentFuture<T> {
         self.wait(None)
     }
 
-    /// As [`result`](Self::result), for some time at most. The coroutine goes on if that has passed.
+    /// As [`result`](Self::result), for some time at most. The time is real time, also if the loop's clock is virtual. The
+    /// coroutine goes on if it has passed.
     ///
     /// # Errors
     /// As [`result`](Self::result); `Timeout` if the time has passed.

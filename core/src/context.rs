@@ -109,7 +109,18 @@ pub struct ContextVar<T> {
     value: PhantomData<fn() -> T>,
 }
 
-/// The value that a variable had before it was set, for [`ContextVar::reset`].
+/// The value that a variable had before it was set, for [`ContextVar::reset`]: Python's `contextvars.Token`. Dropping it leaves the
+/// variable as it is.
+///
+/// ```
+/// use aioli_core::ContextVar;
+///
+/// let verbose = ContextVar::<bool>::new();
+/// verbose.set(true);
+/// let outer = verbose.set(false); // holds `true`
+/// verbose.reset(outer);
+/// assert_eq!(verbose.get(), Some(true));
+/// ```
 pub struct ContextToken<T> {
     key: u64,
     old: Option<Value>,
@@ -117,26 +128,29 @@ pub struct ContextToken<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> ContextVar<T> {
-    /// A new variable without a value.
+    /// A new variable without a value: Python's `ContextVar(…)`.
     pub fn new() -> Self {
         static KEYS: AtomicU64 = AtomicU64::new(0);
         ContextVar { key: KEYS.fetch_add(1, Ordering::Relaxed), value: PhantomData }
     }
 
-    /// The value in the current context, if one is set.
+    /// The value in the current context, if one is set: Python's `ContextVar.get`, which raises `LookupError` where this gives
+    /// `None`.
     pub fn get(&self) -> Option<T> {
         let value = current()?.get(self.key)?.clone();
         value.downcast_ref::<T>().cloned()
     }
 
-    /// Sets the value in the current context.
+    /// Sets the value in the current context: Python's `ContextVar.set`. The context is the running task's, or callback's, or the
+    /// thread's where neither runs.
     pub fn set(&self, value: T) -> ContextToken<T> {
         let (map, old) = ContextMap::with(current(), self.key, Some(Arc::new(value)));
         set_current(map);
         ContextToken { key: self.key, old, value: PhantomData }
     }
 
-    /// Sets the value back to what it was before [`set`](Self::set).
+    /// Sets the value back to what it was before [`set`](Self::set): Python's `ContextVar.reset`. A token is used once, since it is
+    /// taken.
     ///
     /// # Panics
     /// If the token is another variable's.
@@ -168,7 +182,26 @@ impl<T> fmt::Debug for ContextToken<T> {
 
 /// The values of all context variables, as an object to give to tasks: Python's `contextvars.Context`.
 ///
-/// Clones are the same context: tasks that are created with it see what the others set.
+/// Clones are the same context: tasks that are created with it see what the others set. It belongs to one thread.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{Context, ContextVar, TaskBuilder};
+/// use std::sync::LazyLock;
+///
+/// static USER: LazyLock<ContextVar<&str>> = LazyLock::new(ContextVar::new);
+///
+/// let session = Context::copy_current();
+/// let login = TaskBuilder::new().context(session.clone()).create_task(async {
+///     USER.set("ada");
+///     Ok(())
+/// });
+/// login.await?;
+/// assert_eq!(USER.get(), None); // the task had a context of its own
+/// assert_eq!(session.run(|| USER.get()), Some("ada"));
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Default)]
 pub struct Context {
     map: Rc<Cell<Option<ContextMap>>>,
@@ -185,7 +218,7 @@ impl Context {
         Context { map: Rc::new(Cell::new(current())) }
     }
 
-    /// Calls `f` in this context.
+    /// Calls `f` in this context: Python's `Context.run`. What `f` sets stays in the context, also if `f` panics.
     ///
     /// ```
     /// use aioli_core::{Context, ContextVar};

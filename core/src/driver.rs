@@ -31,6 +31,8 @@ use crate::time::Instant;
 pub struct OpId(pub u64);
 
 /// What [`Driver::submit`] did with an op.
+///
+/// A `Submit` is the driver's side; [`Submitted`](crate::ops::Submitted) is what the caller sees of it.
 #[derive(Debug)]
 pub enum Submit {
     /// The op finished at once; no completion follows.
@@ -51,6 +53,20 @@ pub enum Wait {
 }
 
 /// The outcome of an op that was in flight.
+///
+/// ```
+/// use aioli_core::driver::{Completion, Completions, OpId};
+/// use aioli_core::op::Outcome;
+///
+/// /// What a driver does in its turn when an operation has ended.
+/// fn finish(id: OpId, completions: &mut Completions) {
+///     completions.push_back(Completion { id, more: false, outcome: Outcome::Done(Ok(())) });
+/// }
+///
+/// let mut completions = Completions::new();
+/// finish(OpId(7), &mut completions);
+/// assert_eq!(completions[0].id, OpId(7));
+/// ```
 #[derive(Debug)]
 pub struct Completion {
     /// The id the op was submitted with.
@@ -68,12 +84,40 @@ pub type Completions = VecDeque<Completion>;
 ///
 /// A kick that comes before the wait is not lost: the next wait returns at once. Kicking is async-signal-safe: it takes no lock and
 /// allocates nothing.
+///
+/// A driver that waits in the kernel writes to an eventfd; one that never waits may do nothing.
+///
+/// ```
+/// use aioli_core::driver::Kick;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// /// For a driver that looks at it before and while it waits.
+/// #[derive(Debug, Default)]
+/// struct Bell(AtomicU32);
+///
+/// impl Kick for Bell {
+///     fn kick(&self) {
+///         self.0.fetch_add(1, Ordering::Release);
+///     }
+/// }
+///
+/// let bell = Bell::default();
+/// bell.kick();
+/// assert_eq!(bell.0.load(Ordering::Acquire), 1);
+/// ```
 pub trait Kick: Send + Sync + fmt::Debug {
     /// Makes the current or the next wait return.
     fn kick(&self);
 }
 
-/// What a driver is and what it found, for a report to the user.
+/// What a driver is and what it found, for a report to the user. [`Loop::report`](crate::Loop::report) gives it.
+///
+/// ```
+/// use aioli_core::driver::DriverReport;
+///
+/// let report = DriverReport { name: "epoll", capabilities: vec![("epoll_pwait2".into(), "yes".into())] };
+/// assert_eq!(report.to_string(), "epoll\n  epoll_pwait2  yes");
+/// ```
 #[derive(Clone, Debug)]
 pub struct DriverReport {
     /// The backend's name, as in `AIOLI_BACKEND`: `"epoll"`, `"uring"`, `"sim"`.
@@ -110,6 +154,76 @@ pub fn forked() {
 /// A backend: executes operations, waits for them, and owns the clock.
 ///
 /// The loop calls a driver from one thread only. See the [module's laws](self).
+///
+/// A driver of one's own may wrap another: to count, to log, to fail on purpose. It then passes on the methods that have a default
+/// answer as well, where it wants what the other one can.
+///
+/// ```
+/// use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, Wait};
+/// use aioli_core::op::Op;
+/// use aioli_core::{Instant, sleep};
+/// use aioli_exec_sim::SimDriver;
+/// use std::{cell::Cell, io, rc::Rc, sync::Arc};
+///
+/// /// Counts the turns in which it had to wait.
+/// struct Counting {
+///     inner: SimDriver,
+///     waits: Rc<Cell<u32>>,
+/// }
+///
+/// impl Driver for Counting {
+///     fn report(&self) -> DriverReport {
+///         let mut report = self.inner.report();
+///         report.capabilities.push(("waits".into(), "counted".into()));
+///         report
+///     }
+///
+///     fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {
+///         if wait != Wait::No {
+///             self.waits.set(self.waits.get() + 1);
+///         }
+///         self.inner.turn(wait, completions)
+///     }
+///
+///     fn now(&self) -> Instant {
+///         self.inner.now()
+///     }
+///
+///     fn is_virtual(&self) -> bool {
+///         self.inner.is_virtual()
+///     }
+///
+///     fn is_stuck(&self) -> bool {
+///         self.inner.is_stuck()
+///     }
+///
+///     fn submit(&mut self, id: OpId, op: Op) -> Submit {
+///         self.inner.submit(id, op)
+///     }
+///
+///     fn cancel(&mut self, id: OpId) {
+///         self.inner.cancel(id);
+///     }
+///
+///     fn kicker(&self) -> Arc<dyn Kick> {
+///         self.inner.kicker()
+///     }
+///
+///     fn shutdown(&mut self, completions: &mut Completions) {
+///         self.inner.shutdown(completions);
+///     }
+/// }
+///
+/// let waits = Rc::new(Cell::new(0));
+/// let driver = Counting { inner: SimDriver::new(), waits: Rc::clone(&waits) };
+/// aioli_core::run(driver, async {
+///     sleep(0.0).await?; // a bare yield: nothing to wait for
+///     sleep(1.0).await?;
+///     sleep(1.0).await
+/// })
+/// .unwrap();
+/// assert_eq!(waits.get(), 2);
+/// ```
 pub trait Driver: 'static {
     /// What this driver is and what its probe found.
     fn report(&self) -> DriverReport;

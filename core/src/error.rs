@@ -87,6 +87,23 @@ pub(crate) fn message(text: Option<&str>) -> Message {
 }
 
 /// The kinds of [`Error`], each with its counterpart in asyncio.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{ErrorKind, Queue};
+///
+/// let jobs = Queue::new(1);
+/// jobs.put_nowait(1)?;
+/// match jobs.put_nowait(2).map_err(aioli_core::Error::from) {
+///     Ok(()) => unreachable!(),
+///     Err(error) if error.kind() == ErrorKind::QueueFull => (), // try again later
+///     Err(error) => return Err(error),
+/// }
+/// assert_eq!(jobs.get_nowait()?, 1);
+/// assert_eq!(jobs.get_nowait().unwrap_err().kind(), ErrorKind::QueueEmpty);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -4,7 +4,26 @@ use crate::awaitable::{Awaitable, Child};
 use crate::error::Result;
 use crate::task::RawFuture;
 
-/// A tuple of up to twelve awaitables, or a vector or array of them.
+/// A tuple of up to twelve awaitables, or a vector or array of them: what [`gather`](crate::gather) takes.
+///
+/// There is nothing to implement. The values have the shape of what was given: a tuple for a tuple, a vector for a vector or an
+/// array.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{GatherSet, Result, gather_results, sleep, timeout};
+///
+/// /// All results, within a time.
+/// async fn within<S: GatherSet>(seconds: f64, set: S) -> Result<impl Sized> {
+///     timeout(seconds, gather_results(set)).await
+/// }
+///
+/// within(3.0, (sleep(1.0), async { Ok("two") })).await?;
+/// within(3.0, [1.0, 2.0].map(|seconds| sleep(seconds))).await?;
+/// assert!(within(3.0, vec![sleep(60.0)]).await.is_err());
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub trait GatherSet {
     /// The futures to wait for.
     #[doc(hidden)]

@@ -113,7 +113,34 @@ where
     ended
 }
 
-/// A group of tasks, see [`task_group`]. Clones are the same group.
+/// A group of tasks, see [`task_group`]: asyncio's `TaskGroup`. Clones are the same group, so that its tasks may create others in
+/// it; one that is kept past the end takes no more.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{Result, TaskGroup, sleep, task_group};
+///
+/// /// Halves the work until it is small.
+/// async fn work(group: TaskGroup, size: u32) -> Result<()> {
+///     sleep(f64::from(size)).await?;
+///     if size > 1 {
+///         group.create_task(work(group.clone(), size / 2))?;
+///         group.create_task(work(group.clone(), size / 2))?;
+///     }
+///     Ok(())
+/// }
+///
+/// let begin = aioli_core::get_running_loop()?.time();
+/// let kept = task_group(async |group| {
+///     group.create_task(work(group.clone(), 4))?;
+///     Ok(group)
+/// })
+/// .await?;
+/// assert_eq!((aioli_core::get_running_loop()?.time() - begin).as_secs(), 4 + 2 + 1);
+/// assert!(kept.create_task(async { Ok(()) }).is_err()); // the group is finished
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct TaskGroup {
     state: Rc<Group>,
@@ -163,7 +190,7 @@ impl TaskGroup {
         TaskGroup { state: Rc::new(state) }
     }
 
-    /// Creates a task in the group.
+    /// Creates a task in the group: asyncio's `TaskGroup.create_task`. The handle may be dropped: the group waits for the task.
     ///
     /// # Errors
     /// `Runtime` if the group is shutting down or finished, or belongs to another loop than the one that runs; the coroutine is
@@ -177,7 +204,8 @@ impl TaskGroup {
         self.create_task_with(TaskBuilder::new(), coroutine)
     }
 
-    /// Creates a task in the group, with a name, a context, or an eager start.
+    /// Creates a task in the group, with a name, a context, or an eager start: the keyword arguments of asyncio's
+    /// `TaskGroup.create_task`.
     ///
     /// # Errors
     /// As [`create_task`](Self::create_task).

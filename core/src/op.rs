@@ -17,6 +17,8 @@ pub use crate::address::{Address, UnixAddress};
 pub use crate::file::{FileOptions, FileStatus};
 
 /// The driver's id of a socket, a listener or another thing that operations work on.
+///
+/// It is valid from the outcome that brings it until [`Op::Close`], on the loop that submitted the operation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Resource(pub u64);
 
@@ -93,7 +95,14 @@ pub enum SocketOption {
     Linger(Option<u32>),
 }
 
-/// What a [`Op::Poll`] waits for, and what it found.
+/// What a [`Op::Poll`] waits for, and what it found: asyncio's `add_reader` and `add_writer` in one.
+///
+/// ```
+/// use aioli_core::op::Interest;
+///
+/// let either = Interest { readable: true, ..Interest::default() };
+/// assert!(either.readable && !either.writable);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Interest {
     /// Reading would not block (also at end of stream, error or hang-up).
@@ -103,6 +112,9 @@ pub struct Interest {
 }
 
 /// An operation for a driver to execute. Its outcome has the variant named with it.
+///
+/// Who builds on the loop gives one to [`Loop::submit`](crate::Loop::submit), or to [`Loop::submit_now`](crate::Loop::submit_now)
+/// if it completes at submit; see the example of [`Owner`](crate::ops::Owner).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Op {

@@ -14,7 +14,44 @@ use crate::event_loop::LoopCore;
 use crate::op::{Op, Outcome};
 use crate::task::home;
 
-/// Whoever submitted an operation and takes its outcome.
+/// Whoever submitted an operation and takes its outcome. See [`Loop::submit`](crate::Loop::submit).
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::op::{Address, Domain, Op, Outcome, SocketKind};
+/// use aioli_core::ops::{Owner, Submitted};
+/// use aioli_core::{Future, get_running_loop};
+/// use std::{io, rc::Rc};
+///
+/// /// Sets a future when a connection is there, or was refused.
+/// struct Connecting(Future<io::Result<()>>);
+///
+/// impl Owner for Connecting {
+///     fn complete(&self, _tag: u32, outcome: Outcome, _more: bool) {
+///         if let Outcome::Done(result) = outcome {
+///             let _ = self.0.set_result(result); // fails if it was cancelled
+///         }
+///     }
+/// }
+///
+/// let running = get_running_loop()?;
+/// let Outcome::Opened(socket) = running.submit_now(Op::Socket { domain: Domain::Ipv4, kind: SocketKind::Stream })? else {
+///     unreachable!("a socket is opened")
+/// };
+/// let socket = socket?;
+/// let connected = running.create_future();
+/// let owner: Rc<dyn Owner> = Rc::new(Connecting(connected.clone()));
+/// let address = Address::Internet("127.0.0.1:9".parse()?);
+/// match running.submit(Op::Connect { socket, address }, &owner, 0)? {
+///     Submitted::Done(outcome) => owner.complete(0, outcome, false),
+///     Submitted::InFlight(_) => (), // the loop will call the owner
+/// }
+/// let refused = connected.await?.unwrap_err();
+/// assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused); // nobody listens there
+/// running.submit_now(Op::Close { resource: socket })?;
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub trait Owner: 'static {
     /// One completion of an operation that was submitted with `tag`. `more`: others of the same operation follow.
     ///
@@ -22,7 +59,7 @@ pub trait Owner: 'static {
     fn complete(&self, tag: u32, outcome: Outcome, more: bool);
 }
 
-/// What became of a submitted operation.
+/// What became of an operation that was given to [`Loop::submit`](crate::Loop::submit). See [`Owner`].
 #[derive(Debug)]
 pub enum Submitted {
     /// It finished at once; its owner will not be called.
@@ -134,10 +171,11 @@ impl fmt::Debug for Operations {
 }
 
 impl crate::Loop {
-    /// Submits an operation whose completions go to `owner` with `tag`.
+    /// Submits an operation whose completions go to `owner` with `tag`, a number of the caller's choice. If it finished at once,
+    /// its outcome is returned and the owner is not called. The loop keeps the owner until the last completion. See [`Owner`].
     ///
     /// # Errors
-    /// `Runtime` if the loop is closed.
+    /// `Runtime` if the loop is closed. An operation that fails is no error of this: its outcome says so.
     pub fn submit(&self, op: Op, owner: &Rc<dyn Owner>, tag: u32) -> Result<Submitted> {
         self.core().operations.submit(self.core(), op, owner, tag)
     }

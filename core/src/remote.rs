@@ -56,7 +56,33 @@ impl Drop for RemoteCall {
     }
 }
 
-/// A loop as other threads see it: what can be sent to it. It may outlive the loop.
+/// A loop as other threads see it: what can be sent to it. Clones are the same loop; they may outlive it, and do not keep it. In
+/// asyncio the loop itself is used, by its methods whose names end in `_threadsafe`.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{Result, get_running_loop, to_thread};
+/// use std::sync::{Arc, atomic::{AtomicUsize, Ordering}};
+///
+/// fn count_lines(text: &str, found: impl Fn() -> Result<()>) -> Result<()> {
+///     text.lines().try_for_each(|_| found())
+/// }
+///
+/// let remote = get_running_loop()?.remote();
+/// let lines = Arc::new(AtomicUsize::new(0));
+/// let shown = Arc::clone(&lines);
+/// to_thread(move || {
+///     count_lines("one\ntwo\n", || {
+///         let shown = Arc::clone(&shown);
+///         // This runs on the loop's thread.
+///         remote.call_soon_threadsafe(move || drop(shown.fetch_add(1, Ordering::Relaxed))).map(drop)
+///     })
+/// })
+/// .await?;
+/// assert_eq!(lines.load(Ordering::Relaxed), 2);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct RemoteLoop {
     shared: Arc<LoopShared>,
@@ -72,7 +98,9 @@ impl RemoteLoop {
         self.shared.id()
     }
 
-    /// Has the loop call a function, from any thread: asyncio's `call_soon_threadsafe`. It is called in the context that holds here.
+    /// Has the loop call a function, from any thread: asyncio's `call_soon_threadsafe`. It is called in the context that holds
+    /// here, and functions of one thread are called in the order in which they were sent. If it panics, that is reported to the
+    /// loop's exception handler.
     ///
     /// # Errors
     /// `Runtime` if the loop is closed. If it closes before it got to the function, the function is dropped.
@@ -124,7 +152,21 @@ impl fmt::Debug for RemoteLoop {
     }
 }
 
-/// A function that [`call_soon_threadsafe`](RemoteLoop::call_soon_threadsafe) scheduled.
+/// A function that [`call_soon_threadsafe`](RemoteLoop::call_soon_threadsafe) scheduled: the `Handle` that asyncio's returns. It
+/// may be cancelled from any thread. Dropping it changes nothing.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{get_running_loop, sleep};
+///
+/// let remote = get_running_loop()?.remote();
+/// let handle = remote.call_soon_threadsafe(|| panic!("it was cancelled"))?;
+/// handle.cancel();
+/// assert!(handle.cancelled());
+/// sleep(0.0).await?;
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct RemoteHandle {
     call: Arc<RemoteCall>,

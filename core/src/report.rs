@@ -11,7 +11,31 @@ use crate::event_loop::LoopCore;
 use crate::task::header::{TaskHead, flag};
 use crate::task::{RawFuture, RawTask, home};
 
-/// Something that went wrong where nobody was there to take the error; the context dict of asyncio's exception handlers.
+/// Something that went wrong where nobody was there to take the error: the context dict of asyncio's exception handlers. As text it
+/// is one line.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{Error, Report, TaskBuilder, get_running_loop, sleep};
+/// use std::{cell::RefCell, rc::Rc};
+///
+/// let reports = Rc::new(RefCell::new(Vec::new()));
+/// let log = Rc::clone(&reports);
+/// let running = get_running_loop()?;
+/// running.set_exception_handler(Some(Box::new(move |report| log.borrow_mut().push(report.clone()))));
+///
+/// let task = TaskBuilder::new().name("gambler").create_task(async { Err::<(), _>(Error::msg("no luck")) });
+/// drop(task); // nobody will ask for its result
+/// sleep(0.0).await?;
+/// running.call_exception_handler(Report::new("the cache is stale"));
+///
+/// let reports = reports.borrow();
+/// assert_eq!(reports[0].error.as_ref().unwrap().to_string(), "no luck");
+/// assert_eq!(reports[0].task.as_deref(), Some("gambler"));
+/// assert_eq!(reports[1].to_string(), "the cache is stale");
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Report {

@@ -60,7 +60,7 @@ impl Runner {
         self
     }
 
-    /// The loop, to schedule something before it runs.
+    /// The loop, to schedule something before it runs: asyncio's `Runner.get_loop`.
     pub fn get_loop(&self) -> Loop {
         Loop::from_core(Rc::clone(&self.core))
     }
@@ -97,10 +97,23 @@ impl Runner {
         }
     }
 
-    /// Runs until [`Loop::stop`].
+    /// Runs until [`Loop::stop`]: asyncio's `loop.run_forever`. Tasks stay, and go on in the next run.
     ///
     /// # Errors
     /// `Runtime` if a loop runs on this thread already, or the runner is closed. `Io` if the backend broke.
+    ///
+    /// ```
+    /// use aioli_core::{Runner, get_running_loop, sleep};
+    /// use std::time::Duration;
+    ///
+    /// let runner = Runner::new(aioli_exec_sim::SimDriver::new());
+    /// let _task = runner.get_loop().create_task(async {
+    ///     sleep(Duration::from_secs(1)).await?;
+    ///     Ok(get_running_loop()?.stop())
+    /// });
+    /// runner.run_forever().unwrap();
+    /// runner.close().unwrap();
+    /// ```
     pub fn run_forever(&self) -> Result<()> {
         self.core.run_forever()
     }
@@ -218,10 +231,22 @@ impl Hook for Countdown {
     }
 }
 
-/// Runs `main` on a driver and leaves: asyncio's `run`.
+/// Runs `main` on a driver and leaves: asyncio's `run`. Backends and the crate `aioli` have a function `run` that takes no driver.
 ///
 /// # Errors
 /// As [`Runner::run`], and as [`Runner::close`] if `main` succeeded.
+///
+/// ```
+/// use aioli_core::sleep;
+/// use aioli_exec_sim::SimDriver;
+/// use std::time::Duration;
+///
+/// let day = aioli_core::run(SimDriver::new(), async {
+///     sleep(Duration::from_secs(24 * 60 * 60)).await?;
+///     Ok("tomorrow")
+/// });
+/// assert_eq!(day.unwrap(), "tomorrow");
+/// ```
 #[track_caller]
 pub fn run<F, T>(driver: impl Driver, main: F) -> Result<T>
 where

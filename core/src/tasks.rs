@@ -62,35 +62,58 @@ impl<T> Task<T> {
         self.cell.raw_task()
     }
 
-    /// Whether the coroutine has ended.
+    /// Whether the coroutine has ended: asyncio's `Task.done`.
     pub fn done(&self) -> bool {
         self.raw().is_done()
     }
 
-    /// Whether the coroutine ended as cancelled.
+    /// Whether the coroutine ended as cancelled: asyncio's `Task.cancelled`. A request alone does not count.
     pub fn cancelled(&self) -> bool {
         self.raw().is_cancelled()
     }
 
-    /// Requests the cancellation of the task. Returns whether it was still running.
+    /// Requests the cancellation of the task: asyncio's `Task.cancel`. Returns whether it was still running.
     ///
-    /// The await that the task is suspended on returns Cancelled in the next turn; what the task does then is its own affair. A task
-    /// that was not started never starts. Each request is delivered once.
+    /// The await that the task is suspended on returns Cancelled in the next turn; what the task does then is its own affair. A
+    /// task that was not started never starts. Each request is delivered once. This returns at once: await the task to see it end.
+    ///
+    /// ```
+    /// # aioli_exec_sim::run(async {
+    /// use aioli_core::{create_task, sleep};
+    ///
+    /// let worker = create_task(async {
+    ///     if let Err(error) = sleep(60.0).await {
+    ///         sleep(1.0).await?; // cleanup may await
+    ///         return Err(error);
+    ///     }
+    ///     Ok(())
+    /// });
+    /// sleep(1.0).await?;
+    /// assert!(worker.cancel(Some("enough")));
+    /// assert!(!worker.done()); // it was only asked
+    /// assert_eq!((&worker).await.unwrap_err().cancel_message(), Some("enough"));
+    /// assert!(worker.cancelled());
+    /// assert!(!worker.cancel(None)); // too late
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
     pub fn cancel(&self, message: Option<&str>) -> bool {
         cancel::cancel(self.raw(), error::message(message))
     }
 
-    /// How many requests are not taken back.
+    /// How many requests are not taken back: asyncio's `Task.cancelling`. Called from outside of the task, this counts those of its
+    /// [`timeout`](crate::timeout)s, task groups and other scopes too; see [`AnyTask::cancelling`].
     pub fn cancelling(&self) -> u32 {
         cancel::cancelling(self.raw_task())
     }
 
-    /// Takes one request back. Returns how many are left.
+    /// Takes one request back: asyncio's `Task.uncancel`. Returns how many are left. When none is, one that was not delivered yet
+    /// is dropped.
     pub fn uncancel(&self) -> u32 {
         self.view().uncancel()
     }
 
-    /// The result: a clone of the value, or the error.
+    /// The result: a clone of the value, or the error. asyncio's `Task.result`.
     ///
     /// # Errors
     /// The error it ended with; Cancelled if it was cancelled; `InvalidState` if it is not done or its value was taken.
@@ -101,7 +124,7 @@ impl<T> Task<T> {
         self.cell.cloned()
     }
 
-    /// The result, with the value moved out.
+    /// The result, with the value moved out: for values that cannot be cloned. A later take, and an await, get `InvalidState`.
     ///
     /// # Errors
     /// As [`result`](Self::result).
@@ -109,7 +132,7 @@ impl<T> Task<T> {
         self.cell.take()
     }
 
-    /// The error it ended with, `None` if it has a result.
+    /// The error it ended with, `None` if it has a result: asyncio's `Task.exception`. The error counts as retrieved.
     ///
     /// # Errors
     /// `InvalidState` if it is not done; Cancelled if it was cancelled.
@@ -117,18 +140,19 @@ impl<T> Task<T> {
         future::exception(self.raw())
     }
 
-    /// The task's name: the one it was given, or "Task-N".
+    /// The task's name: the one it was given, or "Task-N". asyncio's `Task.get_name`.
     pub fn name(&self) -> Rc<str> {
         self.raw_task().name()
     }
 
-    /// Gives the task another name.
+    /// Gives the task another name: asyncio's `Task.set_name`.
     pub fn set_name(&self, name: &str) {
         self.raw_task().set_name(name);
     }
 
-    /// Has `callback` called with a future that leads to this task, in a turn after it is done. Callbacks run in the order in which
-    /// they were added, in the context that holds now.
+    /// Has `callback` called with a future that leads to this task, in a turn after it is done: asyncio's `Task.add_done_callback`.
+    /// Callbacks run in the order in which they were added, in the context that holds now. If the task is done, that is the next
+    /// turn. A callback that panics is reported to the loop's exception handler. See [`CallbackId`].
     #[track_caller]
     pub fn add_done_callback(&self, callback: impl FnOnce(&Future<T>) + 'static) -> CallbackId
     where
@@ -137,7 +161,7 @@ impl<T> Task<T> {
         future::add_done_callback(&self.cell, Location::caller(), move |cell| callback(&Future::from_ref(cell)))
     }
 
-    /// Removes a callback. Returns whether it was there; once it was scheduled it is not.
+    /// Removes a callback: asyncio's `Task.remove_done_callback`. Returns whether it was there; once it was scheduled it is not.
     pub fn remove_done_callback(&self, id: CallbackId) -> bool {
         self.raw().remove_call(id)
     }
@@ -185,7 +209,25 @@ impl<'a, T: Clone> IntoFuture for &'a Task<T> {
     }
 }
 
-/// A handle to a task whose result is of any type, as [`current_task`] and [`all_tasks`] give.
+/// A handle to a task whose result is of any type, as [`current_task`], [`all_tasks`] and [`Task::view`] give. Clones are handles
+/// to the same task, and equal. Dropping it changes nothing.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{AnyTask, create_task, sleep, wait};
+///
+/// // Tasks of several types in one collection.
+/// let number = create_task(async { sleep(1.0).await.map(|()| 7) });
+/// let text = create_task(async { sleep(2.0).await.map(|()| "seven") });
+/// let tasks: Vec<AnyTask> = vec![number.view(), text.view()];
+/// assert!(tasks[1].cancel(None));
+/// let (done, pending) = wait(&tasks).await?;
+/// assert_eq!((done.len(), pending.len()), (2, 0));
+/// assert!(tasks[1].cancelled());
+/// assert_eq!(number.await?, 7);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct AnyTask {
     task: RawTask,
@@ -196,12 +238,12 @@ impl AnyTask {
         self.task.raw()
     }
 
-    /// The task's name: the one it was given, or "Task-N".
+    /// The task's name: the one it was given, or "Task-N". asyncio's `Task.get_name`.
     pub fn name(&self) -> Rc<str> {
         self.task.name()
     }
 
-    /// Gives the task another name.
+    /// Gives the task another name: asyncio's `Task.set_name`.
     pub fn set_name(&self, name: &str) {
         self.task.set_name(name);
     }
@@ -216,7 +258,7 @@ impl AnyTask {
         self.task.raw().is_cancelled()
     }
 
-    /// The error it ended with, `None` if it has a result.
+    /// The error it ended with, `None` if it has a result: asyncio's `Task.exception`. The error counts as retrieved.
     ///
     /// # Errors
     /// `InvalidState` if it is not done; Cancelled if it was cancelled.
@@ -229,12 +271,31 @@ impl AnyTask {
         cancel::cancel(self.task.raw(), error::message(message))
     }
 
-    /// How many requests are not taken back. Inside the task: the task's and those of the scopes around this point.
+    /// How many requests are not taken back: asyncio's `Task.cancelling`. Inside the task: the task's and those of the scopes
+    /// around this point. Outside of it: the task's and those of all its scopes.
     pub fn cancelling(&self) -> u32 {
         cancel::cancelling(&self.task)
     }
 
-    /// Takes one request back. Returns how many are left; when none is, one that was not delivered yet is dropped.
+    /// Takes one request back: asyncio's `Task.uncancel`. Returns how many are left; when none is, one that was not delivered yet
+    /// is dropped.
+    ///
+    /// ```
+    /// # aioli_exec_sim::run(async {
+    /// use aioli_core::{create_task, current_task, sleep};
+    ///
+    /// let stubborn = create_task(async {
+    ///     if sleep(60.0).await.is_err() {
+    ///         current_task().unwrap().uncancel(); // refuses, and says so
+    ///     }
+    ///     sleep(60.0).await.map(|()| current_task().unwrap().cancelling())
+    /// });
+    /// sleep(1.0).await?;
+    /// stubborn.cancel(None);
+    /// assert_eq!(stubborn.await?, 0);
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
     pub fn uncancel(&self) -> u32 {
         let inside = self.task.core().is_current(&self.task);
         let scope = if inside { self.task.core().current.scope() } else { None };
@@ -253,7 +314,7 @@ impl fmt::Debug for AnyTask {
     }
 }
 
-/// How a task is to be created, beyond its coroutine.
+/// How a task is to be created, beyond its coroutine: the keyword arguments of asyncio's `create_task`.
 ///
 /// ```
 /// # aioli_exec_sim::run(async {
@@ -292,7 +353,7 @@ impl TaskBuilder {
         self
     }
 
-    /// Whether the task takes its first step at once, inside `create_task`.
+    /// Whether the task takes its first step at once, inside `create_task`: asyncio's `eager_start`.
     #[must_use]
     pub fn eager_start(mut self, eager: bool) -> Self {
         self.eager = eager;
@@ -341,12 +402,27 @@ impl TaskBuilder {
     }
 }
 
-/// Creates a task on the running loop. Its first step comes in the next turn.
+/// Creates a task on the running loop: asyncio's `create_task`. Its first step comes in the next turn.
 ///
-/// While the loop closes, the task has failed already and the coroutine is dropped.
+/// A name, a context and an eager start are given with a [`TaskBuilder`]. While the loop closes, the task has failed already, with
+/// `Runtime`, and the coroutine is dropped.
 ///
 /// # Panics
 /// Outside of a running loop.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{create_task, sleep};
+/// use std::time::Duration;
+///
+/// let slow = create_task(async { sleep(Duration::from_secs(2)).await.map(|()| "slow") });
+/// let quick = create_task(async { sleep(Duration::from_secs(1)).await.map(|()| "quick") });
+/// sleep(Duration::from_millis(1500)).await?; // both run meanwhile
+/// assert!(quick.done() && !slow.done());
+/// assert_eq!((slow.await?, quick.await?), ("slow", "quick"));
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[track_caller]
 #[inline]
 pub fn create_task<F, T>(coroutine: F) -> Task<T>
@@ -394,12 +470,41 @@ fn no_loop() -> ! {
     panic!("no running event loop: tasks are created inside of `run`")
 }
 
-/// The task that runs now; `None` inside of a callback and outside of a loop.
+/// The task that runs now; `None` inside of a callback and outside of a loop. asyncio's `current_task`, which raises `RuntimeError`
+/// outside of a loop.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{TaskBuilder, current_task};
+///
+/// let task = TaskBuilder::new().name("clerk").create_task(async { Ok(current_task().unwrap().name()) });
+/// assert_eq!(&*task.await?, "clerk");
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub fn current_task() -> Option<AnyTask> {
     home::with(|core| core.current_task()).flatten().map(|task| AnyTask { task })
 }
 
-/// The tasks of the running loop that are not done, in the order in which they were created. Empty outside of a loop.
+/// The tasks of the running loop that are not done, in the order in which they were created. Empty outside of a loop. asyncio's
+/// `all_tasks`, which gives a set, and raises `RuntimeError` outside of a loop.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{all_tasks, create_task, current_task, sleep};
+///
+/// for n in 1..=3 {
+///     create_task(async move { sleep(f64::from(n)).await });
+/// }
+/// // Asks everything else to end, and leaves it the time to.
+/// for task in all_tasks().iter().filter(|task| current_task().as_ref() != Some(task)) {
+///     task.cancel(Some("closing time"));
+/// }
+/// sleep(0.0).await?;
+/// assert_eq!(all_tasks().len(), 1);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub fn all_tasks() -> Vec<AnyTask> {
     home::with(|core| core.all_tasks()).unwrap_or_default().into_iter().map(|task| AnyTask { task }).collect()
 }

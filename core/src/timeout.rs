@@ -52,10 +52,24 @@ where
     Timeout::after(delay).run(body)
 }
 
-/// Runs `body` with a deadline at a point on the loop's clock: asyncio's `timeout_at`.
+/// Runs `body` with a deadline at a point on the loop's clock: asyncio's `timeout_at`. Several stretches of code can share one.
 ///
 /// # Errors
 /// As [`timeout`].
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{get_running_loop, sleep, timeout_at};
+/// use std::time::Duration;
+///
+/// let deadline = get_running_loop()?.time() + Duration::from_secs(5);
+/// timeout_at(deadline, sleep(Duration::from_secs(3))).await?;
+/// // Two seconds are left.
+/// assert!(timeout_at(deadline, sleep(Duration::from_secs(3))).await.unwrap_err().is_timeout());
+/// assert_eq!(get_running_loop()?.time(), deadline);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub fn timeout_at<F, T>(when: Instant, body: F) -> Timed<F::IntoFuture>
 where
     F: IntoFuture<Output = Result<T>>,
@@ -136,17 +150,18 @@ impl Timeout {
         Timeout { state: Rc::new(state) }
     }
 
-    /// When the deadline is; `None` for never.
+    /// When the deadline is; `None` for never. asyncio's `Timeout.when`.
     pub fn when(&self) -> Option<Instant> {
         self.state.when.get()
     }
 
-    /// Whether the deadline passed while the body ran.
+    /// Whether the deadline passed while the body ran: asyncio's `Timeout.expired`.
     pub fn expired(&self) -> bool {
         matches!(self.state.phase.get(), Phase::Expiring | Phase::Expired)
     }
 
-    /// Moves the deadline; `None` for never.
+    /// Moves the deadline: asyncio's `Timeout.reschedule`. `None` is never; with a point in the past the body is asked to end in the
+    /// next turn.
     ///
     /// # Errors
     /// `Runtime` if the body does not run: not yet, not any more, or the deadline has passed.

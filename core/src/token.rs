@@ -451,7 +451,29 @@ impl<F> fmt::Debug for TokenRun<F> {
     }
 }
 
-/// A [`CancelToken`] for other threads. It may outlive the loop, and does not keep the token.
+/// A [`CancelToken`] for other threads. It may outlive the loop, and does not keep the token. asyncio has no counterpart.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{CancelToken, to_thread};
+///
+/// let token = CancelToken::new();
+/// let remote = token.remote()?;
+/// let job = to_thread(move || {
+///     let mut rounds = 0;
+///     while !remote.is_cancelled() {
+///         rounds += 1; // a piece of the work
+///         if rounds == 3 {
+///             remote.cancel(Some("three are enough"));
+///         }
+///     }
+///     Ok(rounds)
+/// });
+/// assert_eq!(job.await?, 3);
+/// token.cancelled().await?; // the loop has heard of it
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct RemoteCancelToken {
     remote: RemoteLoop,

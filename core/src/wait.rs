@@ -23,6 +23,10 @@ use crate::wait_for::IntoTimeout;
 /// Waits until some of the given tasks and futures are done, and gives those done and those pending, each in the order given:
 /// asyncio's `wait`. Nothing is cancelled, no error is raised for one of them, and none for a timeout.
 ///
+/// # Errors
+/// The await returns Cancelled if the caller was cancelled; what was waited for runs on. `Value` if nothing was given, something of
+/// another loop was, or the timeout is not finite. `Runtime` outside of a task.
+///
 /// ```
 /// # aioli_exec_sim::run(async {
 /// use aioli_core::{ReturnWhen, create_task, sleep, wait};
@@ -50,7 +54,26 @@ where
     }
 }
 
-/// When [`wait`](fn@wait) returns.
+/// When [`wait`](fn@wait) returns: asyncio's `ALL_COMPLETED`, `FIRST_COMPLETED` and `FIRST_EXCEPTION`.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{Error, ReturnWhen, create_task, sleep, wait};
+///
+/// let jobs = [3.0, 1.0, 2.0].map(|seconds| {
+///     create_task(async move {
+///         sleep(seconds).await?;
+///         if seconds == 2.0 { Err(Error::msg("no luck")) } else { Ok(()) }
+///     })
+/// });
+/// let (done, pending) = wait(&jobs).return_when(ReturnWhen::FirstException).await?;
+/// assert_eq!((done.len(), pending.len()), (2, 1));
+/// let failed = done.iter().find_map(|job| job.exception().ok().flatten());
+/// assert_eq!(failed.unwrap().to_string(), "no luck");
+/// pending.iter().for_each(|job| drop(job.cancel(None)));
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ReturnWhen {
     /// When all are done.
@@ -62,7 +85,24 @@ pub enum ReturnWhen {
     FirstException,
 }
 
-/// A handle that [`wait`](fn@wait) takes: a [`Task`], a [`Future`], an [`AnyTask`], or a reference to one.
+/// A handle that [`wait`](fn@wait) takes: a [`Task`], a [`Future`], an [`AnyTask`], or a reference to one. As in asyncio since
+/// 3.11, coroutines are not: give them to [`create_task`](crate::create_task) first.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{Result, Waitable, create_task, sleep, wait};
+///
+/// async fn all_within(seconds: f64, handles: &[impl Waitable]) -> Result<bool> {
+///     let (_, pending) = wait(handles).timeout(seconds).await?;
+///     Ok(pending.is_empty())
+/// }
+///
+/// let tasks = [1.0, 2.0].map(|seconds| create_task(sleep(seconds)));
+/// assert!(!all_within(1.5, &tasks).await?);
+/// assert!(all_within(1.5, &tasks).await?);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub trait Waitable {
     #[doc(hidden)]
     fn waited(&self) -> RawHandle<'_>;

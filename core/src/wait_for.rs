@@ -54,7 +54,24 @@ where
     WaitFor { state }
 }
 
-/// An optional delay: what `wait_for` and others take as their timeout.
+/// An optional delay: what `wait_for` and others take as their timeout. A `Duration`, a number of seconds, or an `Option` of one,
+/// where `None` sets no limit, as in asyncio.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{IntoTimeout, Result, sleep, wait_for};
+/// use std::time::Duration;
+///
+/// async fn fetch(timeout: impl IntoTimeout) -> Result<&'static str> {
+///     wait_for(async { sleep(2.0).await.map(|()| "page") }, timeout).await
+/// }
+///
+/// assert!(fetch(Duration::from_secs(1)).await.unwrap_err().is_timeout());
+/// assert!(fetch(0.5).await.unwrap_err().is_timeout());
+/// assert_eq!(fetch(None::<Duration>).await?, "page");
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub trait IntoTimeout {
     /// The delay; `None` for no limit.
     fn into_timeout(self) -> Option<Delay>;

@@ -96,7 +96,21 @@ impl fmt::Debug for ThreadPool {
     }
 }
 
-/// What a [`ThreadPool`] is to be like.
+/// What a [`ThreadPool`] is to be like: the arguments of `concurrent.futures.ThreadPoolExecutor`. [`ThreadPool::builder`] makes
+/// one.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::{ThreadPool, get_running_loop, to_thread};
+///
+/// assert!(ThreadPool::builder().max_workers(0).build().is_err());
+/// let pool = ThreadPool::builder().max_workers(2).thread_name_prefix("worker").build()?;
+/// get_running_loop()?.set_default_executor(pool);
+/// let name = to_thread(|| Ok(std::thread::current().name().map(str::to_owned))).await?;
+/// assert_eq!(name.as_deref(), Some("worker_0"));
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct ThreadPoolBuilder {
     max_workers: Option<usize>,

@@ -9,11 +9,13 @@
 //! - `cargo run -p aioli-benches --bin ratios`: what criterion measured, as one table with aioli's ratio to the best peer.
 //! - `cargo run -p aioli-benches --profile bench --features peers --bin echo`: TCP echo servers side by side.
 //! - `cargo run -p aioli-benches --profile bench --features tokio --bin children`: starting children and waiting for them.
+//! - `cargo run -p aioli-benches --profile bench --bin files`: reads from the page cache beside an io_uring driven by hand.
 #![deny(unsafe_code)]
 
 pub mod aioli;
 pub mod comparison;
 pub mod echo;
+pub mod files;
 pub mod machine;
 pub mod peers;
 pub mod random;

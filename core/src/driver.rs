@@ -268,6 +268,18 @@ pub trait Driver: 'static {
         None
     }
 
+    /// Tries to read from a file, at an offset, into the spare capacity of a buffer, which has some: `None` where this driver has no such
+    /// path, or where the disk would have to be waited for, and the caller submits [`Op::ReadFile`] instead.
+    fn try_read(
+        &mut self,
+        file: crate::op::Resource,
+        offset: u64,
+        buffer: &mut bytes::BytesMut,
+    ) -> Option<io::Result<usize>> {
+        let _ = (file, offset, buffer);
+        None
+    }
+
     /// One turn: hand what was submitted to the kernel, wait as told, and append what completed.
     ///
     /// A kick is used up only by a turn that waits: the loop looks at its inbox between a turn's return and the next wait.
@@ -339,6 +351,15 @@ impl<D: Driver + ?Sized> Driver for Box<D> {
         buffer: &mut bytes::BytesMut,
     ) -> Option<io::Result<TryReceived>> {
         (**self).try_recv(resource, buffer)
+    }
+
+    fn try_read(
+        &mut self,
+        file: crate::op::Resource,
+        offset: u64,
+        buffer: &mut bytes::BytesMut,
+    ) -> Option<io::Result<usize>> {
+        (**self).try_read(file, offset, buffer)
     }
 
     fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {

@@ -233,6 +233,16 @@ impl crate::Loop {
         self.core().driver().as_mut().and_then(|driver| driver.try_recv(socket, buffer))
     }
 
+    /// Tries to read from a file without waiting, see [`Driver::try_read`](crate::driver::Driver::try_read).
+    pub fn try_read(
+        &self,
+        file: crate::op::Resource,
+        offset: u64,
+        buffer: &mut bytes::BytesMut,
+    ) -> Option<std::io::Result<usize>> {
+        self.core().driver().as_mut().and_then(|driver| driver.try_read(file, offset, buffer))
+    }
+
     /// Looks a host name up, see [`Driver::look_up`](crate::driver::Driver::look_up).
     pub fn look_up(&self, host: &str) -> Option<std::io::Result<Vec<std::net::IpAddr>>> {
         self.core().with_driver(|driver| driver.look_up(host)).flatten()

@@ -299,6 +299,13 @@ impl Driver for EpollDriver {
         }
     }
 
+    fn try_read(&mut self, file: Resource, offset: u64, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
+        match self.usable() {
+            Ok(()) => self.reactor.table.find_mut(file).map_or_else(gone, |entry| entry.try_read(offset, buffer)),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
     fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {
         self.home.check()?;
         self.collect();

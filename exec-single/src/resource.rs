@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use aioli_core::driver::{Completion, Completions, OpId, TryReceived};
 use aioli_core::op::{Interest, Outcome};
+use aioli_exec_linux::file::read_cached;
 use aioli_exec_linux::{Armed, Attempt, Direction, Kind, Queue, Work, syscall};
 use bytes::BytesMut;
 
@@ -199,6 +200,12 @@ impl Entry {
     pub(crate) fn try_send(&mut self, data: &[u8]) -> Option<io::Result<usize>> {
         let Descriptor::Owned(fd) = &self.fd else { return None };
         self.write.queue.is_empty().then(|| send(fd.as_fd(), self.kind, &mut self.write.ready, data))
+    }
+
+    /// Reads from a file what is in memory.
+    pub(crate) fn try_read(&self, offset: u64, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
+        let Descriptor::Owned(fd) = &self.fd else { return None };
+        read_cached(fd.as_fd(), offset, buffer)
     }
 }
 

@@ -212,6 +212,7 @@ fn a_closed_resource_is_no_resource() {
         assert_eq!(failed(rig.now(op)).raw_os_error(), Some(libc::EBADF), "{text}");
     }
     assert_eq!(errno(rig.driver.try_send(socket, b"x").unwrap()), libc::EBADF);
+    assert_eq!(errno(rig.driver.try_read(socket, 0, &mut BytesMut::with_capacity(8)).unwrap()), libc::EBADF);
     rig.send_all(next, Bytes::from_static(b"alive"));
 }
 
@@ -246,6 +247,7 @@ fn shutdown_ends_everything() {
     }
     assert_eq!(adopted_peer.read(&mut [0; 8]).unwrap(), 0, "a refused descriptor is closed");
     assert_eq!(errno(rig.driver.try_send(socket, b"x").unwrap()), libc::ECANCELED);
+    assert_eq!(errno(rig.driver.try_read(socket, 0, &mut BytesMut::with_capacity(8)).unwrap()), libc::ECANCELED);
     rig.cancel(receive);
     assert_eq!(rig.turn(Wait::Forever), 0, "nothing can happen any more");
     rig.shutdown();

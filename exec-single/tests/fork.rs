@@ -66,6 +66,8 @@ fn a_fork_gets_errors_and_leaves_the_parent_alone() {
                 refused(result.unwrap_err());
                 assert_eq!(buffer.capacity(), 4096);
                 refused(rig.driver.try_send(socket, b"x").unwrap().unwrap_err());
+                let mut room = bytes::BytesMut::with_capacity(8);
+                refused(rig.driver.try_read(socket, 0, &mut room).unwrap().unwrap_err());
                 if with_shutdown {
                     rig.shutdown();
                     assert_eq!(errno(bytes_of(rig.last(receive))), libc::ECANCELED);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use aioli_core::Instant;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
 use aioli_core::op::{Op, Outcome, Resource};
-use aioli_exec_linux::file::FileWork;
+use aioli_exec_linux::file::{FileWork, read_cached};
 use aioli_exec_linux::{Home, Kind, Wake, Work, socket, syscall};
 use bytes::BytesMut;
 use socket2::SockRef;
@@ -226,6 +226,13 @@ impl Driver for UringDriver {
     fn try_recv(&mut self, resource: Resource, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
         match self.find(resource) {
             Ok((core, n)) => core.try_recv(n, buffer),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn try_read(&mut self, file: Resource, offset: u64, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
+        match self.find(file) {
+            Ok((core, n)) => read_cached(core.table[n].fd.as_fd(), offset, buffer),
             Err(error) => Some(Err(error)),
         }
     }

@@ -1,5 +1,6 @@
 //! [`probe`]: what the kernel carries out, found by asking for it.
 
+use std::time::Duration;
 use std::{io, ptr};
 
 use io_uring::{opcode, squeue, types};
@@ -10,6 +11,9 @@ use crate::rung::{Rung, Rungs};
 use crate::setup::explain;
 use crate::stream::with_credit;
 
+/// The kernel may take so long for what it does in a thread, a hundred times over.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// A kind of request, made in a way that has no effect.
 struct Trial {
     name: &'static str,
@@ -19,7 +23,7 @@ struct Trial {
 }
 
 /// One of each kind that the driver makes, with its flags. They are about a descriptor or a process that cannot be, or a path at no
-/// address, which is found out only after the kind and the flags were. The last fails because it is linked to the one before it: it would take a thread.
+/// address, which is found out only after the kind and the flags were. The second fails because it is linked to the first: it would take a thread.
 fn trials() -> [Trial; 17] {
     let none = types::Fd(-1);
     let (memory, path) = (ptr::null_mut(), ptr::null());
@@ -29,6 +33,8 @@ fn trials() -> [Trial; 17] {
     let send = opcode::Send::new(none, memory, 0).flags(libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL);
     let send = send.build().flags(squeue::Flags::SKIP_SUCCESS);
     [
+        trial("read", opcode::Read::new(none, memory, 0).build().flags(squeue::Flags::IO_LINK)),
+        trial("fsync", opcode::Fsync::new(none).build()),
         trial("nop", opcode::Nop::new().build()),
         trial("poll", opcode::PollAdd::new(none, libc::POLLIN as u32).build()),
         trial("multishot poll", opcode::PollAdd::new(none, libc::POLLIN as u32).multi(true).build()),
@@ -48,8 +54,6 @@ fn trials() -> [Trial; 17] {
             opcode::WaitId::new(libc::P_PID, libc::id_t::MAX >> 1, libc::WEXITED).build(),
         ),
         trial("write", opcode::Write::new(none, memory, 0).build()),
-        trial("read", opcode::Read::new(none, memory, 0).build().flags(squeue::Flags::IO_LINK)),
-        trial("fsync", opcode::Fsync::new(none).build()),
     ]
 }
 
@@ -66,7 +70,7 @@ pub(crate) fn probe(ring: &mut Ring, rungs: &mut Rungs) -> io::Result<()> {
     }
     let mut answers = Vec::with_capacity(trials.len());
     for _ in 0..100 {
-        ring.enter(Timeout::Zero).map_err(|error| explain("io_uring_enter", error))?;
+        ring.enter(Timeout::For(PATIENCE)).map_err(|error| explain("io_uring_enter", error))?;
         ring.answers(&mut answers);
         if answers.len() >= trials.len() {
             break;
@@ -114,6 +118,17 @@ mod tests {
     fn code_of(request: &squeue::Entry) -> u8 {
         // SAFETY: an entry is as the kernel has it: plain numbers.
         unsafe { (&raw const *request).cast::<u8>().read() }
+    }
+
+    /// Where the queue is short, a request is handed over apart from the one that it is linked to.
+    #[test]
+    fn any_ring_is_long_enough() {
+        for entries in [1, 2, 4, 16] {
+            for _ in 0..5 {
+                let Ok(uring) = IoUring::builder().build(entries) else { return };
+                probe(&mut Ring::new(uring, false), &mut Rungs::new(&[])).unwrap();
+            }
+        }
     }
 
     #[test]

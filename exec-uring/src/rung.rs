@@ -14,8 +14,6 @@ pub enum Rung {
     CoopTaskrun,
     /// A queue without a level of indirection (6.6).
     NoSqArray,
-    /// The ring is found without a look at the table of descriptors (5.18).
-    RegisteredRing,
     /// A wait does not count as waiting for a disk (6.15).
     NoIowait,
     /// One receive goes on all the time, into buffers that the kernel picks when data comes (6.0). Without: the driver polls and then
@@ -33,11 +31,10 @@ pub enum Rung {
 
 impl Rung {
     /// All of them.
-    pub const ALL: [Rung; 10] = [
+    pub const ALL: [Rung; 9] = [
         Rung::DeferTaskrun,
         Rung::CoopTaskrun,
         Rung::NoSqArray,
-        Rung::RegisteredRing,
         Rung::NoIowait,
         Rung::MultishotReceive,
         Rung::ReceiveCredit,
@@ -51,7 +48,6 @@ impl Rung {
             Rung::DeferTaskrun => "deferred task work",
             Rung::CoopTaskrun => "cooperative task work",
             Rung::NoSqArray => "direct submission queue",
-            Rung::RegisteredRing => "registered ring",
             Rung::NoIowait => "waits without iowait",
             Rung::MultishotReceive => "multishot receive",
             Rung::ReceiveCredit => "receive credit",

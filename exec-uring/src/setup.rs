@@ -132,13 +132,7 @@ impl Config {
         if !no_iowait {
             rungs.refuse(Rung::NoIowait, "not in this kernel");
         }
-        let mut ring = Ring::new(uring, rungs.has(Rung::NoIowait));
-        if rungs.has(Rung::RegisteredRing)
-            && let Err(error) = ring.uring().submitter().register_ring_fd()
-        {
-            rungs.refuse(Rung::RegisteredRing, error);
-        }
-        Ok(ring)
+        Ok(Ring::new(uring, rungs.has(Rung::NoIowait)))
     }
 
     fn try_ring(&self, entries: u32, rungs: &Rungs) -> io::Result<IoUring> {

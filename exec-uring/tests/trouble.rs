@@ -447,6 +447,20 @@ fn sends_of_all_sizes_keep_their_order() {
     }
 }
 
+/// A ring that is registered with its thread outlives its descriptor, until the thread ends. There are sixteen places for such.
+#[test]
+fn a_driver_that_is_dropped_leaves_no_ring() {
+    let tried = thread::spawn(|| {
+        let Ok(driver) = UringDriver::new() else { return };
+        drop(driver);
+        let rings: Vec<_> = (0..16).map(|_| io_uring::IoUring::new(4).unwrap()).collect();
+        for ring in &rings {
+            ring.submitter().register_ring_fd().expect("a place");
+        }
+    });
+    tried.join().unwrap();
+}
+
 /// A reader that does not read holds little.
 #[test]
 fn a_watch_that_nobody_serves_is_held_back() {

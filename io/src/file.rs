@@ -146,7 +146,11 @@ impl File {
         }
     }
 
-    async fn read_into(&self, offset: u64, buffer: BytesMut) -> Result<BytesMut> {
+    async fn read_into(&self, offset: u64, mut buffer: BytesMut) -> Result<BytesMut> {
+        if let Some(result) = self.event_loop().try_read(self.handle.resource(), offset, &mut buffer) {
+            result?;
+            return Ok(buffer);
+        }
         let op = Op::ReadFile { file: self.handle.resource(), offset, buffer };
         match perform(self.event_loop(), op).await? {
             Outcome::Received { result, buffer } => {

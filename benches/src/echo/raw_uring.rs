@@ -82,7 +82,6 @@ fn receive(uring: &mut IoUring, fd: RawFd) -> io::Result<()> {
 pub(super) fn serve(bound: fn(SocketAddr)) -> io::Result<()> {
     let listener = TcpListener::bind(LOOPBACK)?;
     let mut uring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_cqsize(4096).build(1024)?;
-    uring.submitter().register_ring_fd()?;
     let mut buffers = Buffers::new()?;
     // SAFETY: the buffers are never freed.
     unsafe { uring.submitter().register_buf_ring_with_flags(buffers.ring as u64, BUFFERS, 0, 0)? };

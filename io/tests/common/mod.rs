@@ -146,6 +146,10 @@ impl<D: Driver> Driver for Varied<D> {
         if self.fast { self.driver.try_recv(resource, buffer) } else { None }
     }
 
+    fn try_read(&mut self, file: Resource, offset: u64, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
+        if self.fast { self.driver.try_read(file, offset, buffer) } else { None }
+    }
+
     fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {
         self.driver.turn(wait, completions)
     }

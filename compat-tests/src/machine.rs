@@ -112,7 +112,7 @@ impl Machine {
 
     /// The machine for a case that needs child processes. A backend without them must say so: that is then what the case tests, and
     /// there is no machine.
-    fn with_processes(&self) -> Option<&Self> {
+    pub(crate) fn with_processes(&self) -> Option<&Self> {
         if self.backend.capabilities().processes {
             return Some(self);
         }

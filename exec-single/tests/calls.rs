@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -127,9 +127,11 @@ fn client(address: SocketAddr, requests: usize) -> thread::JoinHandle<()> {
     })
 }
 
-/// Starts a child that the driver is to wait for.
-fn start(script: &str) -> Child {
-    Command::new("sh").args(["-c", script]).spawn().unwrap()
+/// Starts a child, and gives the op that waits for it.
+#[expect(clippy::zombie_processes, reason = "the driver waits for it")]
+fn start(script: &str) -> Op {
+    let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+    Op::WaitProcess { pid: child.id() }
 }
 
 #[test]
@@ -224,10 +226,10 @@ fn calls_are_counted() {
 
         check("a process that has ended when the loop would wait for it", &[(libc::SYS_waitid, 1)], || {
             let mut rig = rig();
-            let child = start("true");
+            let wait = start("true");
             thread::sleep(Duration::from_millis(100));
             mark();
-            rig.run(Op::WaitProcess { pid: child.id() });
+            rig.run(wait);
             mark();
         });
 
@@ -242,9 +244,9 @@ fn calls_are_counted() {
             ],
             || {
                 let mut rig = rig();
-                let child = start("sleep 0.1");
+                let wait = start("sleep 0.1");
                 mark();
-                let id = rig.later(Op::WaitProcess { pid: child.id() });
+                let id = rig.later(wait);
                 rig.turn(Wait::Forever);
                 rig.last(id);
                 mark();

@@ -1,7 +1,5 @@
-//! Child processes: what cannot be a case of the conformance suite, which has the rest.
-//!
-//! These count the children and descriptors of the whole program, or fork it, and so need a process of their own; or they take long, in
-//! the size that the environment may ask for.
+//! Child processes: what takes longer than a case of the conformance suite may, in the size that the environment may ask for. The suite has
+//! the rest.
 
 mod common;
 
@@ -9,13 +7,17 @@ use std::time::Duration;
 
 use aioli_core::{Result, create_task, gather, sleep, timeout};
 use aioli_io::{CreateSubprocess, PIPE, create_subprocess_exec, create_subprocess_shell};
-use common::{alone, leaves_nothing, run, settle};
-use fork::Fork;
+use common::{alone, run, settle};
 
 const NO_ARGS: [&str; 0] = [];
 
 fn sh(command: &str) -> CreateSubprocess {
     create_subprocess_shell(command)
+}
+
+/// A size that the environment may set.
+fn asked_for(name: &str, default: u32) -> u32 {
+    std::env::var(name).ok().and_then(|size| size.parse().ok()).unwrap_or(default)
 }
 
 /// The states of this process's children, such as `Z`.
@@ -53,7 +55,7 @@ fn many_children_at_once_exchange_every_byte() {
     if !alone("many_children_at_once_exchange_every_byte") {
         return;
     }
-    let count = std::env::var("AIOLI_TEST_CHILDREN").ok().and_then(|count| count.parse().ok()).unwrap_or(15);
+    let count = asked_for("AIOLI_TEST_CHILDREN", 15);
     run(move || async move {
         let before = common::descriptors();
         gather((0..count).map(exchange).collect::<Vec<_>>()).await?;
@@ -79,7 +81,7 @@ fn random_ends_leave_nothing() {
             random % below
         };
         let mut tasks = Vec::new();
-        for n in 0..60u32 {
+        for n in 0..asked_for("AIOLI_TEST_CHILDREN", 60) {
             let task = match next(6) {
                 0 => create_task(exchange(n)),
                 // Closes its pipes early.
@@ -145,7 +147,7 @@ fn random_ends_leave_nothing() {
 #[test]
 fn sort_of_a_stream() {
     run(|| async {
-        let lines: usize = std::env::var("AIOLI_TEST_LINES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+        let lines = asked_for("AIOLI_TEST_LINES", 20_000) as usize;
         let mut process = create_subprocess_exec("sort", NO_ARGS).env("LC_ALL", "C").stdin(PIPE).stdout(PIPE).await?;
         let (stdin, stdout) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
         let feeding = create_task(async move {
@@ -166,69 +168,4 @@ fn sort_of_a_stream() {
         assert_eq!(process.wait().await?, 0);
         Ok(())
     });
-}
-
-// --- what needs a process of its own -----------------------------------------------------------------------------------------------
-
-#[test]
-fn starts_that_fail_leave_nothing() {
-    if !alone("starts_that_fail_leave_nothing") {
-        return;
-    }
-    run(|| {
-        leaves_nothing(async || {
-            let piped = |command: CreateSubprocess| command.stdin(PIPE).stdout(PIPE).stderr(PIPE);
-            for command in [
-                create_subprocess_exec("/nonexistent/prog", NO_ARGS),
-                create_subprocess_exec("true", NO_ARGS).current_dir("/no/where"),
-                create_subprocess_exec("/etc/passwd", NO_ARGS),
-                create_subprocess_exec("echo", ["a\0b"]),
-                create_subprocess_exec("echo", NO_ARGS).env("A", "b\0"),
-                create_subprocess_exec("echo", NO_ARGS).limit(0),
-            ] {
-                assert!(piped(command).await.is_err());
-            }
-            // Some are given up on the way.
-            for turns in 0..9 {
-                let task = create_task(piped(sh("exec sleep 100")).kill_on_drop(true));
-                for _ in 0..turns {
-                    sleep(0.0).await?;
-                }
-                task.cancel(None);
-                let _ = task.await;
-            }
-            while !children().is_empty() {
-                settle().await?;
-            }
-            Ok(())
-        })
-    });
-}
-
-#[test]
-fn a_loop_of_a_forked_child_has_processes() {
-    if !alone("a_loop_of_a_forked_child_has_processes") {
-        return;
-    }
-    let backends: [fn() -> Result<i32>; 2] = [
-        || aioli_exec_single::run(async { sh("exit 41").await?.wait().await }),
-        || aioli_exec_uring::run(async { sh("exit 42").await?.wait().await }),
-    ];
-    for (run, code) in backends.into_iter().zip([41, 42]) {
-        if code == 42 && common::uring().is_none() {
-            continue;
-        }
-        // The parent has had a loop, too.
-        assert_eq!(run().unwrap(), code);
-        match fork::fork().unwrap() {
-            Fork::Child => std::process::exit(run().unwrap_or(1)),
-            Fork::Parent(child) => {
-                let ended = rustix::process::waitpid(
-                    rustix::process::Pid::from_raw(child),
-                    rustix::process::WaitOptions::empty(),
-                );
-                assert_eq!(ended.unwrap().unwrap().1.exit_status(), Some(code));
-            }
-        }
-    }
 }

@@ -394,7 +394,8 @@ fn the_end_of_the_loop_leaves_processes_and_no_zombie(on: &Machine) {
         async move {
             // One that ends later, one that is killed later, and one that has ended.
             for (script, kill) in [("sleep 0.1", false), ("exec sleep 100", true), ("exit 0", false)] {
-                kept.borrow_mut().push(sh(script).kill_on_drop(kill).await?);
+                let process = sh(script).kill_on_drop(kill).await?;
+                kept.borrow_mut().push(process);
             }
             // The loop has looked at them, or not.
             match round.replace(round.get() + 1) {

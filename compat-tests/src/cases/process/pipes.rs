@@ -212,7 +212,8 @@ fn what_one_program_writes_another_reads(on: &Machine) {
             loop {
                 let data = from.read(4096).await?;
                 if data.is_empty() {
-                    return Ok::<_, Error>(to.close());
+                    to.close();
+                    return Ok::<_, Error>(());
                 }
                 to.write(&data)?;
                 to.drain().await?;

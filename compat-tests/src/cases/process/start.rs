@@ -5,12 +5,16 @@ use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use aioli_core::{ErrorKind, create_task, sleep};
+use aioli_core::{ErrorKind, Result, create_task, sleep, timeout};
 use aioli_io::{CreateSubprocess, DEVNULL, PIPE, STDOUT, create_subprocess_exec, create_subprocess_shell};
+use fork::Fork;
 use futures::poll;
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 
-use super::super::net::support::turn;
+use super::super::net::support::{settle, turn};
 use super::{NO_ARGS, lifeline, sh};
 use crate::case::cases;
 use crate::machine::Machine;
@@ -21,6 +25,8 @@ cases! {
         = "test_subprocess::SubprocessMixin::test_popen_error",
           "test_subprocess::SubprocessMixin::test_popen_error_with_stdin_pipe";
     what_cannot_be_a_command_is_refused: "SP1";
+    starts_that_fail_or_are_given_up_leave_nothing: "SP1 SP6";
+    a_loop_of_a_forked_child_has_processes: "SP2 L12" = "test_unix_events::TestFork::test_fork_asyncio_subprocess";
     a_program_is_started_by_the_first_step_without_the_loop: "SP1";
     starting_takes_two_turns_and_two_for_each_pipe: "SP1 SP3 TA4";
     programs_and_arguments_are_paths_too: "SP1 SP7"
@@ -77,6 +83,81 @@ fn what_cannot_be_a_command_is_refused(on: &Machine) {
         }
         assert_eq!(sh("exit 6").await?.wait().await?, 6);
         Ok(())
+    });
+}
+
+fn starts_that_fail_or_are_given_up_leave_nothing(on: &Machine) {
+    async fn round() -> Result<()> {
+        let piped = |command: CreateSubprocess| command.stdin(PIPE).stdout(PIPE).stderr(PIPE);
+        for command in [
+            create_subprocess_exec("/nonexistent/prog", NO_ARGS),
+            create_subprocess_exec("true", NO_ARGS).current_dir("/no/where"),
+            create_subprocess_exec("/etc/passwd", NO_ARGS),
+            create_subprocess_exec("echo", ["a\0b"]),
+            create_subprocess_exec("echo", NO_ARGS).env("A", "b\0"),
+            create_subprocess_exec("echo", NO_ARGS).limit(0),
+        ] {
+            assert!(piped(command).await.is_err());
+        }
+        for turns in 0..9 {
+            let task = create_task(piped(sh("exec sleep 100")).kill_on_drop(true));
+            for _ in 0..turns {
+                sleep(0.0).await?;
+            }
+            task.cancel(None);
+            drop(task.await);
+        }
+        while has_children() {
+            settle().await?;
+        }
+        Ok(())
+    }
+    on.apart("descriptors", || {
+        on.processes(|| async {
+            round().await?;
+            let before = descriptors();
+            round().await?;
+            timeout(Duration::from_secs(5), async {
+                while descriptors() != before {
+                    settle().await?;
+                }
+                Ok(())
+            })
+            .await
+        });
+    });
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Whether this process has a child, alive or not.
+fn has_children() -> bool {
+    !matches!(
+        waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT),
+        Err(Errno::CHILD)
+    )
+}
+
+fn a_loop_of_a_forked_child_has_processes(on: &Machine) {
+    let Some(on) = on.with_processes() else { return };
+    on.apart("fork", || {
+        let run = || {
+            let runner = on.plain_runner();
+            let code = runner.run(async { sh("exit 41").await?.wait().await });
+            runner.close().unwrap();
+            code.unwrap()
+        };
+        // The parent has had a loop, too.
+        assert_eq!(run(), 41);
+        match fork::fork().unwrap() {
+            Fork::Child => std::process::exit(run() + 1),
+            Fork::Parent(child) => {
+                let ended = waitpid(Pid::from_raw(child), WaitOptions::empty()).unwrap().unwrap().1;
+                assert_eq!(ended.exit_status(), Some(42));
+            }
+        }
     });
 }
 

@@ -30,6 +30,10 @@ impl Machine {
         Machine { backend, again: again.map(Rc::from), skipped: Rc::default() }
     }
 
+    pub(crate) fn backend(&self) -> &'static dyn Backend {
+        self.backend
+    }
+
     /// The arguments with which this program runs nothing but this case on this backend, if it can.
     pub(crate) fn again(&self) -> Option<&[String]> {
         self.again.as_deref()

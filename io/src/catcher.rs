@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::os::unix::net::UnixStream;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aioli_core::op::{Op, Outcome};
 use aioli_core::ops::{Owner, Submitted};
@@ -36,7 +38,9 @@ pub(crate) struct Catcher {
 
 /// What is there while the signal is caught.
 struct Catching {
-    id: SigId,
+    ids: [SigId; 2],
+    /// Set before a byte is written. A forked child has the handler and the socket too: it writes bytes, but sets a flag of its own.
+    came: Arc<AtomicBool>,
     socket: Handle,
     _handled: Handled,
     /// Ctrl-C is not to cancel the main task as well.
@@ -45,7 +49,9 @@ struct Catching {
 
 impl Drop for Catching {
     fn drop(&mut self) {
-        low_level::unregister(self.id);
+        for id in self.ids {
+            low_level::unregister(id);
+        }
     }
 }
 
@@ -63,8 +69,13 @@ impl Catcher {
         let socket = Handle::adopt(event_loop, resource);
         let handled = Handled::new(signal)?;
         let diversion = (signal == Signal::INT).then(|| event_loop.remote().divert_interrupts());
-        let id = low_level::pipe::register(signal.number(), theirs)?;
-        let catching = Catching { id, socket, _handled: handled, _diversion: diversion };
+        let came = Arc::new(AtomicBool::new(false));
+        // Handlers are called in the order of their registration.
+        let flag = signal_hook::flag::register(signal.number(), Arc::clone(&came))?;
+        let pipe = low_level::pipe::register(signal.number(), theirs).inspect_err(|_| {
+            low_level::unregister(flag);
+        })?;
+        let catching = Catching { ids: [flag, pipe], came, socket, _handled: handled, _diversion: diversion };
         let catcher = Rc::new_cyclic(|this| Catcher {
             this: this.clone(),
             event_loop: event_loop.clone(),
@@ -96,6 +107,11 @@ impl Catcher {
         drop(catching);
     }
 
+    /// Whether the signal has come to this process since this was last asked.
+    fn has_come(&self) -> bool {
+        self.catching.borrow().as_ref().is_some_and(|catching| catching.came.swap(false, Ordering::SeqCst))
+    }
+
     fn listen(&self) {
         let Some(this) = self.this.upgrade() else { return };
         let owner: Rc<dyn Owner> = this;
@@ -114,7 +130,9 @@ impl Owner for Catcher {
     fn complete(&self, _: u32, outcome: Outcome, _: bool) {
         match outcome {
             Outcome::Received { result: Ok(count), .. } if self.catching.borrow().is_some() => {
-                (0..count).for_each(|_| (self.on_signal)(self.signal));
+                if self.has_come() {
+                    (0..count).for_each(|_| (self.on_signal)(self.signal));
+                }
                 self.listen();
             }
             // It was stopped, or the loop is closed.

@@ -23,6 +23,7 @@ mod reentrancy;
 mod reports;
 mod scopes_foreign;
 mod shield;
+mod signals;
 mod sync;
 mod task_ports;
 mod tasks;
@@ -112,6 +113,9 @@ tables! {
     scopes_foreign::leaves as __cases_scopes_foreign_leaves;
     scopes_foreign::scopes as __cases_scopes_foreign_scopes;
     shield as __cases_shield;
+    signals::forks as __cases_signals_forks;
+    signals::handlers as __cases_signals_handlers;
+    signals::interrupts as __cases_signals_interrupts;
     sync::comparisons as __cases_comparisons;
     sync::drops as __cases_drops;
     sync::locks as __cases_locks;

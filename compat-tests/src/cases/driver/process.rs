@@ -14,6 +14,10 @@ cases! {
 }
 
 fn in_a_forked_child_the_loop_refuses_to_run_and_the_parents_goes_on(on: &Machine) {
+    on.apart("fork", || forks(on));
+}
+
+fn forks(on: &Machine) {
     // A simulated machine shares nothing with the parent's.
     let expected = if on.has_descriptors() { "refused" } else { "ran" };
     let runner = on.plain_runner();

@@ -59,8 +59,10 @@
 //! the timers it was not given yet stay armed.
 #![forbid(unsafe_code)]
 
+mod chunk;
 mod key;
 mod queue;
+mod run;
 mod slab;
 mod wheel;
 

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::key::TimerKey;
-use crate::slab::{DUE, IDLE, Slab, VACANT};
+use crate::run::{self, DUE_RUN, Runs};
+use crate::slab::{self, DUE, IDLE, Place, Slab, VACANT};
 use crate::wheel::{Reach, Wheel};
 
 /// Timers with a payload `T` each, reported in the order of their deadlines.
@@ -14,27 +15,27 @@ use crate::wheel::{Reach, Wheel};
 /// The order of timers with equal deadlines is the order of their latest [`arm`](Self::arm): arming an armed timer again puts it last
 /// among its equals, even if the deadline is the same.
 ///
-/// A timer takes 24 bytes and an `Option<T>`, so a payload with a niche, a reference or a box say, costs nothing extra; and 4 bytes more
-/// once it has been freed. Memory is kept for later timers, and given back when the queue is dropped.
+/// A timer takes 8 bytes and an `Option<T>`, so a payload with a niche, a reference or a box say, costs nothing extra; 13 bytes more while
+/// it is armed, and 4 bytes more once it has been freed. Armed timers whose neighbours in the order of arming were cancelled take more,
+/// up to 204 bytes. Memory is kept for later timers, and given back when the queue is dropped.
 pub struct TimerQueue<T> {
     slab: Slab<T>,
     wheel: Wheel,
-    /// The timers of one list that became due and were not reported yet, as `deadline, rank, index` from the top bits down, so that
-    /// sorting the numbers sorts by deadline and then by rank. Empty outside of `expire`.
-    batch: Vec<u128>,
+    runs: Runs,
+    armed: usize,
 }
 
 impl<T> TimerQueue<T> {
     /// An empty queue. `origin` is what the clock reads now, in nanoseconds, and the first `now` seen.
     pub fn new(origin: u64) -> Self {
-        TimerQueue { slab: Slab::new(), wheel: Wheel::new(origin), batch: Vec::new() }
+        TimerQueue { slab: Slab::new(), wheel: Wheel::new(origin), runs: Runs::new(), armed: 0 }
     }
 
     /// Adds an idle timer, that is one without a deadline.
     ///
     /// # Panics
     ///
-    /// If there are `u32::MAX` timers already: "a TimerQueue cannot hold more than u32::MAX timers at once".
+    /// If there are as many already: "a TimerQueue cannot hold more than 250 million timers at once".
     #[inline]
     pub fn insert(&mut self, value: T) -> TimerKey {
         self.insert_with(|| value)
@@ -69,13 +70,15 @@ impl<T> TimerQueue<T> {
     /// ```
     #[inline]
     pub fn arm(&mut self, key: TimerKey, deadline: u64) -> bool {
-        let Some(node) = self.slab.get(key) else { return false };
-        if Wheel::is_list(node.place) {
-            self.wheel.unlink(&mut self.slab.nodes, key.index);
-        } else if node.place != IDLE {
+        let Some(node) = self.slab.get_mut(key) else { return false };
+        if is_armed(node.place) {
+            disarm(&mut self.wheel, &mut self.runs, node.place);
+        } else if node.place == IDLE {
+            self.armed += 1;
+        } else {
             return false;
         }
-        self.wheel.link(&mut self.slab.nodes, key.index, deadline);
+        node.place = self.wheel.push(key.index, deadline);
         true
     }
 
@@ -84,13 +87,14 @@ impl<T> TimerQueue<T> {
     /// False, and nothing is done, if the timer is due already or the key is stale.
     #[inline]
     pub fn make_due(&mut self, key: TimerKey) -> bool {
-        let Some(node) = self.slab.get(key) else { return false };
-        if Wheel::is_list(node.place) {
-            self.wheel.unlink(&mut self.slab.nodes, key.index);
+        let Some(node) = self.slab.get_mut(key) else { return false };
+        if is_armed(node.place) {
+            disarm(&mut self.wheel, &mut self.runs, node.place);
+            self.armed -= 1;
         } else if node.place != IDLE {
             return false;
         }
-        self.slab.nodes[key.index as usize].place = DUE;
+        node.place = DUE;
         true
     }
 
@@ -109,15 +113,16 @@ impl<T> TimerQueue<T> {
     /// ```
     #[inline]
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
-        let place = self.slab.get(key)?.place;
-        if Wheel::is_list(place) {
-            self.wheel.unlink(&mut self.slab.nodes, key.index);
-        } else if place == DUE {
-            return self.slab.nodes[key.index as usize].value.take();
-        } else if place != IDLE {
-            return None;
+        let node = self.slab.get_mut(key)?;
+        let value = node.value.take();
+        match node.place {
+            IDLE => (),
+            DUE | VACANT => return value,
+            place => {
+                disarm(&mut self.wheel, &mut self.runs, place);
+                self.armed -= 1;
+            }
         }
-        let value = self.slab.nodes[key.index as usize].value.take();
         self.slab.release(key.index);
         value
     }
@@ -145,56 +150,63 @@ impl<T> TimerQueue<T> {
         let now = now.max(self.wheel.base());
         while let Some(list) = self.wheel.first() {
             match self.wheel.reach(list, now) {
-                Reach::Whole => self.gather(list),
+                Reach::Whole => {
+                    let last = self.gather(list);
+                    self.report(last, &mut due);
+                }
                 Reach::Part => {
+                    // The list before it in its row may have left a run, all of which is due.
+                    self.report(self.wheel.start(list) - 1, &mut due);
                     self.wheel.set_base(now);
-                    self.spread(list);
-                    self.report(&mut due);
-                    return;
+                    self.settle(list);
+                    break;
                 }
                 Reach::Nothing => break,
             }
-            self.report(&mut due);
         }
+        self.report(now, &mut due);
         self.wheel.set_base(now);
     }
 
-    /// Makes a list due and its timers the batch.
-    fn gather(&mut self, list: usize) {
-        let TimerQueue { slab, wheel, batch } = self;
-        wheel.unlink_all(&mut slab.nodes, list, |_, nodes, index| {
-            let node = &mut nodes[index as usize];
-            node.place = DUE;
-            batch.push(batch_entry(node.deadline, batch.len(), index));
-        });
-        batch.sort_unstable();
+    /// Makes a list the run of what is due, and returns its latest deadline.
+    fn gather(&mut self, list: usize) -> u64 {
+        let TimerQueue { wheel, runs, .. } = self;
+        wheel.empty(list, |_, deadline, index| runs.push(DUE_RUN, deadline, index));
+        runs.sort(DUE_RUN, |_, _| ());
+        runs.last(DUE_RUN).unwrap_or_default()
     }
 
-    /// Makes those of a list due that are not after the base, and spreads the others over the lists below.
-    fn spread(&mut self, list: usize) {
-        let TimerQueue { slab, wheel, batch } = self;
-        wheel.unlink_all(&mut slab.nodes, list, |wheel, nodes, index| {
-            let node = &mut nodes[index as usize];
-            let deadline = node.deadline;
+    /// Finds new places for the timers of the list that the base has come into: in a run if they are few, else in that of what is due
+    /// and in the lists below.
+    fn settle(&mut self, list: usize) {
+        let TimerQueue { slab, wheel, runs, .. } = self;
+        let (row, timers) = wheel.row_and_timers(list);
+        if row <= run::HIGHEST && timers <= run::LONGEST {
+            wheel.empty(list, |_, deadline, index| runs.push(row, deadline, index));
+            runs.sort(row, |index, place| slab.nodes[index as usize].place = slab::RUNS + place);
+            return;
+        }
+        wheel.empty(list, |wheel, deadline, index| {
             if deadline <= wheel.base() {
-                node.place = DUE;
-                batch.push(batch_entry(deadline, batch.len(), index));
+                runs.push(DUE_RUN, deadline, index);
             } else {
-                wheel.link(nodes, index, deadline);
+                slab.nodes[index as usize].place = wheel.push(index, deadline);
             }
         });
-        batch.sort_unstable();
+        runs.sort(DUE_RUN, |_, _| ());
     }
 
-    /// Reports the batch.
+    /// Reports what is in runs, up to a deadline.
     #[inline]
-    fn report(&mut self, due: &mut impl FnMut(TimerKey, &T)) {
-        let mut report = Report { queue: self, given: 0 };
-        while let Some(&entry) = report.queue.batch.get(report.given) {
-            report.given += 1;
-            let index = entry as u32;
-            let key = report.queue.slab.key(index);
-            if let Some(value) = &report.queue.slab.nodes[index as usize].value {
+    fn report(&mut self, limit: u64, due: &mut impl FnMut(TimerKey, &T)) {
+        let report = Report(self);
+        let TimerQueue { slab, runs, armed, .. } = &mut *report.0;
+        while let Some(index) = runs.pop(limit) {
+            *armed -= 1;
+            let key = slab.key(index);
+            let node = &mut slab.nodes[index as usize];
+            node.place = DUE;
+            if let Some(value) = &node.value {
                 due(key, value);
             }
         }
@@ -229,7 +241,11 @@ impl<T> TimerQueue<T> {
     #[inline]
     pub fn deadline(&self, key: TimerKey) -> Option<u64> {
         let node = self.slab.get(key)?;
-        Wheel::is_list(node.place).then_some(node.deadline)
+        match node.place {
+            IDLE | DUE | VACANT => None,
+            place if place >= slab::RUNS => Some(self.runs.deadline(place - slab::RUNS)),
+            place => self.wheel.deadline(place),
+        }
     }
 
     /// The deadline of the earliest armed timer, in nanoseconds.
@@ -238,9 +254,12 @@ impl<T> TimerQueue<T> {
     /// takes a while if it is long. It is for those who may not wake early, such as a virtual clock; others use
     /// [`next_wake`](Self::next_wake).
     pub fn next_deadline(&mut self) -> Option<u64> {
-        let list = self.wheel.first()?;
-        self.wheel.tighten(&self.slab.nodes, list);
-        Some(self.wheel.bound(list))
+        if let Some(list) = self.wheel.first()
+            && self.runs.earliest().is_none_or(|sorted| self.wheel.bound(list) < sorted)
+        {
+            self.wheel.tighten(list);
+        }
+        self.next_wake()
     }
 
     /// How long a loop may sleep: a time, in nanoseconds, at or before the earliest deadline; None if no timer is armed.
@@ -263,19 +282,23 @@ impl<T> TimerQueue<T> {
     /// ```
     #[inline]
     pub fn next_wake(&self) -> Option<u64> {
-        Some(self.wheel.bound(self.wheel.first()?))
+        let listed = self.wheel.first().map(|list| self.wheel.bound(list));
+        match (listed, self.runs.earliest()) {
+            (Some(listed), Some(sorted)) => Some(listed.min(sorted)),
+            (listed, sorted) => listed.or(sorted),
+        }
     }
 
     /// How many timers are armed. Idle and due ones do not count.
     #[inline]
     pub fn len(&self) -> usize {
-        self.wheel.armed()
+        self.armed
     }
 
     /// Whether no timer is armed.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.wheel.armed() == 0
+        self.armed == 0
     }
 
     /// Moves the values of all timers, be they idle, armed or due, to `out`, in no particular order. All keys are stale then, those of
@@ -287,6 +310,8 @@ impl<T> TimerQueue<T> {
     pub fn drain(&mut self, out: &mut Vec<T>) {
         out.reserve(self.slab.nodes.iter().filter(|node| node.value.is_some()).count());
         self.wheel.clear();
+        self.runs.clear();
+        self.armed = 0;
         for index in 0..self.slab.nodes.len() {
             let node = &mut self.slab.nodes[index];
             if node.place != VACANT {
@@ -307,25 +332,30 @@ impl<T> fmt::Debug for TimerQueue<T> {
     }
 }
 
-/// The rank fits, as there are no more than `u32::MAX` timers.
+/// Whether this is the place of an armed timer.
 #[inline]
-fn batch_entry(deadline: u64, rank: usize, index: u32) -> u128 {
-    u128::from(deadline) << 64 | u128::from(rank as u32) << 32 | u128::from(index)
+fn is_armed(place: Place) -> bool {
+    place < VACANT
+}
+
+/// Takes an armed timer out of the order.
+#[inline]
+fn disarm(wheel: &mut Wheel, runs: &mut Runs, place: Place) {
+    if place >= slab::RUNS {
+        runs.remove(place - slab::RUNS);
+    } else {
+        wheel.remove(place);
+    }
 }
 
 /// Reporting, which foreign code may cut short by a panic.
-struct Report<'a, T> {
-    queue: &'a mut TimerQueue<T>,
-    given: usize,
-}
+struct Report<'a, T>(&'a mut TimerQueue<T>);
 
 impl<T> Drop for Report<'_, T> {
+    #[inline]
     fn drop(&mut self) {
-        let TimerQueue { slab, wheel, batch } = &mut *self.queue;
-        // Timers not given go back in order. Nothing else has their deadlines: a list is gathered as a whole.
-        for &entry in &batch[self.given..] {
-            wheel.link(&mut slab.nodes, entry as u32, (entry >> 64) as u64);
-        }
-        batch.clear();
+        let TimerQueue { slab, wheel, runs, .. } = &mut *self.0;
+        // Timers not given go back in order. No list has their deadlines: one is gathered as a whole.
+        runs.give_back(|deadline, index| slab.nodes[index as usize].place = wheel.push(index, deadline));
     }
 }

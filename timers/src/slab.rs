@@ -2,36 +2,40 @@
 
 use std::num::NonZeroU32;
 
+use crate::chunk::ROOM;
 use crate::key::TimerKey;
+use crate::run::PLACES;
 
-/// No node. Also the reason why the number of nodes ends at `u32::MAX`.
+/// No node, and no chunk.
 pub(crate) const NIL: u32 = u32::MAX;
 
-/// Where a node is: in one of the wheel's lists, or in a state in which it is in none.
-pub(crate) type Place = u16;
+/// The most timers at once. A quarter of a thousand million is less than what a place can tell apart.
+pub(crate) const MOST: u32 = 250_000_000;
+
+/// Where a timer is: an entry of a list's chunk, a place in a run, or a state in which it is in neither.
+pub(crate) type Place = u32;
 
 /// In no list and not armed.
-pub(crate) const IDLE: Place = u16::MAX;
+pub(crate) const IDLE: Place = Place::MAX;
 /// Due, and waiting to be taken. Without a value if it was cancelled since.
-pub(crate) const DUE: Place = u16::MAX - 1;
+pub(crate) const DUE: Place = Place::MAX - 1;
 /// Holds no timer. No valid key leads here, save to a retired node by its very last key.
-pub(crate) const VACANT: Place = u16::MAX - 2;
+pub(crate) const VACANT: Place = Place::MAX - 2;
+/// The first place in a run. What is below is an entry of a chunk.
+pub(crate) const RUNS: Place = VACANT - PLACES as Place;
+
+const _: () = assert!(RUNS / ROOM as Place >= MOST);
 
 /// One timer, or the room for one.
 pub(crate) struct Node<T> {
-    /// Meaningful while the node is in a list.
-    pub(crate) deadline: u64,
-    /// The neighbours in the list.
-    pub(crate) prev: u32,
-    pub(crate) next: u32,
     generation: NonZeroU32,
     pub(crate) place: Place,
     /// Filled while the timer is idle, armed, or due and not cancelled.
     pub(crate) value: Option<T>,
 }
 
-// Two nodes a cache line for a payload of a pointer's size.
-const _: () = assert!(size_of::<Node<&()>>() <= 32);
+// Four nodes a cache line for a payload of a pointer's size.
+const _: () = assert!(size_of::<Node<&()>>() <= 16);
 
 pub(crate) struct Slab<T> {
     pub(crate) nodes: Vec<Node<T>>,
@@ -66,7 +70,7 @@ impl<T> Slab<T> {
     fn grow(&mut self, value: T) -> TimerKey {
         let index = index_of_new(self.nodes.len());
         let generation = NonZeroU32::MIN;
-        self.nodes.push(Node { deadline: 0, prev: NIL, next: NIL, generation, place: IDLE, value: Some(value) });
+        self.nodes.push(Node { generation, place: IDLE, value: Some(value) });
         TimerKey { index, generation }
     }
 
@@ -105,8 +109,8 @@ impl<T> Slab<T> {
 /// The index of the node that joins `nodes` others.
 fn index_of_new(nodes: usize) -> u32 {
     match u32::try_from(nodes) {
-        Ok(index) if index != NIL => index,
-        _ => panic!("a TimerQueue cannot hold more than u32::MAX timers at once"),
+        Ok(index) if index < MOST => index,
+        _ => panic!("a TimerQueue cannot hold more than 250 million timers at once"),
     }
 }
 
@@ -115,15 +119,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_index_is_one_below_the_sentinel() {
+    fn the_last_index_is_one_below_the_limit() {
         assert_eq!(index_of_new(0), 0);
-        assert_eq!(index_of_new(NIL as usize - 1), NIL - 1);
+        assert_eq!(index_of_new(MOST as usize - 1), MOST - 1);
     }
 
     #[test]
-    #[should_panic(expected = "a TimerQueue cannot hold more than u32::MAX timers at once")]
+    #[should_panic(expected = "a TimerQueue cannot hold more than 250 million timers at once")]
     fn a_slab_that_is_full_says_so() {
-        index_of_new(NIL as usize);
+        index_of_new(MOST as usize);
     }
 
     #[test]

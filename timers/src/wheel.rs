@@ -1,6 +1,7 @@
 //! The order of the armed timers: lists by the magnitude of what is left until the deadline.
 
-use crate::slab::{NIL, Node, Place};
+use crate::chunk::{Chunks, ROOM};
+use crate::slab::{NIL, Place};
 
 /// A digit is 6 bits of a deadline, so that a row's lists fit one bitmap.
 const DIGIT_BITS: u32 = 6;
@@ -9,14 +10,15 @@ const WIDTH: usize = 1 << DIGIT_BITS;
 /// The row of the deadlines before the base; only its first list is used. The row of digit `n` is `n + 1`.
 const PAST: usize = 0;
 /// One row for the past and one for each of the 11 digits of a `u64`.
-const ROWS: usize = 1 + u64::BITS.div_ceil(DIGIT_BITS) as usize;
+pub(crate) const ROWS: usize = 1 + u64::BITS.div_ceil(DIGIT_BITS) as usize;
 const LISTS: usize = ROWS * WIDTH;
 
-/// Timers in arming order, linked through their nodes.
+/// Timers in arming order, in a chain of chunks.
 #[derive(Clone, Copy)]
 struct List {
     head: u32,
     tail: u32,
+    timers: u32,
     /// No deadline in the list is lower. It is one of theirs, unless the timer it came from left early: see `Row::loose`.
     bound: u64,
 }
@@ -36,20 +38,23 @@ struct Row {
 /// all deadlines in a list of digit 0's row are equal.
 ///
 /// The base is the latest `now`. Moving it on changes the place of those timers alone that are in the list that the new base falls into:
-/// it is the first one left after everything due is gone, and it is then spread over the rows below. A timer is moved in this way at most
-/// once a row.
+/// it is the first one left after everything due is gone, and it is then emptied. Its timers become a [run](crate::run) if they are few
+/// and near, and are spread over the rows below otherwise. A timer is moved in this way at most once a row.
+///
+/// A timer that moves is copied from one chunk to another, and its node is told its new place; nothing is read from the node. So the
+/// processor need not wait for the memory of one timer to find the next.
 ///
 /// **Equal deadlines stay in arming order.** A place follows from the deadline and the base alone, and each move of the base keeps it up
-/// for every timer; so at any time equal deadlines are in one list, however long ago each was armed. New timers join a list at its end.
-/// Spreading a list walks it from its head, and the lists it fills were empty: they would have held only deadlines that the base has
-/// passed. So no step changes the order of two equal deadlines.
+/// for every timer; so at any time equal deadlines are in one list, however long ago each was armed, if they are not in a run. New timers
+/// join a list at its end. Spreading a list walks it from its head, and the lists it fills were empty: they would have held only
+/// deadlines that the base has passed. So no step changes the order of two equal deadlines.
 pub(crate) struct Wheel {
     base: u64,
     /// A bit for each row with an occupied list.
     occupied: u16,
-    armed: usize,
     rows: [Row; ROWS],
     lists: Box<[List; LISTS]>,
+    chunks: Chunks,
 }
 
 /// How much of a list is due.
@@ -67,9 +72,9 @@ impl Wheel {
         Wheel {
             base,
             occupied: 0,
-            armed: 0,
             rows: [Row { occupied: 0, loose: 0 }; ROWS],
-            lists: Box::new([List { head: NIL, tail: NIL, bound: 0 }; LISTS]),
+            lists: Box::new([List { head: NIL, tail: NIL, timers: 0, bound: 0 }; LISTS]),
+            chunks: Chunks::new(),
         }
     }
 
@@ -87,13 +92,9 @@ impl Wheel {
         self.base = now;
     }
 
+    /// The list for a deadline.
     #[inline]
-    pub(crate) fn armed(&self) -> usize {
-        self.armed
-    }
-
-    #[inline]
-    fn place(&self, deadline: u64) -> usize {
+    fn list(&self, deadline: u64) -> usize {
         if deadline < self.base {
             return PAST * WIDTH;
         }
@@ -102,69 +103,83 @@ impl Wheel {
         (digit as usize + 1) * WIDTH + value
     }
 
-    /// Whether this is the place of a node in a list.
+    /// Puts a timer at the end of its list, and returns its place.
     #[inline]
-    pub(crate) const fn is_list(place: Place) -> bool {
-        (place as usize) < LISTS
+    pub(crate) fn push(&mut self, index: u32, deadline: u64) -> Place {
+        let number = self.list(deadline);
+        let list = &mut self.lists[number];
+        let at = match self.chunks.get(list.tail) {
+            Some(chunk) if !chunk.is_full() => list.tail,
+            _ => self.extend(number),
+        };
+        let list = &mut self.lists[number];
+        list.bound = if list.timers == 0 { deadline } else { list.bound.min(deadline) };
+        list.timers += 1;
+        let Some(chunk) = self.chunks.get_mut(at) else { unreachable!("the chunk was found") };
+        at * ROOM as u32 + chunk.push(deadline, index)
     }
 
-    /// Puts a node that is in no list at the end of its list.
+    /// Gives a list another chunk.
     #[inline]
-    pub(crate) fn link<T>(&mut self, nodes: &mut [Node<T>], index: u32, deadline: u64) {
-        let place = self.place(deadline);
-        let (row, bit) = (place / WIDTH, 1 << (place % WIDTH));
-        let list = &mut self.lists[place];
-        let tail = list.tail;
-        list.tail = index;
-        if tail == NIL {
-            list.head = index;
-            list.bound = deadline;
-            self.rows[row].occupied |= bit;
-            self.occupied |= 1 << row;
-        } else {
-            nodes[tail as usize].next = index;
-            list.bound = list.bound.min(deadline);
+    fn extend(&mut self, number: usize) -> u32 {
+        let list = &mut self.lists[number];
+        let at = self.chunks.allocate(number as u16, list.tail);
+        match self.chunks.get_mut(list.tail) {
+            Some(tail) => tail.next = at,
+            None => {
+                list.head = at;
+                self.rows[number / WIDTH].occupied |= 1 << (number % WIDTH);
+                self.occupied |= 1 << (number / WIDTH);
+            }
         }
-        let node = &mut nodes[index as usize];
-        node.deadline = deadline;
-        node.prev = tail;
-        node.next = NIL;
-        node.place = place as Place;
-        self.armed += 1;
+        list.tail = at;
+        at
     }
 
-    /// Takes a node out of its list. Its `place` is left to the caller.
+    /// Takes out the timer at a place.
     #[inline]
-    pub(crate) fn unlink<T>(&mut self, nodes: &mut [Node<T>], index: u32) {
-        let &Node { deadline, prev, next, place, .. } = &nodes[index as usize];
-        let place = place as usize;
-        let list = &mut self.lists[place];
-        if prev == NIL {
-            list.head = next;
-        } else {
-            nodes[prev as usize].next = next;
+    pub(crate) fn remove(&mut self, place: Place) {
+        let (at, slot) = (place / ROOM as u32, place % ROOM as u32);
+        let Some(chunk) = self.chunks.get_mut(at) else { return };
+        let deadline = chunk.deadline(slot);
+        chunk.remove(slot);
+        let number = usize::from(chunk.list);
+        let (prev, next, empty) = (chunk.prev, chunk.next, chunk.is_empty());
+        let list = &mut self.lists[number];
+        list.timers -= 1;
+        if empty {
+            match self.chunks.get_mut(prev) {
+                Some(prev) => prev.next = next,
+                None => list.head = next,
+            }
+            match self.chunks.get_mut(next) {
+                Some(next) => next.prev = prev,
+                None => list.tail = prev,
+            }
+            self.chunks.free(at);
+            if list.timers == 0 {
+                return self.vacate(number);
+            }
         }
-        if next == NIL {
-            list.tail = prev;
-        } else {
-            nodes[next as usize].prev = prev;
+        if deadline == list.bound {
+            self.rows[number / WIDTH].loose |= 1 << (number % WIDTH);
         }
-        if list.head == NIL {
-            self.vacate(place);
-        } else if deadline == list.bound {
-            self.rows[place / WIDTH].loose |= 1 << (place % WIDTH);
-        }
-        self.armed -= 1;
+    }
+
+    /// The deadline of the timer at a place.
+    #[inline]
+    pub(crate) fn deadline(&self, place: Place) -> Option<u64> {
+        Some(self.chunks.get(place / ROOM as u32)?.deadline(place % ROOM as u32))
     }
 
     /// Notes that the list has become empty.
     #[inline]
-    fn vacate(&mut self, place: usize) {
-        let row = &mut self.rows[place / WIDTH];
-        row.occupied &= !(1 << (place % WIDTH));
-        row.loose &= !(1 << (place % WIDTH));
+    fn vacate(&mut self, list: usize) {
+        let row = &mut self.rows[list / WIDTH];
+        row.occupied &= !(1 << (list % WIDTH));
+        row.loose &= !(1 << (list % WIDTH));
         if row.occupied == 0 {
-            self.occupied &= !(1 << (place / WIDTH));
+            self.occupied &= !(1 << (list / WIDTH));
         }
     }
 
@@ -185,30 +200,47 @@ impl Wheel {
     }
 
     /// Makes the bound of this occupied list the lowest of its deadlines.
-    pub(crate) fn tighten<T>(&mut self, nodes: &[Node<T>], list: usize) {
+    pub(crate) fn tighten(&mut self, list: usize) {
         let bit = 1 << (list % WIDTH);
         if self.rows[list / WIDTH].loose & bit == 0 {
             return;
         }
         let mut lowest = u64::MAX;
         let mut next = self.lists[list].head;
-        while let Some(node) = nodes.get(next as usize) {
-            lowest = lowest.min(node.deadline);
-            next = node.next;
+        while let Some(chunk) = self.chunks.get(next) {
+            chunk.for_each(|deadline, _| lowest = lowest.min(deadline));
+            next = chunk.next;
         }
         self.lists[list].bound = lowest;
         self.rows[list / WIDTH].loose &= !bit;
     }
 
+    /// The row of a list, and how many timers it has.
+    #[inline]
+    pub(crate) fn row_and_timers(&self, list: usize) -> (usize, usize) {
+        (list / WIDTH, self.lists[list].timers as usize)
+    }
+
+    /// The digits that may differ within a list, all set.
+    #[inline]
+    fn within(list: usize) -> u64 {
+        match list / WIDTH {
+            PAST => 0,
+            row => (1 << ((row - 1) as u32 * DIGIT_BITS)) - 1,
+        }
+    }
+
+    /// The lowest deadline that belongs in this occupied list.
+    #[inline]
+    pub(crate) fn start(&self, list: usize) -> u64 {
+        // A bound, loose or not, is one of the deadlines that belong in it.
+        self.lists[list].bound & !Self::within(list)
+    }
+
     /// How far `now` reaches into this list, which must be the first.
     #[inline]
     pub(crate) fn reach(&self, list: usize, now: u64) -> Reach {
-        let bound = self.lists[list].bound;
-        // The digits that may differ within the list. A bound, loose or not, is one of the deadlines that belong in it.
-        let within = match list / WIDTH {
-            PAST => 0,
-            row => (1 << ((row - 1) as u32 * DIGIT_BITS)) - 1,
-        };
+        let (bound, within) = (self.lists[list].bound, Self::within(list));
         if bound | within <= now {
             Reach::Whole
         } else if bound & !within <= now {
@@ -218,33 +250,29 @@ impl Wheel {
         }
     }
 
-    /// Empties the list and gives its nodes, from the head, to `each`, which must leave them in another place.
+    /// Empties the list and gives its deadlines and nodes, from the head, to `each`, which must leave them in another place.
     #[inline]
-    pub(crate) fn unlink_all<T>(
-        &mut self,
-        nodes: &mut [Node<T>],
-        list: usize,
-        mut each: impl FnMut(&mut Self, &mut [Node<T>], u32),
-    ) {
-        let mut index = self.lists[list].head;
-        self.lists[list].head = NIL;
-        self.lists[list].tail = NIL;
-        self.vacate(list);
-        while index != NIL {
-            let next = nodes[index as usize].next;
-            self.armed -= 1;
-            each(self, nodes, index);
-            index = next;
+    pub(crate) fn empty(&mut self, list: usize, mut each: impl FnMut(&mut Self, u64, u32)) {
+        let List { head: mut at, .. } = self.lists[list];
+        self.forget(list);
+        while let Some(&chunk) = self.chunks.get(at) {
+            // Free at once, so that `each` uses again what is in the cache.
+            self.chunks.free(at);
+            at = chunk.next;
+            chunk.for_each(|deadline, index| each(self, deadline, index));
         }
+    }
+
+    fn forget(&mut self, list: usize) {
+        self.lists[list] = List { head: NIL, tail: NIL, timers: 0, bound: 0 };
+        self.vacate(list);
     }
 
     /// Forgets every timer. The base stays.
     pub(crate) fn clear(&mut self) {
         while let Some(list) = self.first() {
-            self.lists[list].head = NIL;
-            self.lists[list].tail = NIL;
-            self.vacate(list);
+            self.forget(list);
         }
-        self.armed = 0;
+        self.chunks.clear();
     }
 }

@@ -34,9 +34,10 @@ impl Chunk {
         self.live >> (ROOM - 1) != 0
     }
 
+    /// How many timers are left.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.live == 0
+    pub(crate) fn timers(&self) -> u32 {
+        self.live.count_ones()
     }
 
     /// Adds an entry behind the last live one, and says where. The chunk must not be full.
@@ -58,6 +59,12 @@ impl Chunk {
     pub(crate) fn deadline(&self, slot: u32) -> u64 {
         let entry = &self.entries[slot as usize % ROOM];
         u64::from(entry.high) << 32 | u64::from(entry.low)
+    }
+
+    /// Takes all entries out.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.live = 0;
     }
 
     /// Calls `each` with the deadlines and the nodes of the live entries, in order.
@@ -114,7 +121,7 @@ impl Chunks {
     #[inline]
     pub(crate) fn free(&mut self, at: u32) {
         let chunk = &mut self.chunks[at as usize];
-        chunk.live = 0;
+        chunk.clear();
         chunk.next = self.free;
         self.free = at;
     }

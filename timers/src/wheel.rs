@@ -12,6 +12,10 @@ const PAST: usize = 0;
 /// One row for the past and one for each of the 11 digits of a `u64`.
 pub(crate) const ROWS: usize = 1 + u64::BITS.div_ceil(DIGIT_BITS) as usize;
 const LISTS: usize = ROWS * WIDTH;
+/// A chunk with so few timers left may be joined with a neighbour…
+const SPARSE: u32 = ROOM as u32 / 4;
+/// …if both have no more than so many: then it takes a while until it can be joined again.
+const JOINED: u32 = 2 * SPARSE;
 
 /// Timers in arming order, in a chain of chunks.
 #[derive(Clone, Copy)]
@@ -136,18 +140,18 @@ impl Wheel {
         at
     }
 
-    /// Takes out the timer at a place.
+    /// Takes out the timer at a place. Others may have to move: `moved` is told their nodes and new places.
     #[inline]
-    pub(crate) fn remove(&mut self, place: Place) {
+    pub(crate) fn remove(&mut self, place: Place, moved: impl FnMut(u32, Place)) {
         let (at, slot) = (place / ROOM as u32, place % ROOM as u32);
         let Some(chunk) = self.chunks.get_mut(at) else { return };
         let deadline = chunk.deadline(slot);
         chunk.remove(slot);
         let number = usize::from(chunk.list);
-        let (prev, next, empty) = (chunk.prev, chunk.next, chunk.is_empty());
+        let (prev, next, left) = (chunk.prev, chunk.next, chunk.timers());
         let list = &mut self.lists[number];
         list.timers -= 1;
-        if empty {
+        if left == 0 {
             match self.chunks.get_mut(prev) {
                 Some(prev) => prev.next = next,
                 None => list.head = next,
@@ -163,6 +167,37 @@ impl Wheel {
         }
         if deadline == list.bound {
             self.rows[number / WIDTH].loose |= 1 << (number % WIDTH);
+        }
+        // Not each time, since the neighbours are seldom in the cache.
+        if matches!(left, 1 | 2 | SPARSE) && prev & next != NIL {
+            self.join(at, moved);
+        }
+    }
+
+    /// Makes one chunk of a sparse one and a neighbour, if they fit well. So many short timers between few long ones leave no more than
+    /// a chunk for three of these. A chunk is made after some `ROOM` timers and joined once, so it is less than one move a timer.
+    #[inline(never)]
+    fn join(&mut self, at: u32, mut moved: impl FnMut(u32, Place)) {
+        let timers = |at| self.chunks.get(at).map_or(JOINED, |chunk| chunk.timers());
+        let Some(&chunk) = self.chunks.get(at) else { return };
+        let (first, second) = if timers(chunk.next) + timers(at) <= JOINED {
+            (at, chunk.next)
+        } else if timers(chunk.prev) + timers(at) <= JOINED {
+            (chunk.prev, at)
+        } else {
+            return;
+        };
+        let (Some(&front), Some(&back)) = (self.chunks.get(first), self.chunks.get(second)) else { return };
+        self.chunks.free(second);
+        match self.chunks.get_mut(back.next) {
+            Some(next) => next.prev = first,
+            None => self.lists[usize::from(back.list)].tail = first,
+        }
+        let Some(joined) = self.chunks.get_mut(first) else { return };
+        joined.next = back.next;
+        joined.clear();
+        for half in [front, back] {
+            half.for_each(|deadline, index| moved(index, first * ROOM as u32 + joined.push(deadline, index)));
         }
     }
 
@@ -266,6 +301,12 @@ impl Wheel {
     fn forget(&mut self, list: usize) {
         self.lists[list] = List { head: NIL, tail: NIL, timers: 0, bound: 0 };
         self.vacate(list);
+    }
+
+    /// How many chunks there ever were.
+    #[cfg(test)]
+    pub(crate) fn chunks(&self) -> usize {
+        self.chunks.count()
     }
 
     /// Forgets every timer. The base stays.

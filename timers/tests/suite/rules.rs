@@ -277,6 +277,102 @@ fn next_wake_takes_no_longer_in_a_crowd() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
+/// A timer after those given, armed when the clock comes near them: it makes the queue look at them, and goes off first.
+fn come_near(queue: &mut TimerQueue<u64>, now: u64) {
+    armed(queue, now, now);
+    assert_eq!(fire(queue, now), [now]);
+}
+
+#[test]
+fn timers_armed_beside_near_ones_keep_the_order() {
+    const FAR: u64 = ORIGIN + SECOND;
+    let mut queue = TimerQueue::new(ORIGIN);
+    for value in 0..100 {
+        armed(&mut queue, value, FAR + value / 10 * 1_000);
+    }
+    // From ever nearer, for the same times and for times between.
+    for (round, before) in [9_000_000, 200_000, 5_000, 100].into_iter().enumerate() {
+        come_near(&mut queue, FAR - before);
+        for value in 0..10 {
+            armed(&mut queue, (round as u64 + 1) * 100 + value, FAR + value * 1_000);
+            armed(&mut queue, (round as u64 + 1) * 100 + 50 + value, FAR + value * 1_000 + 500);
+        }
+    }
+    for step in 0..10 {
+        let equal = (0..10).map(|i| step * 10 + i).chain((1..5).map(|round| round * 100 + step));
+        assert_eq!((queue.next_deadline(), queue.next_wake()), (Some(FAR + step * 1_000), Some(FAR + step * 1_000)));
+        assert_eq!(fire(&mut queue, FAR + step * 1_000), Vec::from_iter(equal));
+        let between = (1..5).map(|round| round * 100 + 50 + step);
+        assert_eq!(fire(&mut queue, FAR + step * 1_000 + 999), Vec::from_iter(between));
+    }
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn near_timers_can_be_cancelled_and_armed_anew() {
+    const FAR: u64 = ORIGIN + SECOND;
+    let mut queue = TimerQueue::new(ORIGIN);
+    let keys: Vec<TimerKey> = (0..8).map(|value| armed(&mut queue, value, FAR + value * 100)).collect();
+    come_near(&mut queue, FAR - 1_000);
+    assert_eq!(queue.deadline(keys[3]), Some(FAR + 300));
+
+    assert_eq!(queue.cancel(keys[1]), Some(1));
+    assert!(queue.make_due(keys[2]));
+    assert!(queue.arm(keys[3], FAR + 3_300));
+    assert_eq!((queue.len(), queue.next_deadline()), (6, Some(FAR)));
+    // The earliest, behind which there are three holes.
+    assert_eq!(queue.cancel(keys[0]), Some(0));
+    assert_eq!((queue.len(), queue.next_deadline(), queue.next_wake()), (5, Some(FAR + 400), Some(FAR + 400)));
+    assert!(queue.arm(keys[6], FAR + 500));
+    assert_eq!(fire(&mut queue, FAR + 3_299), [4, 5, 6, 7]);
+    assert_eq!((queue.next_deadline(), queue.deadline(keys[3])), (Some(FAR + 3_300), Some(FAR + 3_300)));
+    assert_eq!(queue.cancel(keys[3]), Some(3));
+    assert_eq!((queue.len(), queue.next_wake(), queue.take(keys[2])), (0, None, Some(2)));
+}
+
+#[test]
+fn many_timers_at_one_time_are_found_in_order() {
+    // More than are sorted at once, so that they are spread; and some that come while others are due.
+    const FAR: u64 = ORIGIN + SECOND;
+    let mut queue = TimerQueue::new(ORIGIN);
+    let mut expected: Vec<(u64, u64)> = (0..5_000).map(|value| (FAR + value * 7_919 % 5_000 * 2_000, value)).collect();
+    for &(deadline, value) in &expected {
+        armed(&mut queue, value, deadline);
+    }
+    expected.sort_unstable();
+    let mut fired = Vec::new();
+    for now in (FAR - 10_000_000..FAR + 10_000_000).step_by(37_000) {
+        fired.extend(fire(&mut queue, now));
+        assert!(queue.next_wake().is_none_or(|wake| wake > now));
+        assert!(fired.last().is_none_or(|&last| expected[fired.len() - 1] <= (now, last)));
+    }
+    fired.extend(fire(&mut queue, FAR + 10_000_000));
+    assert!(fired.iter().eq(expected.iter().map(|(_, value)| value)));
+}
+
+#[test]
+fn a_panic_while_near_timers_are_reported_leaves_the_others_armed() {
+    const FAR: u64 = ORIGIN + SECOND;
+    let mut queue = TimerQueue::new(ORIGIN);
+    for value in 0..10 {
+        armed(&mut queue, value, FAR + value / 3 * 10);
+    }
+    come_near(&mut queue, FAR - 1_000);
+    armed(&mut queue, 10, FAR + 10);
+    let mut given = 0;
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        queue.expire(FAR + 20, |_| {
+            given += 1;
+            assert!(given < 5, "stop");
+        });
+    }));
+    assert!(panicked.is_err());
+    assert_eq!((queue.len(), queue.next_deadline()), (6, Some(FAR + 10)));
+    armed(&mut queue, 11, FAR + 10);
+    armed(&mut queue, 12, FAR + 20);
+    assert_eq!(fire(&mut queue, FAR + 30), [5, 10, 11, 6, 7, 8, 12, 9]);
+}
+
 /// The places in memory that the keys lead to.
 fn places(keys: &[TimerKey]) -> HashSet<String> {
     let index = |key: &TimerKey| {

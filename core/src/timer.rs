@@ -32,7 +32,7 @@ impl TimerTarget {
     }
 }
 
-// A timer's node is 24 bytes and this.
+// A timer takes 8 bytes and this, and 13 more while it is armed.
 const _: () = assert!(size_of::<Option<TimerTarget>>() == 16);
 
 /// A timer and the loop that has it, which need not be the one that runs: other loops give out the same keys.
@@ -109,13 +109,13 @@ impl Timers {
         self.unsettled.set(false);
         let mut queue = self.queue.borrow_mut();
         let mut fresh = self.fresh.borrow_mut();
-        fresh.retain(|(key, _)| queue.get(*key).is_some());
-        if !fresh.is_empty() {
-            let now = now();
-            for (key, delay) in fresh.drain(..) {
-                queue.arm(key, now.as_nanos().saturating_add(delay));
+        if fresh.iter().any(|(key, _)| queue.get(*key).is_some()) {
+            let now = now().as_nanos();
+            for &(key, delay) in &*fresh {
+                queue.arm(key, now.saturating_add(delay));
             }
         }
+        fresh.clear();
     }
 
     /// Starts a timer that is due at a point in time.

@@ -2,14 +2,15 @@
 
 use crate::slab::{MOST, NIL};
 
-/// Entries a chunk, as many as there are bits to say which of them are live.
-pub(crate) const ROOM: usize = u16::BITS as usize;
+/// Entries a chunk.
+pub(crate) const ROOM: usize = 16;
 
 /// An armed timer, as a list knows it. The deadline is in two halves, which saves the bytes that would align it.
 #[derive(Clone, Copy)]
 struct Entry {
     low: u32,
     high: u32,
+    /// The node; [`NIL`] if the timer left early. Such holes stay until all behind them have left, too.
     index: u32,
 }
 
@@ -17,9 +18,10 @@ struct Entry {
 #[derive(Clone, Copy)]
 pub(crate) struct Chunk {
     entries: [Entry; ROOM],
-    /// A bit an entry. Those that left early are holes, until all behind them have left, too.
-    live: u16,
     pub(crate) list: u16,
+    /// Entries, with holes and without. The last entry is no hole.
+    length: u8,
+    timers: u8,
     /// The neighbours in the list. Of a free chunk, `next` is another free one.
     pub(crate) prev: u32,
     pub(crate) next: u32,
@@ -31,28 +33,39 @@ const _: () = assert!(size_of::<Chunk>() <= 13 * ROOM);
 impl Chunk {
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.live >> (ROOM - 1) != 0
+        usize::from(self.length) == ROOM
     }
 
     /// How many timers are left.
     #[inline]
-    pub(crate) fn timers(&self) -> u32 {
-        self.live.count_ones()
+    pub(crate) fn timers(&self) -> u8 {
+        self.timers
     }
 
-    /// Adds an entry behind the last live one, and says where. The chunk must not be full.
+    /// Adds an entry behind the last one, and says where. The chunk must not be full.
     #[inline]
     pub(crate) fn push(&mut self, deadline: u64, index: u32) -> u32 {
-        let slot = ROOM as u32 - self.live.leading_zeros();
-        self.entries[slot as usize % ROOM] = Entry { low: deadline as u32, high: (deadline >> 32) as u32, index };
-        self.live |= 1 << slot;
-        slot
+        let slot = self.length;
+        self.entries[usize::from(slot) % ROOM] = Entry { low: deadline as u32, high: (deadline >> 32) as u32, index };
+        self.length += 1;
+        self.timers += 1;
+        slot.into()
     }
 
-    /// Takes an entry out.
+    /// Takes an entry out, and says how many timers are left.
     #[inline]
-    pub(crate) fn remove(&mut self, slot: u32) {
-        self.live &= !(1 << slot);
+    pub(crate) fn remove(&mut self, slot: u32) -> u8 {
+        self.timers -= 1;
+        self.entries[slot as usize % ROOM].index = NIL;
+        if self.timers == 0 {
+            self.length = 0;
+        } else if slot + 1 == self.length.into() {
+            self.length -= 1;
+            while self.length > 0 && self.entries[usize::from(self.length - 1) % ROOM].index == NIL {
+                self.length -= 1;
+            }
+        }
+        self.timers
     }
 
     #[inline]
@@ -64,17 +77,17 @@ impl Chunk {
     /// Takes all entries out.
     #[inline]
     pub(crate) fn clear(&mut self) {
-        self.live = 0;
+        (self.length, self.timers) = (0, 0);
     }
 
-    /// Calls `each` with the deadlines and the nodes of the live entries, in order.
+    /// Calls `each` with the deadlines and the nodes of the timers, in order.
     #[inline]
     pub(crate) fn for_each(&self, mut each: impl FnMut(u64, u32)) {
-        let mut live = self.live;
-        while live != 0 {
-            let slot = live.trailing_zeros();
-            live &= live - 1;
-            each(self.deadline(slot), self.entries[slot as usize % ROOM].index);
+        for slot in 0..self.length.into() {
+            let index = self.entries[slot as usize % ROOM].index;
+            if index != NIL {
+                each(self.deadline(slot), index);
+            }
         }
     }
 }
@@ -102,18 +115,25 @@ impl Chunks {
 
     /// An empty chunk for a list, with a neighbour in front.
     #[inline]
-    pub(crate) fn allocate(&mut self, list: u16, prev: u32) -> u32 {
-        let at = self.free;
-        if let Some(chunk) = self.chunks.get_mut(at as usize) {
-            self.free = chunk.next;
-            (chunk.list, chunk.prev, chunk.next) = (list, prev, NIL);
-            return at;
+    pub(crate) fn allocate(&mut self, list: u16, prev: u32) -> (u32, &mut Chunk) {
+        let mut at = self.free;
+        if at == NIL {
+            at = self.grow();
         }
-        // Each chunk of a list has a live timer, so there are no more chunks than there can be timers.
+        let chunk = &mut self.chunks[at as usize];
+        self.free = chunk.next;
+        (chunk.list, chunk.prev, chunk.next) = (list, prev, NIL);
+        (at, chunk)
+    }
+
+    /// Adds a chunk, as if it were the only free one.
+    #[cold]
+    fn grow(&mut self) -> u32 {
+        // Each chunk of a list has a timer, so there are no more chunks than there can be timers.
         let at = self.chunks.len() as u32;
         debug_assert!(at < MOST);
         let entries = [Entry { low: 0, high: 0, index: NIL }; ROOM];
-        self.chunks.push(Chunk { entries, live: 0, list, prev, next: NIL });
+        self.chunks.push(Chunk { entries, list: 0, length: 0, timers: 0, prev: NIL, next: NIL });
         at
     }
 

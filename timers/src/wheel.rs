@@ -1,6 +1,6 @@
 //! The order of the armed timers: lists by the magnitude of what is left until the deadline.
 
-use crate::chunk::{Chunks, ROOM};
+use crate::chunk::{Chunk, Chunks, ROOM};
 use crate::slab::{NIL, Place};
 
 /// A digit is 6 bits of a deadline, so that a row's lists fit one bitmap.
@@ -12,10 +12,10 @@ const PAST: usize = 0;
 /// One row for the past and one for each of the 11 digits of a `u64`.
 pub(crate) const ROWS: usize = 1 + u64::BITS.div_ceil(DIGIT_BITS) as usize;
 const LISTS: usize = ROWS * WIDTH;
-/// A chunk with so few timers left may be joined with a neighbour…
-const SPARSE: u32 = ROOM as u32 / 4;
+/// A chunk that has so few timers left is joined with a neighbour…
+const SPARSE: u8 = 2;
 /// …if both have no more than so many: then it takes a while until it can be joined again.
-const JOINED: u32 = 2 * SPARSE;
+const JOINED: u8 = ROOM as u8 / 2;
 
 /// Timers in arming order, in a chain of chunks.
 #[derive(Clone, Copy)]
@@ -112,32 +112,37 @@ impl Wheel {
     pub(crate) fn push(&mut self, index: u32, deadline: u64) -> Place {
         let number = self.list(deadline);
         let list = &mut self.lists[number];
-        let at = match self.chunks.get(list.tail) {
-            Some(chunk) if !chunk.is_full() => list.tail,
-            _ => self.extend(number),
-        };
-        let list = &mut self.lists[number];
-        list.bound = if list.timers == 0 { deadline } else { list.bound.min(deadline) };
-        list.timers += 1;
-        let Some(chunk) = self.chunks.get_mut(at) else { unreachable!("the chunk was found") };
-        at * ROOM as u32 + chunk.push(deadline, index)
+        let at = list.tail;
+        match self.chunks.get_mut(at) {
+            Some(chunk) if !chunk.is_full() => {
+                list.timers += 1;
+                list.bound = list.bound.min(deadline);
+                at * ROOM as u32 + chunk.push(deadline, index)
+            }
+            _ => self.push_on_new_chunk(number, index, deadline),
+        }
     }
 
-    /// Gives a list another chunk.
-    #[inline]
-    fn extend(&mut self, number: usize) -> u32 {
+    #[inline(never)]
+    fn push_on_new_chunk(&mut self, number: usize, index: u32, deadline: u64) -> Place {
         let list = &mut self.lists[number];
-        let at = self.chunks.allocate(number as u16, list.tail);
+        let (at, chunk) = self.chunks.allocate(number as u16, list.tail);
+        let place = at * ROOM as u32 + chunk.push(deadline, index);
         match self.chunks.get_mut(list.tail) {
-            Some(tail) => tail.next = at,
+            Some(tail) => {
+                tail.next = at;
+                list.bound = list.bound.min(deadline);
+            }
             None => {
                 list.head = at;
+                list.bound = deadline;
                 self.rows[number / WIDTH].occupied |= 1 << (number % WIDTH);
                 self.occupied |= 1 << (number / WIDTH);
             }
         }
         list.tail = at;
-        at
+        list.timers += 1;
+        place
     }
 
     /// Takes out the timer at a place. Others may have to move: `moved` is told their nodes and new places.
@@ -145,44 +150,50 @@ impl Wheel {
     pub(crate) fn remove(&mut self, place: Place, moved: impl FnMut(u32, Place)) {
         let (at, slot) = (place / ROOM as u32, place % ROOM as u32);
         let Some(chunk) = self.chunks.get_mut(at) else { return };
-        let deadline = chunk.deadline(slot);
-        chunk.remove(slot);
-        let number = usize::from(chunk.list);
-        let (prev, next, left) = (chunk.prev, chunk.next, chunk.timers());
+        let (number, deadline) = (usize::from(chunk.list), chunk.deadline(slot));
         let list = &mut self.lists[number];
         list.timers -= 1;
-        if left == 0 {
-            match self.chunks.get_mut(prev) {
-                Some(prev) => prev.next = next,
-                None => list.head = next,
+        match chunk.remove(slot) {
+            0 => {
+                self.unlink(at);
+                if self.lists[number].timers == 0 {
+                    return self.vacate(number);
+                }
             }
-            match self.chunks.get_mut(next) {
-                Some(next) => next.prev = prev,
-                None => list.tail = prev,
-            }
-            self.chunks.free(at);
-            if list.timers == 0 {
-                return self.vacate(number);
-            }
+            // Not each time, since the neighbours are seldom in the cache.
+            SPARSE if chunk.prev & chunk.next != NIL => self.join(at, moved),
+            _ => (),
         }
-        if deadline == list.bound {
+        if deadline == self.lists[number].bound {
             self.rows[number / WIDTH].loose |= 1 << (number % WIDTH);
-        }
-        // Not each time, since the neighbours are seldom in the cache.
-        if matches!(left, 1 | 2 | SPARSE) && prev & next != NIL {
-            self.join(at, moved);
         }
     }
 
+    /// Takes an empty chunk out of its list.
+    #[inline]
+    fn unlink(&mut self, at: u32) {
+        let Some(&Chunk { list, prev, next, .. }) = self.chunks.get(at) else { return };
+        let list = &mut self.lists[usize::from(list)];
+        match self.chunks.get_mut(prev) {
+            Some(prev) => prev.next = next,
+            None => list.head = next,
+        }
+        match self.chunks.get_mut(next) {
+            Some(next) => next.prev = prev,
+            None => list.tail = prev,
+        }
+        self.chunks.free(at);
+    }
+
     /// Makes one chunk of a sparse one and a neighbour, if they fit well. So many short timers between few long ones leave no more than
-    /// a chunk for three of these. A chunk is made after some `ROOM` timers and joined once, so it is less than one move a timer.
+    /// a chunk for two of these. A chunk is made after some `ROOM` timers and joined once, so it is less than one move a timer.
     #[inline(never)]
     fn join(&mut self, at: u32, mut moved: impl FnMut(u32, Place)) {
-        let timers = |at| self.chunks.get(at).map_or(JOINED, |chunk| chunk.timers());
-        let Some(&chunk) = self.chunks.get(at) else { return };
-        let (first, second) = if timers(chunk.next) + timers(at) <= JOINED {
+        let timers = |at| self.chunks.get(at).map_or(JOINED, Chunk::timers);
+        let Some(chunk) = self.chunks.get(at) else { return };
+        let (first, second) = if timers(chunk.next) + chunk.timers() <= JOINED {
             (at, chunk.next)
-        } else if timers(chunk.prev) + timers(at) <= JOINED {
+        } else if timers(chunk.prev) + chunk.timers() <= JOINED {
             (chunk.prev, at)
         } else {
             return;

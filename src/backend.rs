@@ -10,7 +10,17 @@ use aioli_core::{Error, Result};
 use aioli_exec_single::EpollDriver;
 use aioli_exec_uring::UringDriver;
 
-/// What drives the loop.
+/// What drives the loop. [`run`] chooses; [`run_on`] takes the caller's choice. asyncio's counterpart is the class of the event loop.
+///
+/// ```
+/// use aioli::Backend;
+///
+/// let backend: Backend = "epoll".parse().unwrap();
+/// assert_eq!(backend, Backend::Epoll);
+/// let unknown = "kqueue".parse::<Backend>().unwrap_err();
+/// assert!(unknown.to_string().contains("there is no such backend"));
+/// println!("run would take {}", Backend::choose().unwrap());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Backend {
@@ -117,6 +127,13 @@ where
 ///
 /// # Errors
 /// As [`run`]. If the kernel refuses what the backend needs, the text says which call failed, and what can be done.
+///
+/// ```
+/// use aioli::{Backend, get_running_loop, run_on};
+///
+/// let name = run_on(Backend::Epoll, async { Ok(get_running_loop()?.report().unwrap().name) });
+/// assert_eq!(name.unwrap(), "epoll");
+/// ```
 #[track_caller]
 pub fn run_on<F, T>(backend: Backend, main: F) -> Result<T>
 where

@@ -38,6 +38,22 @@ pub use aioli_exec_sim::{Config, SimDriver, Trace, run_with};
 /// # Errors
 /// As [`aioli_core::run`]. `Deadlock` if nothing can go on, with the tree of what waits on what; tasks that are left are then
 /// cancelled, and may clean up.
+///
+/// ```
+/// use aioli::{create_task, get_running_loop, sim, sleep, timeout};
+/// use std::time::Duration;
+///
+/// for seed in 0..10 {
+///     sim::run(seed, async {
+///         let begin = get_running_loop()?.time();
+///         let job = create_task(async { sleep(Duration::from_secs(3600)).await.map(|()| "done") });
+///         assert_eq!(timeout(Duration::from_secs(7200), job).await?, "done");
+///         assert!(get_running_loop()?.time() - begin >= Duration::from_secs(3600)); // at once: the clock is virtual
+///         Ok(())
+///     })
+///     .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+/// }
+/// ```
 #[track_caller]
 pub fn run<F, T>(seed: u64, main: F) -> Result<T>
 where

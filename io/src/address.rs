@@ -81,9 +81,24 @@ impl fmt::Display for Address {
     }
 }
 
-/// What a server listens on: one host, several, or all interfaces.
+/// What a server listens on: one host, several, or all interfaces. It is the `host` of asyncio's `start_server`.
 ///
 /// An empty host and `None` are all interfaces, IPv4 and IPv6.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_io::start_server;
+/// use std::net::IpAddr;
+///
+/// let one = start_server(async |_, _| Ok(()), IpAddr::from([127, 0, 0, 1]), 80).await?;
+/// assert_eq!(one.local_addrs(), ["127.0.0.1:80".parse()?]);
+/// let two = start_server(async |_, _| Ok(()), ["127.0.0.1", "::1"], 81).await?;
+/// assert_eq!(two.local_addrs().len(), 2);
+/// let all = start_server(async |_, _| Ok(()), None::<&str>, 82).await?;
+/// assert_eq!(all.local_addrs(), ["0.0.0.0:82".parse()?, "[::]:82".parse()?]);
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub trait Hosts {
     /// The hosts; `None` for all interfaces.
     fn into_hosts(self) -> Vec<Option<String>>;

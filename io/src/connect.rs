@@ -73,7 +73,24 @@ pub fn open_connection_to(address: &str) -> OpenConnection {
     })
 }
 
-/// The future of [`open_connection`], and its options.
+/// The future of [`open_connection`], and its options: the keyword arguments of asyncio's `open_connection`. Options that are set
+/// after it was first polled change nothing. Dropped while it waits, it closes what it has opened.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_io::{OpenConnection, open_connection, start_server};
+///
+/// start_server(async |_reader, writer| writer.write(b"welcome"), "127.0.0.1", 80).await?;
+/// let (reader, _writer) = open_connection("localhost", 80).limit(1024).local_addr("127.0.0.1", 0).await?;
+/// assert_eq!(reader.read_to_end().await?, "welcome");
+///
+/// // Nobody listens at the first of these.
+/// let (reader, writer) = OpenConnection::with_addresses(["127.0.0.1:9".parse()?, "127.0.0.1:80".parse()?]).await?;
+/// assert_eq!(writer.peer_addr().unwrap().port(), 80);
+/// assert_eq!(reader.read_to_end().await?, "welcome");
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[must_use = "a connection is not opened unless this is awaited"]
 pub struct OpenConnection {
     state: Starting<(Target, Options), (StreamReader, StreamWriter)>,

@@ -7,7 +7,19 @@ use aioli_core::{Result, get_running_loop, sleep};
 
 use crate::dns::resolve;
 
-/// What [`getnameinfo`] is to find out.
+/// What [`getnameinfo`] is to find out: the flags of asyncio's, and of `socket`'s, `getnameinfo`.
+///
+/// ```
+/// # aioli_exec_single::run(async {
+/// use aioli_io::{NameFlags, getnameinfo};
+///
+/// let numbers = NameFlags { numeric_host: true, numeric_service: true, ..NameFlags::default() };
+/// let (host, service) = getnameinfo("[::1]:443".parse()?, numbers).await?;
+/// assert_eq!((&*host, &*service), ("::1", "443"));
+/// # Ok(())
+/// # })?;
+/// # Ok::<(), aioli_core::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct NameFlags {
     /// The address as text instead of a name: `NI_NUMERICHOST`.

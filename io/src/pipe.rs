@@ -60,6 +60,24 @@ pub fn connect_read_pipe(pipe: impl Into<OwnedFd>) -> ConnectReadPipe {
 /// # Errors
 /// Cancelled. `Value` if the descriptor is of another kind, such as a regular file. `Io` from the operating system. `Runtime` outside
 /// of a running loop.
+///
+/// ```
+/// # aioli_exec_single::run(async {
+/// use aioli_io::connect_write_pipe;
+/// use std::io::{Read, pipe};
+///
+/// let (mut end, start) = pipe()?;
+/// let writer = connect_write_pipe(start).await?;
+/// writer.write(b"ciao")?;
+/// writer.close();
+/// writer.wait_closed().await?;
+/// let mut text = String::new();
+/// end.read_to_string(&mut text)?;
+/// assert_eq!(text, "ciao");
+/// # Ok(())
+/// # })?;
+/// # Ok::<(), aioli_core::Error>(())
+/// ```
 pub fn connect_write_pipe(pipe: impl Into<OwnedFd>) -> ConnectWritePipe {
     ConnectWritePipe { state: Starting::New(Source::Pipe(pipe.into())) }
 }

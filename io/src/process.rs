@@ -21,6 +21,31 @@ use crate::writer::StreamWriter;
 /// The streams are there if they were asked for with [`PIPE`](crate::PIPE), and may be taken out. Dropping a process leaves it running,
 /// unless [`kill_on_drop`](crate::CreateSubprocess::kill_on_drop) was asked for, and closes the streams that are still in it. The loop
 /// takes the exit status of every child in either case, so that none is left as a zombie; when the loop closes, a thread does.
+///
+/// ```
+/// # aioli_exec_single::run(async {
+/// use aioli_core::timeout;
+/// use aioli_io::{PIPE, Signal, create_subprocess_exec};
+/// use std::time::Duration;
+///
+/// // Ends it politely if it takes too long.
+/// let process = create_subprocess_exec("sleep", ["60"]).await?;
+/// let in_time = timeout(Duration::from_millis(10), process.wait()).await;
+/// assert!(in_time.unwrap_err().is_timeout());
+/// process.terminate()?;
+/// assert_eq!(process.wait().await?, -Signal::TERM.number());
+///
+/// // A conversation.
+/// let mut cat = create_subprocess_exec("cat", ["-u"]).stdin(PIPE).stdout(PIPE).await?;
+/// let (stdin, stdout) = (cat.stdin.take().unwrap(), cat.stdout.take().unwrap());
+/// stdin.write(b"ciao\n")?;
+/// assert_eq!(stdout.readline().await?, "ciao\n");
+/// stdin.close();
+/// assert_eq!(cat.wait().await?, 0);
+/// # Ok(())
+/// # })?;
+/// # Ok::<(), aioli_core::Error>(())
+/// ```
 pub struct Process {
     /// What the process reads.
     pub stdin: Option<StreamWriter>,
@@ -42,13 +67,13 @@ impl Process {
         self.kill_on_drop.set(on);
     }
 
-    /// The number of the process. After it has ended, another process may have it.
+    /// The number of the process: asyncio's `Process.pid`. After it has ended, another process may have it.
     pub fn pid(&self) -> u32 {
         self.child.pid()
     }
 
-    /// The return code as asyncio has it, if the loop knows that the process has ended: the code it exited with, or the negative number
-    /// of the signal that ended it. 255 if somebody else took the exit status.
+    /// The return code as asyncio's `Process.returncode` has it, if the loop knows that the process has ended: the code it exited
+    /// with, or the negative number of the signal that ended it. 255 if somebody else took the exit status.
     pub fn returncode(&self) -> Option<i32> {
         self.child.status().map(returncode)
     }
@@ -58,11 +83,12 @@ impl Process {
         self.child.status()
     }
 
-    /// Waits until the process has ended, and returns its [return code](Self::returncode). Several tasks may wait. This is about the
-    /// process alone: what it has written may still be to read, and processes that it started may still have its pipes.
+    /// Waits until the process has ended, and returns its [return code](Self::returncode): asyncio's `Process.wait`. Several tasks
+    /// may wait. This is about the process alone: what it has written may still be to read, and processes that it started may still
+    /// have its pipes. With a pipe that nobody reads it may never end: [`communicate`](Self::communicate) reads them.
     ///
     /// # Errors
-    /// Cancelled, which leaves the process as it is.
+    /// Cancelled, which leaves the process as it is; `Runtime` outside of a task.
     pub async fn wait(&self) -> Result<i32> {
         Ok(returncode(self.child.wait().await?))
     }
@@ -107,16 +133,17 @@ impl Process {
         Ok(())
     }
 
-    /// Sends a signal to the process.
+    /// Sends a signal to the process: asyncio's `Process.send_signal`.
     ///
     /// # Errors
-    /// `Io`: `ESRCH` if the loop knows that the process has ended, asyncio's `ProcessLookupError`. One that has just ended, and of which
-    /// the loop does not know yet, is no error. `EPERM` if the process has become another user's. `Runtime` if the loop is closed.
+    /// `Io`: `ESRCH` if the loop knows that the process has ended, asyncio's `ProcessLookupError`. One that has just ended, and of
+    /// which the loop does not know yet, is no error. `EPERM` if the process has become another user's. `Runtime` if the loop is
+    /// closed.
     pub fn send_signal(&self, signal: Signal) -> Result<()> {
         self.child.signal(signal)
     }
 
-    /// Asks the process to end, with `SIGTERM`.
+    /// Asks the process to end, with `SIGTERM`: asyncio's `Process.terminate`.
     ///
     /// # Errors
     /// As [`send_signal`](Self::send_signal).
@@ -124,7 +151,7 @@ impl Process {
         self.send_signal(Signal::TERM)
     }
 
-    /// Ends the process at once, with `SIGKILL`. It is not ended yet when this returns.
+    /// Ends the process at once, with `SIGKILL`: asyncio's `Process.kill`. It is not ended yet when this returns.
     ///
     /// # Errors
     /// As [`send_signal`](Self::send_signal).

@@ -87,8 +87,7 @@ impl StreamReader {
     }
 
     /// Reads at most `count` bytes: what is there, or what comes first. Nothing means that the stream has ended, or `count` is 0.
-    ///
-    /// asyncio's `read(n)`.
+    /// asyncio's `read(n)`. Cancelling it loses nothing: what comes is for the next read.
     ///
     /// # Errors
     /// Cancelled; the error of the connection; `Runtime` if another task waits for data.
@@ -106,10 +105,27 @@ impl StreamReader {
         Read::new(self, "read_to_end", |input: &Input| input.is_eof().then(|| Ok(input.take(usize::MAX))))
     }
 
-    /// Reads exactly `count` bytes, which may be more than the limit.
+    /// Reads exactly `count` bytes, which may be more than the limit: asyncio's `readexactly`. What has come when it is cancelled
+    /// stays unread.
     ///
     /// # Errors
     /// `IncompleteRead`, with what there was, if the stream ends before; and as [`read`](Self::read).
+    ///
+    /// ```
+    /// # aioli_exec_sim::run(async {
+    /// use aioli_core::ErrorKind;
+    /// use aioli_io::{open_connection, start_server};
+    ///
+    /// start_server(async |_reader, writer| writer.write(b"\x00\x05ciao"), "127.0.0.1", 80).await?;
+    /// let (reader, _writer) = open_connection("127.0.0.1", 80).await?;
+    /// let length = reader.readexactly(2).await?;
+    /// let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+    /// let short = reader.readexactly(length).await.unwrap_err();
+    /// assert_eq!(short.kind(), ErrorKind::IncompleteRead);
+    /// assert_eq!(short.partial().unwrap(), "ciao");
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
     pub fn readexactly(&self, count: usize) -> impl Future<Output = Result<Bytes>> + use<'_> {
         Read::new(self, "readexactly", move |input: &Input| {
             if input.len() >= count {
@@ -119,13 +135,28 @@ impl StreamReader {
         })
     }
 
-    /// Reads until `separator`, and returns the data with the separator.
+    /// Reads until `separator`, and returns the data with the separator: asyncio's `readuntil`. What has come when it is cancelled
+    /// stays unread.
     ///
     /// # Errors
     /// - `LimitOverrun` if the data, without the separator, is longer than the limit. It stays in the buffer, and
     ///   [`consumed`](Error::consumed) bytes can be read off to go on.
     /// - `IncompleteRead`, with what there was, if the stream ends before.
     /// - `Value` if the separator is empty; and as [`read`](Self::read).
+    ///
+    /// ```
+    /// # aioli_exec_sim::run(async {
+    /// use aioli_io::StreamReader;
+    ///
+    /// let reader = StreamReader::new(8)?;
+    /// reader.feed_data(b"a=1;long=123456;");
+    /// assert_eq!(reader.readuntil(";").await?, "a=1;");
+    /// let overrun = reader.readuntil(";").await.unwrap_err();
+    /// let part = reader.readexactly(overrun.consumed().unwrap()).await?;
+    /// assert_eq!(part, "long=123456");
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
     pub async fn readuntil(&self, separator: impl AsRef<[u8]>) -> Result<Bytes> {
         self.read_separated(&[separator.as_ref()], "readuntil").await
     }
@@ -138,11 +169,12 @@ impl StreamReader {
         self.read_separated(separators, "readuntil_any").await
     }
 
-    /// Reads a line, with its `\n`. At the end of the stream that is the rest, which may be nothing.
+    /// Reads a line, with its `\n`: asyncio's `readline`. At the end of the stream that is the rest, which may be nothing. What has
+    /// come when it is cancelled stays unread.
     ///
     /// # Errors
-    /// `Value` if the line is longer than the limit. Such a line is dropped if its end has come already, otherwise everything in the
-    /// buffer is. And as [`read`](Self::read).
+    /// `Value` if the line is longer than the limit. Such a line is dropped if its end has come already, otherwise everything in
+    /// the buffer is. And as [`read`](Self::read).
     pub async fn readline(&self) -> Result<Bytes> {
         let error = match self.read_separated(&[b"\n"], "readline").await {
             Ok(line) => return Ok(line),
@@ -186,22 +218,22 @@ impl StreamReader {
         self.input().fairness.is_spent(self.connection.event_loop())
     }
 
-    /// Whether the stream has ended and everything was read.
+    /// Whether the stream has ended and everything was read: asyncio's `at_eof`.
     pub fn at_eof(&self) -> bool {
         self.input().is_eof() && self.input().len() == 0
     }
 
-    /// The error that every read returns now, if there is one.
+    /// The error that every read returns now, if there is one: asyncio's `exception`.
     pub fn exception(&self) -> Option<Error> {
         self.input().error()
     }
 
-    /// Has every read return this error, also one that waits now.
+    /// Has every read return this error, also one that waits now: asyncio's `set_exception`.
     pub fn set_exception(&self, error: Error) {
         self.input().set_error(error);
     }
 
-    /// Adds data as if it had been received. At the end of the stream there is no more, and it is ignored.
+    /// Adds data as if it had been received: asyncio's `feed_data`. At the end of the stream there is no more, and it is ignored.
     pub fn feed_data(&self, data: &[u8]) {
         if data.is_empty() || self.input().is_eof() {
             return;
@@ -210,7 +242,7 @@ impl StreamReader {
         self.input().wake();
     }
 
-    /// Ends the stream as if the peer had.
+    /// Ends the stream as if the peer had: asyncio's `feed_eof`.
     pub fn feed_eof(&self) {
         self.input().feed_eof();
         self.input().wake();

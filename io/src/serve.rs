@@ -57,6 +57,17 @@ where
 ///
 /// # Errors
 /// As [`start_server`]; `Value` if the text is no such [`Address`].
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_io::{open_connection_to, start_server_on};
+///
+/// start_server_on(async |_reader, writer| writer.write(b"welcome"), "127.0.0.1:8080").await?;
+/// let (reader, _writer) = open_connection_to("127.0.0.1:8080").await?;
+/// assert_eq!(reader.read_to_end().await?, "welcome");
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub fn start_server_on<C, F, T>(callback: C, address: &str) -> StartServer
 where
     C: Fn(StreamReader, StreamWriter) -> F + 'static,
@@ -70,7 +81,30 @@ where
     StartServer::new(callback, target)
 }
 
-/// The future of [`start_server`], and its options.
+/// The future of [`start_server`], and its options: the keyword arguments of asyncio's `start_server`. Options that are set after
+/// it was first polled change nothing. Dropped while it waits, it closes the server.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_io::{Socket, StartServer, open_connection, start_server};
+/// use aioli_core::op::Domain;
+///
+/// let server = start_server(async |reader, _writer| reader.readline().await, "127.0.0.1", 80)
+///     .limit(1024) // longer lines are an error
+///     .backlog(10)
+///     .start_serving(false)
+///     .await?;
+/// assert!(!server.is_serving());
+/// server.start_serving().await?;
+///
+/// // On a socket that was made elsewhere.
+/// let socket = Socket::stream(Domain::Ipv4)?;
+/// socket.bind("127.0.0.1:81".parse()?)?;
+/// StartServer::with_socket(async |_reader, writer| writer.write(b"welcome"), socket).await?;
+/// assert_eq!(open_connection("127.0.0.1", 81).await?.0.read_to_end().await?, "welcome");
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[must_use = "a server is not started unless this is awaited"]
 pub struct StartServer {
     state: Starting<(Handler, Target, Options), Server>,
@@ -112,6 +146,9 @@ impl StartServer {
     }
 
     /// Serves on a socket that is bound: asyncio's `start_server(sock=…)`.
+    ///
+    /// # Errors
+    /// As [`start_server`].
     pub fn with_socket<C, F, T>(callback: C, socket: Socket) -> Self
     where
         C: Fn(StreamReader, StreamWriter) -> F + 'static,

@@ -52,6 +52,29 @@ where
 /// A server that [`start_server`](crate::start_server) or [`start_unix_server`](crate::start_unix_server) started: asyncio's `Server`.
 ///
 /// Clones are handles to the same server. It goes on when all of them are dropped, until its loop closes.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_core::Result;
+/// use aioli_io::{StreamReader, StreamWriter, open_connection, start_server};
+///
+/// async fn shout(reader: StreamReader, writer: StreamWriter) -> Result<()> {
+///     let line = reader.readline().await?;
+///     writer.write(&line.to_ascii_uppercase())?;
+///     writer.close();
+///     writer.wait_closed().await
+/// }
+///
+/// let server = start_server(shout, "127.0.0.1", 80).await?;
+/// let (reader, writer) = open_connection("127.0.0.1", 80).await?;
+/// server.close(); // it accepts no more; the connection goes on
+/// assert!(!server.is_serving());
+/// writer.write(b"ciao\n")?;
+/// assert_eq!(reader.readline().await?, "CIAO\n");
+/// server.wait_closed().await?;
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct Server {
     shared: Rc<Shared>,
@@ -126,7 +149,7 @@ impl Server {
         Ok(self)
     }
 
-    /// Begins to accept connections, if that was not begun. One turn passes.
+    /// Begins to accept connections, if that was not begun: asyncio's `Server.start_serving`. One turn passes.
     ///
     /// # Errors
     /// Cancelled; `Io` from the operating system; `Runtime` if the server is closed.
@@ -135,12 +158,26 @@ impl Server {
         sleep(0.0).await
     }
 
-    /// Serves until it is cancelled or dropped, and then closes the server. When it is cancelled it also waits until all connections
-    /// have ended.
+    /// Serves until it is cancelled or dropped, and then closes the server: asyncio's `Server.serve_forever`. When it is cancelled
+    /// it also waits until all connections have ended.
     ///
     /// # Errors
-    /// Cancelled, also when somebody [closes](Self::close) the server; `Runtime` if it is awaited already, or the server is closed; as
-    /// [`start_serving`](Self::start_serving).
+    /// Cancelled, also when somebody [closes](Self::close) the server; `Runtime` if it is awaited already, or the server is closed;
+    /// as [`start_serving`](Self::start_serving).
+    ///
+    /// ```
+    /// # aioli_exec_sim::run(async {
+    /// use aioli_core::timeout;
+    /// use aioli_io::start_server;
+    /// use std::time::Duration;
+    ///
+    /// let server = start_server(async |_reader, writer| writer.write(b"hi"), "127.0.0.1", 80).start_serving(false).await?;
+    /// let hour = timeout(Duration::from_secs(3600), server.serve_forever());
+    /// assert!(hour.await.unwrap_err().is_timeout());
+    /// assert!(server.local_addrs().is_empty()); // it is closed
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
     pub async fn serve_forever(&self) -> Result<()> {
         let shared = &self.shared;
         if shared.forever.get() {
@@ -159,30 +196,31 @@ impl Server {
         Err(cancelled)
     }
 
-    /// Stops accepting, and closes the listening sockets. Connections go on.
+    /// Stops accepting, and closes the listening sockets: asyncio's `Server.close`. Connections go on.
     pub fn close(&self) {
         self.shared.close();
     }
 
-    /// Closes all connections, as [`StreamWriter::close`] does.
+    /// Closes all connections, as [`StreamWriter::close`] does: asyncio's `Server.close_clients`.
     pub fn close_clients(&self) {
         self.shared.clients().iter().for_each(|client| client.close());
     }
 
-    /// Ends all connections at once. What they have not sent is lost.
+    /// Ends all connections at once: asyncio's `Server.abort_clients`. What they have not sent is lost.
     pub fn abort_clients(&self) {
         self.shared.clients().iter().for_each(|client| client.abort());
     }
 
-    /// Whether it accepts connections.
+    /// Whether it accepts connections: asyncio's `Server.is_serving`.
     pub fn is_serving(&self) -> bool {
         self.shared.serving.get()
     }
 
-    /// Waits until the server is closed and all of its connections have ended.
+    /// Waits until the server is closed and all of its connections have ended: asyncio's `Server.wait_closed`. It closes nothing
+    /// itself.
     ///
     /// # Errors
-    /// Cancelled.
+    /// Cancelled; `Runtime` outside of a task.
     pub async fn wait_closed(&self) -> Result<()> {
         while !self.shared.finished.get() {
             self.shared.waiters.wait().await?;

@@ -137,7 +137,21 @@ pub fn signals(which: impl IntoIterator<Item = Signal>) -> Result<Signals> {
     Ok(signals)
 }
 
-/// The stream of [`signals`]. Several tasks may wait on it; each signal goes to one.
+/// The stream of [`signals`]. Several tasks may wait on it; each signal goes to one. It is a `futures::Stream` as well. When it is
+/// dropped, a signal that nothing else handles has its default effect again, if it had that before. asyncio has handlers only, see
+/// [`LoopSignals`].
+///
+/// ```
+/// # aioli_exec_single::run(async {
+/// use aioli_io::{Signal, create_subprocess_shell, signals};
+///
+/// let hangups = signals([Signal::HUP])?;
+/// create_subprocess_shell("kill -HUP $PPID").await?.wait().await?;
+/// assert_eq!(hangups.recv().await?, Signal::HUP);
+/// # Ok(())
+/// # })?;
+/// # Ok::<(), aioli_core::Error>(())
+/// ```
 pub struct Signals {
     catchers: Vec<Rc<Catcher>>,
     arrived: Rc<Arrived>,
@@ -166,10 +180,11 @@ impl Arrived {
 }
 
 impl Signals {
-    /// Waits for the next signal. One that comes when this is cancelled stays for the next call.
+    /// Waits for the next signal. One that comes when this is cancelled stays for the next call. The kernel makes one of several signals
+    /// of a kind that it could not deliver yet.
     ///
     /// # Errors
-    /// Cancelled.
+    /// Cancelled; `Runtime` outside of a task.
     pub async fn recv(&self) -> Result<Signal> {
         loop {
             if let Some(signal) = self.arrived.pop() {

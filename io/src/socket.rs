@@ -194,10 +194,11 @@ impl Socket {
         }
     }
 
-    /// Receives at most `count` bytes. Nothing means that the stream has ended, or `count` is 0. asyncio's `sock_recv`.
+    /// Receives at most `count` bytes: asyncio's `sock_recv`. Nothing means that the stream has ended, or `count` is 0. What was
+    /// received for a call that is cancelled goes to the next one.
     ///
     /// # Errors
-    /// Cancelled; `Io` from the operating system.
+    /// Cancelled; `Io` from the operating system; `Runtime` outside of a task.
     pub async fn recv(&self, count: usize) -> Result<Bytes> {
         let data = self.receive(count).await?;
         // A small part of the memory would keep all of it.
@@ -295,10 +296,10 @@ impl Socket {
     }
 
     /// Accepts a connection on a listener, and returns it with the peer's address, which is `0.0.0.0:0` if that is not an internet
-    /// socket. asyncio's `sock_accept`.
+    /// socket. asyncio's `sock_accept`. A connection that was accepted for a call that is cancelled goes to the next one.
     ///
     /// # Errors
-    /// Cancelled; `Io` from the operating system.
+    /// Cancelled; `Io` from the operating system; `Runtime` outside of a task.
     pub async fn accept(&self) -> Result<(Socket, SocketAddr)> {
         let mut turn = self.shared.read.enter(self.event_loop()).await?;
         let outcome = match self.shared.read.left_behind().filter(|outcome| !is_cancelled(outcome)) {

@@ -42,6 +42,18 @@ pub fn open_stdin() -> ConnectReadPipe {
 ///
 /// # Errors
 /// As [`open_stdin`].
+///
+/// ```
+/// # aioli_exec_single::run(async {
+/// let stdout = aioli_io::open_stdout().await?;
+/// stdout.write(b"ciao\n")?;
+/// stdout.drain().await?; // whoever reads it may be slow: others run meanwhile
+/// stdout.close();
+/// stdout.wait_closed().await?;
+/// # Ok(())
+/// # })?;
+/// # Ok::<(), aioli_core::Error>(())
+/// ```
 pub fn open_stdout() -> ConnectWritePipe {
     ConnectWritePipe::standard(Standard::Output)
 }
@@ -50,6 +62,17 @@ pub fn open_stdout() -> ConnectWritePipe {
 ///
 /// # Errors
 /// As [`open_stdin`].
+///
+/// ```
+/// # aioli_exec_single::run(async {
+/// let stderr = aioli_io::open_stderr().await?;
+/// stderr.write(b"something is odd\n")?;
+/// stderr.close();
+/// stderr.wait_closed().await?; // everything is written
+/// # Ok(())
+/// # })?;
+/// # Ok::<(), aioli_core::Error>(())
+/// ```
 pub fn open_stderr() -> ConnectWritePipe {
     ConnectWritePipe::standard(Standard::Error)
 }

@@ -25,7 +25,24 @@ use crate::starting::Starting;
 use crate::stdio::share_stdout;
 use crate::writer::StreamWriter;
 
-/// What a standard stream of a child process is.
+/// What a standard stream of a child process is. An open file becomes one with `into()`.
+///
+/// ```
+/// # aioli_exec_single::run(async {
+/// use aioli_io::{PIPE, STDOUT, create_subprocess_shell};
+///
+/// let process = create_subprocess_shell("echo out; echo err >&2").stdout(PIPE).stderr(STDOUT).await?;
+/// let (output, errors) = process.communicate("").await?;
+/// assert_eq!(output.unwrap(), "out\nerr\n");
+/// assert!(errors.is_none()); // they went the same way
+///
+/// let manifest = std::fs::File::open("Cargo.toml")?;
+/// let process = create_subprocess_shell("head -c 9").stdin(manifest).stdout(PIPE).await?;
+/// assert_eq!(process.communicate("").await?.0.unwrap(), "[package]");
+/// # Ok(())
+/// # })?;
+/// # Ok::<(), aioli_core::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Stdio {
@@ -99,6 +116,19 @@ where
 ///
 /// # Errors
 /// As [`create_subprocess_exec`].
+///
+/// ```
+/// # aioli_exec_single::run(async {
+/// use aioli_io::{PIPE, create_subprocess_shell};
+///
+/// let process = create_subprocess_shell("printf '%s\n' b a c | sort | head -n 1").stdout(PIPE).await?;
+/// let (output, _) = process.communicate("").await?;
+/// assert_eq!(output.unwrap(), "a\n");
+/// assert_eq!(process.returncode(), Some(0));
+/// # Ok(())
+/// # })?;
+/// # Ok::<(), aioli_core::Error>(())
+/// ```
 pub fn create_subprocess_shell(command: impl AsRef<OsStr>) -> CreateSubprocess {
     create_subprocess_exec("/bin/sh", [OsStr::new("-c"), command.as_ref()])
 }

@@ -12,6 +12,22 @@ use crate::connection::Connection;
 /// The connection under a stream: what asyncio has as `writer.transport` and `get_extra_info`.
 ///
 /// Clones are handles to the same connection. They do not keep it open.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_io::{open_connection, start_server};
+///
+/// start_server(async |reader, _writer| reader.read_to_end().await, "127.0.0.1", 80).await?;
+/// let (_reader, writer) = open_connection("127.0.0.1", 80).await?;
+/// let transport = writer.transport();
+/// assert_eq!(transport.get_write_buffer_limits(), (16 * 1024, 64 * 1024));
+/// transport.set_write_buffer_limits(Some(4096), None)?;
+/// assert_eq!(transport.get_write_buffer_limits(), (1024, 4096));
+/// transport.abort();
+/// assert!(writer.is_closing());
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct Transport {
     connection: Rc<Connection>,
@@ -22,38 +38,39 @@ impl Transport {
         Transport { connection: Rc::clone(connection) }
     }
 
-    /// Stops receiving, sends what is queued, and then ends the connection.
+    /// Stops receiving, sends what is queued, and then ends the connection: asyncio's `transport.close`.
     pub fn close(&self) {
         self.connection.close();
     }
 
-    /// Ends the connection at once. What is queued is not sent.
+    /// Ends the connection at once: asyncio's `transport.abort`. What is queued is not sent.
     pub fn abort(&self) {
         self.connection.abort();
     }
 
-    /// Whether the connection is closed, is about to be, or broke.
+    /// Whether the connection is closed, is about to be, or broke: asyncio's `transport.is_closing`.
     pub fn is_closing(&self) -> bool {
         self.connection.is_closing()
     }
 
-    /// Whether it receives: it is not closing, and the reader does not have too much.
+    /// Whether it receives: it is not closing, and the reader does not have too much. asyncio's `transport.is_reading`.
     pub fn is_reading(&self) -> bool {
         self.connection.is_reading()
     }
 
-    /// How many bytes were written that the kernel has not taken yet.
+    /// How many bytes were written that the kernel has not taken yet: asyncio's `transport.get_write_buffer_size`.
     pub fn get_write_buffer_size(&self) -> usize {
         self.connection.output.size()
     }
 
-    /// The limits of flow control, low and high, in bytes.
+    /// The limits of flow control, low and high, in bytes: asyncio's `transport.get_write_buffer_limits`.
     pub fn get_write_buffer_limits(&self) -> (usize, usize) {
         self.connection.output.limits()
     }
 
     /// Sets the limits of flow control, in bytes: with more than `high` queued, [`drain`](crate::StreamWriter::drain) waits until
-    /// there is no more than `low`. The default is 64 KiB and 16 KiB; if only one is given, `high` is four times `low`.
+    /// there is no more than `low`. The default is 64 KiB and 16 KiB; if only one is given, `high` is four times `low`. asyncio's
+    /// `transport.set_write_buffer_limits`.
     ///
     /// # Errors
     /// `Value` if `low` is more than `high`.

@@ -118,6 +118,18 @@ async fn attempt(event_loop: &Loop, address: &UnixAddress) -> Result<(Handle, io
 /// # Errors
 /// Cancelled. `Io` from the operating system, with the address: `AddrInUse` if somebody listens on the file, or it is no socket;
 /// `InvalidInput` if the path is longer than 107 bytes. `Value` if the limit is 0. `Runtime` outside of a running loop.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// use aioli_io::{open_unix_connection, start_unix_server};
+///
+/// // An abstract name: there is no file.
+/// start_unix_server(async |_reader, writer| writer.write(b"welcome"), "\0greeter").await?;
+/// let (reader, _writer) = open_unix_connection("\0greeter").await?;
+/// assert_eq!(reader.read_to_end().await?, "welcome");
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub fn start_unix_server<C, F, T>(callback: C, address: impl Into<UnixAddress>) -> StartUnixServer
 where
     C: Fn(StreamReader, StreamWriter) -> F + 'static,

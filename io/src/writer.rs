@@ -65,7 +65,7 @@ impl StreamWriter {
         self.connection.write(&data, Some(&data))
     }
 
-    /// Writes several pieces of data, as one.
+    /// Writes several pieces of data, as one: asyncio's `writelines`.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -84,9 +84,10 @@ impl StreamWriter {
     }
 
     /// Waits until the queue is short enough to write more: if it has grown beyond the high limit, until it is down to the low one.
+    /// asyncio's `drain`. Cancelling it leaves the queue as it is.
     ///
-    /// Several tasks may wait at once. It does not wait until everything is sent. The 65th drain in one turn that need not wait first
-    /// lets everything else run that is ready.
+    /// Several tasks may wait at once. It does not wait until everything is sent. The 65th drain in one turn that need not wait
+    /// first lets everything else run that is ready.
     ///
     /// # Errors
     /// Cancelled; the error of the connection; `Io` "connection lost" if it was closed.
@@ -119,27 +120,29 @@ impl StreamWriter {
         if self.connection.end().is_some() { Err(lost_error()) } else { Ok(()) }
     }
 
-    /// Tells the peer that nothing more comes, once what was written is sent. Reading goes on.
+    /// Tells the peer that nothing more comes, once what was written is sent: asyncio's `write_eof`. Reading goes on.
     pub fn write_eof(&self) {
         self.connection.write_eof();
     }
 
-    /// Whether the stream can tell the peer that nothing more comes while reading goes on. True for every stream there is yet.
+    /// Whether the stream can tell the peer that nothing more comes while reading goes on: asyncio's `can_write_eof`. True for
+    /// every stream there is yet.
     pub fn can_write_eof(&self) -> bool {
         true
     }
 
-    /// Closes the stream: stops receiving, sends what was written, and then ends the connection.
+    /// Closes the stream: stops receiving, sends what was written, and then ends the connection. asyncio's `close`. It returns at
+    /// once; [`wait_closed`](Self::wait_closed) waits.
     pub fn close(&self) {
         self.connection.close();
     }
 
-    /// Whether the stream is closed, is about to be, or broke.
+    /// Whether the stream is closed, is about to be, or broke: asyncio's `is_closing`.
     pub fn is_closing(&self) -> bool {
         self.connection.is_closing()
     }
 
-    /// Waits until the connection has ended.
+    /// Waits until the connection has ended: asyncio's `wait_closed`. Cancelling it changes nothing for the connection.
     ///
     /// # Errors
     /// Cancelled; the error that the connection ended with.

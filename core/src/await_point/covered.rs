@@ -1,0 +1,101 @@
+//! [`Covered`]: the await points that a request reaches.
+
+use std::rc::Rc;
+
+use super::{Phase, Token, WaitState};
+use crate::error::Message;
+use crate::report::discard;
+use crate::scope::ScopeNode;
+use crate::task::{RawFuture, RawTask};
+
+/// What a request can be handed to: one await point of a task, seen from outside.
+pub(crate) struct Covered {
+    token: Token,
+    pub(crate) state: WaitState,
+    pub(crate) target: Option<RawFuture>,
+}
+
+impl Covered {
+    /// Ends an await point that has nothing to pass the request on to.
+    pub(crate) fn cancel(&self, message: Message) {
+        let head = self.token.task.head();
+        if head.wait_serial.get() == self.token.serial {
+            if message.is_some() {
+                head.extra().wait_message.set(message);
+            }
+            head.wait_state.set(WaitState { phase: Phase::Cancelled, asked: true, ..WaitState::VACANT });
+            self.token.task.wake();
+        } else {
+            self.update(|state| state.asked = true);
+            self.token.set_spilled(Phase::Cancelled, message);
+        }
+    }
+
+    /// Changes its state.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut WaitState)) {
+        let head = self.token.task.head();
+        if head.wait_serial.get() == self.token.serial {
+            let mut state = head.wait_state.get();
+            change(&mut state);
+            head.wait_state.set(state);
+        } else if let Some(extra) = head.extra.get() {
+            let mut spilled = extra.spilled.borrow_mut();
+            if let Some(wait) = spilled.iter_mut().find(|wait| wait.serial == self.token.serial) {
+                change(&mut wait.state);
+            }
+        }
+    }
+}
+
+/// The await points of a task that lie inside a scope, or all of them; in the order in which they were registered.
+pub(crate) fn covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<Covered> {
+    let head = task.head();
+    let inside = |at: Option<&Rc<ScopeNode>>| scope.is_none_or(|scope| ScopeNode::is_inside(at, scope));
+    let mut found = Vec::new();
+    if head.wait_state.get().phase != Phase::Vacant {
+        let at = head.wait_scope.take();
+        if inside(at.as_ref()) {
+            let target = head.wait_target.take();
+            head.wait_target.set(target.clone());
+            let token = Token { task: task.clone(), serial: head.wait_serial.get() };
+            found.push(Covered { token, state: head.wait_state.get(), target });
+        }
+        head.wait_scope.set(at);
+    }
+    if let Some(extra) = head.extra.get() {
+        for wait in extra.spilled.borrow().iter().filter(|wait| inside(wait.scope.as_ref())) {
+            let token = Token { task: task.clone(), serial: wait.serial };
+            found.push(Covered { token, state: wait.state, target: wait.target.clone() });
+        }
+    }
+    found
+}
+
+/// Whether an await point lies inside a scope, or the task has one at all.
+pub(crate) fn any_covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> bool {
+    !covered(task, scope).is_empty()
+}
+
+/// Withdraws whatever a finished task left registered: await points that were leaked.
+pub(crate) fn withdraw_all(task: &RawTask) {
+    let head = task.head();
+    if head.wait_state.get().phase != Phase::Vacant {
+        let token = Token { task: task.clone(), serial: head.wait_serial.get() };
+        let gone = token.place().withdraw();
+        if let Some(target) = &gone.target {
+            target.remove_wake(&token);
+        }
+    }
+    if let Some(extra) = head.extra.get() {
+        // A scope holds its task: one that was leaked is not to be held in turn.
+        let scopes = std::mem::take(&mut *extra.open_scopes.borrow_mut());
+        drop(scopes);
+        let left = std::mem::take(&mut *extra.spilled.borrow_mut());
+        for wait in left {
+            if let Some(target) = &wait.target {
+                target.remove_wake(&Token { task: task.clone(), serial: wait.serial });
+            }
+            discard(wait.waker);
+        }
+    }
+}

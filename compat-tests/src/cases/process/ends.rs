@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use aioli_core::{create_task, gather, get_running_loop, sleep, timeout};
-use aioli_io::{PIPE, Process, Signal, create_subprocess_exec, create_subprocess_shell};
+use aioli_io::{PIPE, Process, Signal, create_subprocess_exec};
 
 use super::super::net::support::{Reports, settle, turn};
-use super::{ESRCH, errno, exists, gone, is_zombie, lifeline, reap, sh, until_ended};
+use super::{ESRCH, NO_ARGS, errno, exists, gone, held, is_zombie, lifeline, reap, sh, until_ended};
 use crate::case::cases;
 use crate::machine::Machine;
 
@@ -111,7 +111,8 @@ fn signals_to_a_process_that_has_just_ended_are_ignored(on: &Machine) {
             assert!([0, -10].contains(&process.wait().await?));
         }
         // The loop cannot know yet.
-        let process = sh("sleep 0.03; exit 3").await?;
+        let (process, hold) = held(3).await?;
+        drop(hold);
         until_ended(process.pid());
         process.kill()?;
         assert_eq!(process.wait().await?, 3);
@@ -132,8 +133,8 @@ fn signals_reach_the_process_alone(on: &Machine) {
 
         // Its own child lives on, with the pipe, and does not hold up the wait.
         let (line, held) = lifeline().await?;
-        let process = sh("sleep 0.2; sleep 100").stdout(held).await?;
-        settle().await?;
+        let process = sh("sleep 0.2 & echo ready; wait; sleep 100").stdout(held).await?;
+        assert_eq!(line.readline().await?, "ready\n");
         process.kill()?;
         assert_eq!(process.wait().await?, -9);
         assert!(timeout(Duration::from_millis(10), line.read(1)).await.unwrap_err().is_timeout());
@@ -170,11 +171,13 @@ fn a_process_shows_its_number_and_its_return_code(on: &Machine) {
 
 fn a_process_that_ended_before_anybody_waited(on: &Machine) {
     on.processes(|| async {
-        let process = sh("sleep 0.03; exit 9").await?;
+        let (process, hold) = held(9).await?;
+        drop(hold);
         until_ended(process.pid());
         assert_eq!(process.returncode(), None);
         assert_eq!(process.wait().await?, 9);
-        let process = sh("sleep 0.03; exit 10").await?;
+        let (process, hold) = held(10).await?;
+        drop(hold);
         until_ended(process.pid());
         // The loop takes notice although nobody asks.
         gone(process.pid()).await?;
@@ -202,10 +205,11 @@ fn k11_an_exit_status_that_somebody_else_took_is_255_and_reported(on: &Machine) 
     on.processes(|| async {
         let reports = Reports::new();
         for waits in [false, true] {
-            let process = sh("sleep 0.1; exit 6").await?;
+            let (process, hold) = held(6).await?;
             if waits {
                 settle().await?;
             }
+            drop(hold);
             reap(process.pid());
             assert_eq!(process.wait().await?, 255);
             let told = reports.take();
@@ -244,7 +248,8 @@ fn k2_a_wait_that_is_late_leaves_the_process(on: &Machine) {
 
 fn k6_cancelling_a_wait_leaves_the_process(on: &Machine) {
     on.processes(|| async {
-        let process = Rc::new(sh("sleep 0.05; exit 4").await?);
+        let (process, hold) = held(4).await?;
+        let process = Rc::new(process);
         let waiting = Rc::clone(&process);
         let task = create_task(async move { waiting.wait().await });
         let cancelled = task.view();
@@ -252,6 +257,7 @@ fn k6_cancelling_a_wait_leaves_the_process(on: &Machine) {
         assert!((&task).await.unwrap_err().is_cancelled());
         assert!(!task.cancel(None));
         assert_eq!(process.returncode(), None);
+        drop(hold);
         assert_eq!(process.wait().await?, 4);
         Ok(())
     });
@@ -316,7 +322,7 @@ fn k4_waiting_is_about_the_process_alone(on: &Machine) {
 fn a_dropped_process_runs_on_and_leaves_no_zombie(on: &Machine) {
     on.processes(|| async {
         for waits in [false, true] {
-            let process = sh("sleep 0.1; exit 1").await?;
+            let (process, hold) = held(1).await?;
             if waits {
                 settle().await?;
             }
@@ -324,6 +330,7 @@ fn a_dropped_process_runs_on_and_leaves_no_zombie(on: &Machine) {
             drop(process);
             settle().await?;
             assert!(exists(pid) && !is_zombie(pid));
+            drop(hold);
             gone(pid).await?;
         }
         Ok(())
@@ -378,8 +385,10 @@ fn a_dropped_process_that_has_ended_is_not_killed(on: &Machine) {
         let told = reports.take();
         assert!(told.len() == 1 && told[0].contains("exit status already read"), "{told:?}");
 
-        let process = create_subprocess_shell("sleep 0.03").kill_on_drop(true).await?;
+        let (end, hold) = std::io::pipe()?;
+        let process = create_subprocess_exec("cat", NO_ARGS).stdin(end).kill_on_drop(true).await?;
         let pid = process.pid();
+        drop(hold);
         until_ended(pid);
         drop(process);
         gone(pid).await

@@ -5,11 +5,11 @@ pub(super) mod pipes;
 pub(super) mod start;
 pub(super) mod talk;
 
-use std::io;
+use std::io::{self, PipeWriter};
 use std::time::Duration;
 
 use aioli_core::{Error, Result, timeout};
-use aioli_io::{CreateSubprocess, StreamReader, connect_read_pipe, create_subprocess_shell};
+use aioli_io::{CreateSubprocess, Process, StreamReader, connect_read_pipe, create_subprocess_shell};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::net::support::settle;
@@ -23,6 +23,12 @@ fn sh(command: &str) -> CreateSubprocess {
 
 fn errno(error: &Error) -> Option<i32> {
     error.as_io().and_then(io::Error::raw_os_error)
+}
+
+/// A process that ends with a code when what comes with it is dropped.
+async fn held(code: u8) -> Result<(Process, PipeWriter)> {
+    let (end, start) = io::pipe()?;
+    Ok((sh(&format!("cat >/dev/null; exit {code}")).stdin(end).await?, start))
 }
 
 /// Whether a process is there, as a zombie or alive.
@@ -55,7 +61,7 @@ async fn gone(pid: u32) -> Result<()> {
 }
 
 /// A stream that ends when everybody has ended who was given the other end of it.
-async fn lifeline() -> Result<(StreamReader, io::PipeWriter)> {
+async fn lifeline() -> Result<(StreamReader, PipeWriter)> {
     let (end, held) = io::pipe()?;
     Ok((connect_read_pipe(end).await?, held))
 }

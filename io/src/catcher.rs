@@ -2,15 +2,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use aioli_core::op::{Op, Outcome};
+use aioli_core::op::{Interest, Op, Outcome};
 use aioli_core::ops::{Owner, Submitted};
 use aioli_core::{Diversion, Error, Loop, Result};
-use bytes::BytesMut;
+use rustix::cmsg_space;
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::getpid;
 use signal_hook::SigId;
 use signal_hook::consts::FORBIDDEN;
 use signal_hook::low_level;
@@ -19,7 +23,7 @@ use crate::disposition::Handled;
 use crate::handle::{Handle, opened};
 use crate::signal::Signal;
 
-/// As many signals are taken in at once.
+/// As many bytes are taken in at once.
 const ROOM: usize = 64;
 
 /// What is called for each signal that comes, in a handle of the loop.
@@ -38,10 +42,11 @@ pub(crate) struct Catcher {
 
 /// What is there while the signal is caught.
 struct Catching {
-    ids: [SigId; 2],
-    /// Set before a byte is written. A forked child has the handler and the socket too: it writes bytes, but sets a flag of its own.
-    came: Arc<AtomicBool>,
+    id: SigId,
+    /// What tells that there are bytes.
     socket: Handle,
+    /// The same socket. Each byte comes with the number of the process that wrote it: a forked child has the handler too.
+    bytes: OwnedFd,
     _handled: Handled,
     /// Ctrl-C is not to cancel the main task as well.
     _diversion: Option<Diversion>,
@@ -49,9 +54,7 @@ struct Catching {
 
 impl Drop for Catching {
     fn drop(&mut self) {
-        for id in self.ids {
-            low_level::unregister(id);
-        }
+        low_level::unregister(self.id);
     }
 }
 
@@ -65,17 +68,14 @@ impl Catcher {
             return Err(Error::runtime(format!("{signal} cannot be caught")));
         }
         let (ours, theirs) = UnixStream::pair()?;
+        let bytes = OwnedFd::from(ours.try_clone()?);
         let resource = opened(event_loop.submit_now(Op::Adopt { fd: ours.into() })?)?;
         let socket = Handle::adopt(event_loop, resource);
         let handled = Handled::new(signal)?;
         let diversion = (signal == Signal::INT).then(|| event_loop.remote().divert_interrupts());
-        let came = Arc::new(AtomicBool::new(false));
-        // Handlers are called in the order of their registration.
-        let flag = signal_hook::flag::register(signal.number(), Arc::clone(&came))?;
-        let pipe = low_level::pipe::register(signal.number(), theirs).inspect_err(|_| {
-            low_level::unregister(flag);
-        })?;
-        let catching = Catching { ids: [flag, pipe], came, socket, _handled: handled, _diversion: diversion };
+        set_socket_passcred(&bytes, true).map_err(io::Error::from)?;
+        let id = low_level::pipe::register(signal.number(), theirs)?;
+        let catching = Catching { id, socket, bytes, _handled: handled, _diversion: diversion };
         let catcher = Rc::new_cyclic(|this| Catcher {
             this: this.clone(),
             event_loop: event_loop.clone(),
@@ -107,9 +107,29 @@ impl Catcher {
         drop(catching);
     }
 
-    /// Whether the signal has come to this process since this was last asked.
-    fn has_come(&self) -> bool {
-        self.catching.borrow().as_ref().is_some_and(|catching| catching.came.swap(false, Ordering::SeqCst))
+    /// Takes the bytes that were written, and tells how many signals came to this process.
+    fn take_in(&self) -> usize {
+        let catching = self.catching.borrow();
+        let Some(catching) = &*catching else { return 0 };
+        let mut count = 0;
+        loop {
+            let (mut bytes, mut space) = ([0; ROOM], [MaybeUninit::uninit(); cmsg_space!(ScmCredentials(1))]);
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut into = [IoSliceMut::new(&mut bytes)];
+            // Bytes of different processes never come together.
+            match recvmsg(&catching.bytes, &mut into, &mut control, RecvFlags::DONTWAIT) {
+                Ok(received) if received.bytes > 0 => {
+                    let is_ours = |message| match message {
+                        RecvAncillaryMessage::ScmCredentials(writer) => writer.pid == getpid(),
+                        _ => false,
+                    };
+                    if control.drain().any(is_ours) {
+                        count += received.bytes;
+                    }
+                }
+                _ => return count,
+            }
+        }
     }
 
     fn listen(&self) {
@@ -119,8 +139,8 @@ impl Catcher {
             Some(catching) => catching.socket.resource(),
             None => return,
         };
-        let buffer = BytesMut::with_capacity(ROOM);
-        if let Ok(Submitted::Done(outcome)) = self.event_loop.submit(Op::Recv { socket, buffer }, &owner, 0) {
+        let op = Op::Poll { resource: socket, interest: Interest { readable: true, writable: false } };
+        if let Ok(Submitted::Done(outcome)) = self.event_loop.submit(op, &owner, 0) {
             self.event_loop.post(&owner, 0, outcome);
         }
     }
@@ -129,10 +149,9 @@ impl Catcher {
 impl Owner for Catcher {
     fn complete(&self, _: u32, outcome: Outcome, _: bool) {
         match outcome {
-            Outcome::Received { result: Ok(count), .. } if self.catching.borrow().is_some() => {
-                if self.has_come() {
-                    (0..count).for_each(|_| (self.on_signal)(self.signal));
-                }
+            Outcome::Ready(Ok(_)) if self.catching.borrow().is_some() => {
+                let count = self.take_in();
+                (0..count).for_each(|_| (self.on_signal)(self.signal));
                 self.listen();
             }
             // It was stopped, or the loop is closed.

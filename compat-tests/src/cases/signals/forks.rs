@@ -1,11 +1,13 @@
 //! A fork in the middle of a run.
 
 use std::cell::Cell;
+use std::io::{self, Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use aioli_core::{Event, create_task, current_task, get_running_loop, sleep};
+use aioli_core::{Event, create_task, current_task, get_running_loop, sleep, timeout};
 use aioli_io::{LoopSignals, Signal, signals};
 use fork::Fork;
 use rustix::process::{Pid, kill_process};
@@ -88,33 +90,44 @@ fn a_signal_to_the_child_is_not_the_parents(on: &Machine) {
             let counter = Rc::clone(&told);
             event_loop.add_signal_handler(Signal::TERM, move || counter.set(counter.get() + 1))?;
             let stream = signals([Signal::TERM])?;
-            // Children get a signal that nobody but them sends: from the parent, and from themselves.
-            let (mut answers, asked) = std::io::pipe()?;
-            let own = Arc::new(AtomicBool::new(false));
-            let pid = match fork::fork()? {
-                Fork::Child => child(|| {
-                    signal_hook::flag::register(Signal::TERM.number(), Arc::clone(&own)).unwrap();
-                    raise(Signal::TERM);
-                    assert!(own.swap(false, Ordering::SeqCst));
-                    std::io::Write::write_all(&mut &asked, b"!").unwrap();
-                    while !own.load(Ordering::SeqCst) {
-                        std::thread::yield_now();
-                    }
-                }),
-                Fork::Parent(child) => child,
-            };
-            std::io::Read::read_exact(&mut answers, &mut [0])?;
-            kill_process(Pid::from_raw(pid).expect("a child"), rustix::process::Signal::TERM)?;
-            wait(pid).well();
-            sleep(0.02).await?;
-            assert_eq!(told.get(), 0, "a signal of the child");
-            // The parent's loop goes on, and gets its own.
-            raise(Signal::TERM);
-            assert_eq!(stream.recv().await?, Signal::TERM);
-            until(|| told.get() == 1).await?;
-            let late = aioli_core::timeout(0.01, stream.recv()).await;
-            assert!(late.unwrap_err().is_timeout());
+            for (round, at_once) in [(1, false), (2, true)] {
+                let child = forked_child_that_handles(Signal::TERM)?;
+                kill_process(Pid::from_raw(child).expect("a child"), rustix::process::Signal::TERM)?;
+                wait(child).well();
+                if !at_once {
+                    sleep(0.02).await?;
+                    assert_eq!(told.get(), round - 1, "a signal of the child");
+                }
+                // The parent's loop goes on, and gets its own.
+                raise(Signal::TERM);
+                assert_eq!(stream.recv().await?, Signal::TERM);
+                until(|| told.get() >= round).await?;
+                let late = timeout(0.01, stream.recv()).await;
+                assert!(late.unwrap_err().is_timeout());
+                assert_eq!(told.get(), round, "a signal of the child");
+            }
             Ok(())
         });
     });
+}
+
+/// Forks a child that sends itself a signal, and then waits for the next one.
+fn forked_child_that_handles(signal: Signal) -> io::Result<i32> {
+    let (mut answers, mut asked) = io::pipe()?;
+    match fork::fork()? {
+        Fork::Child => child(|| {
+            let came = Arc::new(AtomicBool::new(false));
+            signal_hook::flag::register(signal.number(), Arc::clone(&came)).unwrap();
+            raise(signal);
+            assert!(came.swap(false, Ordering::SeqCst));
+            asked.write_all(b"!").unwrap();
+            while !came.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+        }),
+        Fork::Parent(child) => {
+            answers.read_exact(&mut [0])?;
+            Ok(child)
+        }
+    }
 }

@@ -39,6 +39,12 @@ impl Machine {
         self.again.as_deref()
     }
 
+    /// Makes the machine anew on another thread.
+    pub(crate) fn maker(&self) -> impl FnOnce() -> Machine + Send + use<> {
+        let backend = self.backend;
+        move || Machine::new(backend, None)
+    }
+
     /// A driver with its own clock.
     #[track_caller]
     pub(crate) fn plain_driver(&self) -> Box<dyn Driver> {

@@ -9,6 +9,8 @@ use crate::suite::all_cases;
 pub struct Upstream {
     /// Its name, as `file::Class::test`.
     pub name: &'static str,
+    /// The version of CPython whose tests have it first, of those from 3.13 on.
+    pub version: &'static str,
     /// Whether it was to be carried over as it is written, or had to be rewritten.
     pub as_written: bool,
     /// What became of it.
@@ -28,7 +30,7 @@ pub enum Status {
     Missing(&'static str),
 }
 
-/// All portable tests of CPython's.
+/// All portable tests of CPython 3.13, and those that later versions added.
 ///
 /// # Panics
 /// `upstream.txt` is not in order.
@@ -48,7 +50,13 @@ pub fn upstream() -> Vec<Upstream> {
                 Some(cases) => Status::Ported(cases.clone()),
                 None => reason_of(reason).unwrap_or_else(|| panic!("upstream.txt: {line:?} has no case and no reason")),
             };
-            Upstream { name, as_written: kind == "P", status }
+            let version = match &kind[1..] {
+                "" => "3.13",
+                "14" => "3.14",
+                "15" => "3.15",
+                _ => panic!("upstream.txt: {line:?}"),
+            };
+            Upstream { name, version, as_written: kind.starts_with('P'), status }
         })
         .collect()
 }

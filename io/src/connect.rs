@@ -391,8 +391,11 @@ async fn run(
     local: Option<Rc<[SocketAddr]>>,
 ) -> Result<()> {
     match attempt(&event_loop, address, local.as_deref()).await? {
-        // A second one that is too late is closed.
-        Ok(socket) => drop(race.connected.replace(Some((socket, address)))),
+        // A second one is too late, and is closed.
+        Ok(socket) => {
+            let first = race.connected.take();
+            race.connected.set(first.or(Some((socket, address))));
+        }
         Err(failed) => drop(race.failed.borrow_mut().insert(place, failed)),
     }
     race.ended.wake_all();

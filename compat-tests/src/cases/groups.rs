@@ -38,10 +38,13 @@ cases! {
         = "test_taskgroups::TestTaskGroup::test_taskgroup_13",
           "test_taskgroups::TestTaskGroup::test_taskgroup_14";
     an_error_and_a_request_in_one_turn_are_a_group: "TG4" = "test_taskgroups::TestTaskGroup::test_error_and_cancel";
-    its_own_cancel_ends_it_without_an_error: "TG8";
-    its_own_cancel_leaves_a_value_that_the_body_has: "TG8";
-    a_request_from_outside_after_its_own_cancel_is_a_cancellation: "TG8";
-    an_eager_child_can_cancel_the_group_in_its_first_step: "TG7 TG8";
+    its_own_cancel_ends_it_without_an_error: "TG8" = "test_taskgroups::BaseTestTaskGroup::test_taskgroup_cancel_idempotent";
+    its_own_cancel_leaves_a_value_that_the_body_has: "TG8"
+        = "test_taskgroups::BaseTestTaskGroup::test_taskgroup_cancel_after_exit";
+    a_request_from_outside_after_its_own_cancel_is_a_cancellation: "TG8"
+        = "test_taskgroups::BaseTestTaskGroup::test_taskgroup_external_cancel_after_cancel";
+    an_eager_child_can_cancel_the_group_in_its_first_step: "TG7 TG8"
+        = "test_taskgroups::BaseTestTaskGroup::test_taskgroup_cancel_from_child_before_first_suspension";
     eager_children_that_fail_do_so_one_turn_later: "TG7";
     a_task_created_by_a_child_while_it_fails_is_cancelled: "TG2 TG1"
         = "test_taskgroups::TestTaskGroup::test_taskgroup_no_create_task_after_failure";

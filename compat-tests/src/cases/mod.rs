@@ -16,6 +16,7 @@ mod group_ports;
 mod groups;
 mod loop_ports;
 mod net;
+mod newer;
 mod order;
 mod pipe;
 mod process;
@@ -91,6 +92,7 @@ tables! {
     net::trace as __cases_net_trace;
     net::transport as __cases_net_transport;
     net::unix as __cases_net_unix;
+    newer as __cases_newer;
     order as __cases_order;
     pipe::devices as __cases_pipe_devices;
     pipe::standard as __cases_pipe_standard;

@@ -29,7 +29,8 @@ cases! {
         = "test_events::EventLoopTestsMixin::test_run_until_complete_nesting",
           "test_base_events::RunningLoopTests::test_running_loop_within_a_loop",
           "test_runners::RunTests::test_asyncio_run_from_running_loop",
-          "test_runners::RunnerTests::test_recursive_run";
+          "test_runners::RunnerTests::test_recursive_run",
+          "test_events::GetEventLoopTestsMixin::test_get_running_loop_already_running";
     a_closed_loop_takes_nothing: "LP13 L9"
         = "test_base_events::BaseEventLoopTests::test_close",
           "test_events::EventLoopTestsMixin::test_close",

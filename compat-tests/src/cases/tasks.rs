@@ -49,7 +49,12 @@ cases! {
     trees_of_groups_and_gathers_run_every_task: "EA1 TG3"
         = "test_eager_task_factory::BaseTaskCountingTests::test_recursive_taskgroups",
           "test_eager_task_factory::BaseTaskCountingTests::test_recursive_gather";
-    an_eager_task_has_its_name_in_its_first_step: "EA5 EA6";
+    an_eager_task_has_its_name_in_its_first_step: "EA5 EA6"
+        = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_name",
+          "test_eager_task_factory::DefaultTaskFactoryEagerStart::test_eager_start_true_with_default_factory",
+          "test_eager_task_factory::EagerTaskFactoryLoopTests::test_eager_start_false",
+          "test_tasks::BaseTaskTests::test_eager_start_true",
+          "test_tasks::BaseTaskTests::test_eager_start_false";
 }
 
 fn a_task_awaits_coroutines_in_place(on: &Machine) {

@@ -20,13 +20,17 @@ pub(crate) fn run(arguments: Vec<String>) -> Ended {
             Status::Missing(why) => println!("missing   {}: {why}", test.name),
         }
     }
-    count("as written", all.iter().filter(|test| test.as_written));
-    count("rewritten", all.iter().filter(|test| !test.as_written));
-    count("all", all.iter());
+    let of = |version: &'static str| all.iter().filter(move |test| test.version == version);
+    count("as written", "of CPython 3.13", of("3.13").filter(|test| test.as_written));
+    count("rewritten", "of CPython 3.13", of("3.13").filter(|test| !test.as_written));
+    count("all", "of CPython 3.13", of("3.13"));
+    for version in ["3.14", "3.15"] {
+        count("later", &format!("added by {version}"), of(version));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn count<'t>(name: &str, tests: impl Iterator<Item = &'t Upstream>) {
+fn count<'t>(name: &str, whose: &str, tests: impl Iterator<Item = &'t Upstream>) {
     let (mut ported, mut not_here, mut missing) = (0, 0, 0);
     for test in tests {
         match test.status {
@@ -36,7 +40,7 @@ fn count<'t>(name: &str, tests: impl Iterator<Item = &'t Upstream>) {
         }
     }
     println!(
-        "{name}: {} tests of CPython 3.13: {ported} ported, {not_here} not applicable, {missing} missing",
+        "{name}: {} tests {whose}: {ported} ported, {not_here} not applicable, {missing} missing",
         ported + not_here + missing
     );
 }

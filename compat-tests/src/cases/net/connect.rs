@@ -43,10 +43,13 @@ cases! {
     addresses_as_text: "CN2";
     a_connection_of_ipv6: "CN1";
     an_attempt_can_be_given_up: "CN3 L4" = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_timeout";
-    happy_eyeballs: "CN3" = "test_staggered::StaggeredTests::test_first_timeout_second_successful";
+    happy_eyeballs: "CN3"
+        = "test_staggered::StaggeredTests::test_first_timeout_second_successful",
+          "test_staggered::StaggeredTests::test_cancelled";
     happy_eyeballs_do_not_wait_after_an_error: "CN3"
         = "test_staggered::StaggeredTests::test_first_error_second_successful",
           "test_staggered::StaggeredTests::test_one_successful";
+    of_two_connections_at_once_the_first_is_taken: "CN3" = "test_staggered::StaggeredTests::test_multiple_winners";
     happy_eyeballs_that_fail: "CN1 CN3"
         = "test_staggered::StaggeredTests::test_none_successful",
           "test_staggered::StaggeredTests::test_empty";
@@ -358,6 +361,17 @@ fn happy_eyeballs_do_not_wait_after_an_error(on: &Machine) {
             assert_eq!(writer.peer_addr(), Some(open));
             assert_eq!(all_tasks().len(), 1, "no attempt is left over");
         }
+        Ok(())
+    });
+}
+
+fn of_two_connections_at_once_the_first_is_taken(on: &Machine) {
+    on.net(|| async {
+        let (one, other) = (Peer::start().await?, Peer::start().await?);
+        let addresses = [&one, &other].map(|peer| SocketAddr::from(([127, 0, 0, 1], peer.port())));
+        let (_reader, writer) = OpenConnection::with_addresses(addresses).happy_eyeballs_delay(Duration::ZERO).await?;
+        assert_eq!(writer.peer_addr(), Some(addresses[0]));
+        assert_eq!(all_tasks().len(), 1, "no attempt is left over");
         Ok(())
     });
 }

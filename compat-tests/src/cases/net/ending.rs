@@ -49,6 +49,8 @@ cases! {
         = "test_streams::StreamTests::test_wait_closed_on_close_with_unread_data",
           "test_streams::StreamTests::test_wait_closed_on_close",
           "test_streams::StreamTests::test_async_writer_api";
+    upstream_writelines_after_connection_lost: "TP3 ST6"
+        = "test_selector_events::SelectorSocketTransportTests::test_writelines_after_connection_lost";
 }
 
 fn io_kind(error: &Error) -> io::ErrorKind {
@@ -76,6 +78,19 @@ fn closing_sends_what_was_written(on: &Machine) {
             assert_eq!(reader.read(1).await?, "");
             assert!(reader.at_eof());
         }
+        Ok(())
+    });
+}
+
+fn upstream_writelines_after_connection_lost(on: &Machine) {
+    on.net(|| async {
+        let ((reader, writer), (_peer_reader, peer_writer)) = pair().await?;
+        peer_writer.transport().set_option(SocketOption::Linger(Some(0)))?;
+        peer_writer.transport().abort();
+        assert_eq!(io_kind(&reader.read(1).await.unwrap_err()), io::ErrorKind::ConnectionReset);
+        writer.writelines(["one", "two"])?;
+        assert_eq!(writer.transport().get_write_buffer_size(), 0, "nothing is kept");
+        assert_eq!(io_kind(&writer.drain().await.unwrap_err()), io::ErrorKind::ConnectionReset);
         Ok(())
     });
 }

@@ -29,7 +29,8 @@ cases! {
         = "test_proactor_events::ProactorSocketTransportTests::test_pause_resume_writing",
           "test_proactor_events::ProactorSocketTransportTests::test_pause_writing_2write",
           "test_proactor_events::ProactorSocketTransportTests::test_pause_writing_3write",
-          "test_streams::StreamTests::test_multiple_drain";
+          "test_streams::StreamTests::test_multiple_drain",
+          "test_selector_events::SelectorSocketTransportTests::test_writelines_pauses_protocol";
     a_limit_that_is_lowered_pauses: "TP4";
     writing_lines_pauses_too: "TP4"
         = "test_transports::TransportTests::test_writelines",

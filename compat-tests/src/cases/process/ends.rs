@@ -45,7 +45,7 @@ cases! {
     several_wait_for_the_same_process: "SP4"
         = "test_subprocess::SubprocessMixin::test_subprocess_concurrent_wait";
     a_known_return_code_takes_no_turn: "SP4";
-    k4_waiting_is_about_the_process_alone: "SP4";
+    k4_waiting_is_about_the_process_alone: "SP4" = "test_subprocess::SubprocessMixin::test_wait_even_if_pipe_is_open";
     a_dropped_process_runs_on_and_leaves_no_zombie: "SP6 L6";
     a_dropped_process_is_killed_if_that_was_asked_for: "SP6 L6"
         = "test_subprocess::SubprocessMixin::test_close_kill_running";

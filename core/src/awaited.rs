@@ -8,6 +8,8 @@ use std::fmt;
 /// ```
 /// assert_eq!(aioli_core::Awaited::Lock.to_string(), "a lock");
 /// ```
+///
+/// A leaf says it with [`Wait::register_for`](crate::Wait::register_for).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 #[repr(u8)]

@@ -44,6 +44,8 @@ pub trait Cancellable: Future + Sized {
 impl<F: Future> Cancellable for F {}
 
 /// The future of [`Cancellable::cancellable`].
+///
+/// Dropping it drops the future inside.
 #[pin_project]
 #[must_use = "the future does nothing unless it is awaited"]
 pub struct CancellableFuture<F> {

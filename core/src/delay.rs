@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind};
 
 /// A delay, as functions that wait take it.
+///
+/// [`IntoDelay`] makes one of a `Duration` or a number of seconds.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Delay {
     /// This long.

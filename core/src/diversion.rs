@@ -11,6 +11,17 @@ static DIVERSIONS: AtomicU32 = AtomicU32::new(0);
 
 /// While this lives, a Ctrl-C does not cancel the main task of a loop: whoever made it handles the signal.
 /// [`RemoteLoop::divert_interrupts`](crate::RemoteLoop::divert_interrupts) makes one.
+///
+/// ```
+/// # aioli_exec_sim::run(async {
+/// let remote = aioli_core::get_running_loop()?.remote();
+/// let diversion = remote.divert_interrupts();
+/// assert!(remote.has_diverted_interrupts());
+/// drop(diversion);
+/// assert!(!remote.has_diverted_interrupts());
+/// # Ok(())
+/// # }).unwrap();
+/// ```
 pub struct Diversion {
     shared: Arc<LoopShared>,
 }

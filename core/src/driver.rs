@@ -42,6 +42,8 @@ pub enum Submit {
 }
 
 /// How long a [`Driver::turn`] may wait.
+///
+/// A task that waits is another thing: [`Wait`](crate::Wait) of the crate's root.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wait {
     /// Not at all: flush, reap what is there, return.

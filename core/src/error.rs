@@ -10,7 +10,18 @@ use bytes::Bytes;
 
 use crate::report::discard;
 
-/// A result whose error is aioli's [`Error`]. Every coroutine returns one.
+/// What aioli's functions and coroutines return: a value or an [`Error`].
+///
+/// Any error type of the standard library's kind becomes an [`Error`] by `?`.
+///
+/// ```
+/// fn port(text: &str) -> aioli_core::Result<u16> {
+///     Ok(text.trim().parse()?)
+/// }
+///
+/// assert_eq!(port(" 80\n").unwrap(), 80);
+/// assert!(port("http").unwrap_err().downcast_ref::<std::num::ParseIntError>().is_some());
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, or that a cancellation was requested: the counterpart of Python's exceptions.
@@ -285,7 +296,8 @@ impl Error {
         }
     }
 
-    /// The errors of a [`Group`](ErrorKind::Group), in the order in which they happened; empty for every other kind.
+    /// The errors of a [`Group`](ErrorKind::Group), in the order in which they happened; empty for every other kind. Python's
+    /// `ExceptionGroup.exceptions`.
     pub fn errors(&self) -> &[Error] {
         match self.detail() {
             Some(Detail::Group(_, errors)) => errors,
@@ -293,7 +305,8 @@ impl Error {
         }
     }
 
-    /// What came of a stream before its end, for [`IncompleteRead`](ErrorKind::IncompleteRead).
+    /// What came of a stream before its end, for [`IncompleteRead`](ErrorKind::IncompleteRead). asyncio's
+    /// `IncompleteReadError.partial`.
     pub fn partial(&self) -> Option<&Bytes> {
         match self.detail() {
             Some(Detail::IncompleteRead { partial, .. }) => Some(partial),
@@ -301,7 +314,8 @@ impl Error {
         }
     }
 
-    /// How many bytes of the buffer can be read off, for [`LimitOverrun`](ErrorKind::LimitOverrun).
+    /// How many bytes of the buffer can be read off, for [`LimitOverrun`](ErrorKind::LimitOverrun). asyncio's
+    /// `LimitOverrunError.consumed`.
     pub fn consumed(&self) -> Option<usize> {
         match self.detail() {
             Some(Detail::LimitOverrun { consumed, .. }) => Some(*consumed),

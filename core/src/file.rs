@@ -3,6 +3,13 @@
 use std::time::SystemTime;
 
 /// How a file is opened. As with the standard library's `OpenOptions`, nothing is wanted at first.
+///
+/// ```
+/// use aioli_core::op::FileOptions;
+///
+/// let log = FileOptions::new().append(true).create(true).mode(0o600);
+/// assert!(log.append && log.create && !log.read);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileOptions {
     /// To read from it.
@@ -85,6 +92,15 @@ impl FileOptions {
 }
 
 /// What is known of a file without reading it.
+///
+/// ```
+/// use aioli_core::op::FileStatus;
+/// use std::time::SystemTime;
+///
+/// let status = FileStatus::new(42, 0o100644, SystemTime::now(), SystemTime::now());
+/// assert!(status.is_file() && !status.is_dir());
+/// assert_eq!(status.mode & 0o777, 0o644);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileStatus {

@@ -59,17 +59,17 @@ impl<T> Future<T> {
         self.cell.raw()
     }
 
-    /// Whether it has a result, an error, or was cancelled.
+    /// Whether it has a result, an error, or was cancelled: asyncio's `Future.done`.
     pub fn done(&self) -> bool {
         self.raw().is_done()
     }
 
-    /// Whether it was cancelled.
+    /// Whether it was cancelled: asyncio's `Future.cancelled`.
     pub fn cancelled(&self) -> bool {
         self.raw().is_cancelled()
     }
 
-    /// Sets the result and schedules the callbacks.
+    /// Sets the result and schedules the callbacks: asyncio's `Future.set_result`.
     ///
     /// # Errors
     /// `InvalidState` if it is done already, and the value is dropped. `Runtime` if the handle leads to a task.
@@ -79,8 +79,8 @@ impl<T> Future<T> {
         Ok(())
     }
 
-    /// Ends it with an error and schedules the callbacks. A cancellation given here is an error like others: the future does not
-    /// count as cancelled.
+    /// Ends it with an error and schedules the callbacks: asyncio's `Future.set_exception`. A cancellation given here is an error
+    /// like others: the future does not count as cancelled.
     ///
     /// # Errors
     /// As [`set_result`](Self::set_result).
@@ -104,14 +104,14 @@ impl<T> Future<T> {
         Ok(())
     }
 
-    /// Cancels it, unless it is done, and schedules the callbacks. Returns whether it was pending.
+    /// Cancels it, unless it is done, and schedules the callbacks: asyncio's `Future.cancel`. Returns whether it was pending.
     ///
     /// The outer future of a [`gather`](crate::gather) passes the request on to what was gathered, and ends when they have.
     pub fn cancel(&self, message: Option<&str>) -> bool {
         cancel::cancel(self.raw(), error::message(message))
     }
 
-    /// The result: a clone of the value, or the error.
+    /// The result: a clone of the value, or the error. asyncio's `Future.result`.
     ///
     /// # Errors
     /// The error it ended with; Cancelled if it was cancelled; `InvalidState` if it is pending or its value was taken.
@@ -130,7 +130,7 @@ impl<T> Future<T> {
         self.cell.take()
     }
 
-    /// The error it ended with, `None` if it has a result.
+    /// The error it ended with, `None` if it has a result: asyncio's `Future.exception`.
     ///
     /// # Errors
     /// `InvalidState` if it is pending; Cancelled if it was cancelled.
@@ -138,8 +138,8 @@ impl<T> Future<T> {
         exception(self.raw())
     }
 
-    /// Has `callback` called with a handle to this future, in a turn after it is done. Callbacks run in the order in which they were
-    /// added, in the context that holds now.
+    /// Has `callback` called with a handle to this future, in a turn after it is done: asyncio's `Future.add_done_callback`.
+    /// Callbacks run in the order in which they were added, in the context that holds now.
     #[track_caller]
     pub fn add_done_callback(&self, callback: impl FnOnce(&Future<T>) + 'static) -> CallbackId
     where
@@ -148,7 +148,7 @@ impl<T> Future<T> {
         add_done_callback(&self.cell, Location::caller(), move |cell| callback(&Future::from_ref(cell)))
     }
 
-    /// Removes a callback. Returns whether it was there; once it was scheduled it is not.
+    /// Removes a callback: asyncio's `Future.remove_done_callback`. Returns whether it was there; once it was scheduled it is not.
     pub fn remove_done_callback(&self, id: CallbackId) -> bool {
         self.raw().remove_call(id)
     }
@@ -203,6 +203,8 @@ impl<'a, T: Clone> IntoFuture for &'a Future<T> {
 }
 
 /// The await of a reference to a [`Future`] or a [`Task`](crate::Task); it clones the value.
+///
+/// Dropping it changes nothing for the future. Cancelling the task that awaits passes the request on to it.
 pub struct AwaitRef<'a, T> {
     cell: &'a FutureRef<T>,
     join: Join,

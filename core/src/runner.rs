@@ -65,8 +65,8 @@ impl Runner {
         Loop::from_core(Rc::clone(&self.core))
     }
 
-    /// Runs `main` as a task, and returns its result one turn after it is done. Other tasks stay and go on in the next run. All runs
-    /// share one context.
+    /// Runs `main` as a task, and returns its result one turn after it is done: asyncio's `Runner.run`. Other tasks stay and go on
+    /// in the next run. All runs share one context.
     ///
     /// # Errors
     /// What `main` returns; `Panicked` if it panicked; `Interrupted` if Ctrl-C cancelled it. `Runtime` if a loop runs on this thread
@@ -131,6 +131,7 @@ impl Runner {
     }
 
     /// Leaves: cancels what is left and awaits it, reports what failed, shuts the thread pool down, and closes the driver.
+    /// asyncio's `Runner.close`.
     ///
     /// Each task is cancelled once and has all the time it takes. Tasks that are created meanwhile are dropped at the end.
     ///

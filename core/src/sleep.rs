@@ -44,6 +44,8 @@ pub fn sleep(delay: impl IntoDelay) -> Sleep {
 }
 
 /// The future of [`sleep`].
+///
+/// Dropping it disarms its timer. It may be moved to another task between two polls.
 #[derive(Debug)]
 #[must_use = "a sleep does nothing unless it is awaited"]
 pub struct Sleep {

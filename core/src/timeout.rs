@@ -235,6 +235,8 @@ impl TimeoutState {
 }
 
 /// A body that runs under a deadline, see [`timeout`].
+///
+/// Dropping it drops the body, and disarms the deadline.
 #[pin_project(PinnedDrop)]
 #[must_use = "the body does not run unless this is awaited"]
 pub struct Timed<F> {

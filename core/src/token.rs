@@ -320,6 +320,8 @@ impl Drop for Node {
 }
 
 /// The future of [`CancelToken::cancelled`].
+///
+/// Dropping it changes nothing for the token.
 #[must_use = "it does not wait unless it is awaited"]
 pub struct TokenCancelled {
     node: Rc<Node>,

@@ -138,6 +138,8 @@ impl<W: Waitable> Waitable for &W {
 }
 
 /// The future of [`wait`](fn@wait).
+///
+/// Dropping it, like cancelling it, changes nothing for what it waits for.
 #[must_use = "wait does nothing unless it is awaited"]
 pub struct WaitAll<W: Waitable> {
     handles: Vec<W>,

@@ -134,6 +134,23 @@ pub fn create_subprocess_shell(command: impl AsRef<OsStr>) -> CreateSubprocess {
 }
 
 /// The future of [`create_subprocess_exec`] and [`create_subprocess_shell`], and its options.
+///
+/// ```
+/// # aioli_exec_single::run(async {
+/// use aioli_io::{DEVNULL, PIPE, create_subprocess_exec};
+///
+/// let process = create_subprocess_exec("sh", ["-c", "echo $GREETING from $PWD"])
+///     .env("GREETING", "ciao")
+///     .current_dir("/")
+///     .stdin(DEVNULL)
+///     .stdout(PIPE)
+///     .kill_on_drop(true)
+///     .await?;
+/// assert_eq!(process.communicate("").await?.0.unwrap(), "ciao from /\n");
+/// # Ok(())
+/// # })?;
+/// # Ok::<(), aioli_core::Error>(())
+/// ```
 #[must_use = "a process is not started unless this is awaited"]
 pub struct CreateSubprocess {
     state: Starting<Options, Process>,

@@ -140,6 +140,23 @@ where
 }
 
 /// The future of [`start_unix_server`], and its options.
+///
+/// ```
+/// # aioli_exec_single::run(async {
+/// use aioli_io::{open_unix_connection, start_unix_server};
+///
+/// let path = std::env::temp_dir().join(format!("aioli-keep-{}.sock", std::process::id()));
+/// let server = start_unix_server(async |reader, _writer| reader.readline().await, &path)
+///     .limit(1024) // longer lines are an error
+///     .cleanup_socket(false)
+///     .await?;
+/// server.close();
+/// assert!(path.exists());
+/// std::fs::remove_file(path)?;
+/// # Ok(())
+/// # })?;
+/// # Ok::<(), aioli_core::Error>(())
+/// ```
 #[must_use = "a server is not started unless this is awaited"]
 pub struct StartUnixServer {
     state: Starting<(Handler, Options), Server>,

@@ -41,7 +41,7 @@ impl StreamWriter {
         &self.connection
     }
 
-    /// Writes data. It never waits: what the kernel does not take is copied to the queue.
+    /// Writes data: asyncio's `StreamWriter.write`. It never waits: what the kernel does not take is copied to the queue.
     ///
     /// The data leaves at once, so the peer's answer to it may be waited for in whichever way. On io_uring a small write leaves at the
     /// end of the loop's turn while eight or more connections have been writing in every turn: a task that blocks its thread
@@ -150,17 +150,17 @@ impl StreamWriter {
         self.connection.wait_closed().await
     }
 
-    /// The connection under the stream.
+    /// The connection under the stream: asyncio's `StreamWriter.transport`.
     pub fn transport(&self) -> Transport {
         Transport::new(&self.connection)
     }
 
-    /// The address of this end.
+    /// The address of this end: asyncio's `get_extra_info('sockname')`.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.transport().local_addr()
     }
 
-    /// The address of the other end.
+    /// The address of the other end: asyncio's `get_extra_info('peername')`.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.transport().peer_addr()
     }

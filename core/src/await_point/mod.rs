@@ -303,7 +303,7 @@ impl Wait {
         self.task.take().map(|task| Token { task, serial: self.serial as u32 })
     }
 
-    /// Registers with the task that runs. A registration that was there is withdrawn.
+    /// Registers with the task that runs. A registration that was there is withdrawn. The token is for whatever is to fire it.
     ///
     /// # Errors
     /// `Runtime` if no task runs.
@@ -485,7 +485,8 @@ impl Wait {
         WaitPoll::Fired
     }
 
-    /// Withdraws the registration.
+    /// Withdraws the registration: its token does nothing any more. A cancellation that was handed to it stays open, for the task's
+    /// next await.
     #[inline]
     pub fn release(&mut self) {
         if self.task.is_some() {

@@ -91,8 +91,8 @@ fn failed<T: 'static>(core: &Rc<LoopCore>, error: Error) -> Future<T> {
 }
 
 impl Loop {
-    /// Calls a blocking function in a thread of `pool`, or of the default executor, which is made on first use. The function runs in
-    /// an empty context: [`to_thread`] takes the current one along.
+    /// Calls a blocking function in a thread of `pool`, or of the default executor, which is made on first use: asyncio's
+    /// `loop.run_in_executor`. The function runs in an empty context: [`to_thread`] takes the current one along.
     ///
     /// Cancelling the future ends it at once. If the function was not begun it is dropped, in the next turn, on the loop's thread; if
     /// it runs it goes on, and its result is lost. Dropping the future changes nothing for the function.
@@ -115,8 +115,9 @@ impl Loop {
         start(self.core(), pool, None, function)
     }
 
-    /// Makes `pool` the default executor: what [`run_in_executor`](Self::run_in_executor) uses without a pool, and [`to_thread`]. The
-    /// loop shuts it down when it closes. The one before shuts down if nobody else has it.
+    /// Makes `pool` the default executor: what [`run_in_executor`](Self::run_in_executor) uses without a pool, and [`to_thread`].
+    /// asyncio's `loop.set_default_executor`. The loop shuts it down when it closes. The one before shuts down if nobody else has
+    /// it.
     pub fn set_default_executor(&self, pool: ThreadPool) {
         self.core().executor.replace(pool);
     }

@@ -58,13 +58,14 @@ impl ThreadPool {
         self.owner.0.threads()
     }
 
-    /// Accepts no more jobs. What was submitted is still done, and then the threads end. Returns at once.
+    /// Accepts no more jobs: the `shutdown(wait=False)` of `concurrent.futures`' executors. What was submitted is still done, and
+    /// then the threads end. Returns at once.
     pub fn shutdown(&self) {
         self.owner.0.shut_down();
     }
 
-    /// Shuts down and blocks until all jobs are done and the threads have ended. Inside of a loop, await
-    /// [`Loop::shutdown_default_executor`](crate::Loop::shutdown_default_executor) instead.
+    /// Shuts down and blocks until all jobs are done and the threads have ended: their `shutdown(wait=True)`. Inside of a loop,
+    /// await [`Loop::shutdown_default_executor`](crate::Loop::shutdown_default_executor) instead.
     ///
     /// Called by a job of this very pool, it shuts down and does not wait.
     pub fn join(&self) {

@@ -106,22 +106,22 @@ impl<T, S: Store<T>> Queue<T, S> {
         }
     }
 
-    /// How many items there may be; 0 is without limit.
+    /// How many items there may be; 0 is without limit. asyncio's `Queue.maxsize`.
     pub fn maxsize(&self) -> usize {
         self.maxsize
     }
 
-    /// How many items there are.
+    /// How many items there are: asyncio's `Queue.qsize`.
     pub fn qsize(&self) -> usize {
         self.store.len()
     }
 
-    /// Whether there are no items.
+    /// Whether there are no items: asyncio's `Queue.empty`.
     pub fn empty(&self) -> bool {
         self.store.len() == 0
     }
 
-    /// Whether there are `maxsize` items. Without a limit it never is.
+    /// Whether there are `maxsize` items: asyncio's `Queue.full`. Without a limit it never is.
     pub fn full(&self) -> bool {
         self.maxsize > 0 && self.store.len() >= self.maxsize
     }
@@ -130,7 +130,7 @@ impl<T, S: Store<T>> Queue<T, S> {
         self.shut_down.get()
     }
 
-    /// Puts an item, and waits for room while the queue is full.
+    /// Puts an item, and waits for room while the queue is full: asyncio's `Queue.put`.
     ///
     /// Cancelled, or ended by a shutdown, it still has the item: [`Put`] gives it back, or can be awaited again.
     ///
@@ -141,7 +141,7 @@ impl<T, S: Store<T>> Queue<T, S> {
         Put::new(self, item)
     }
 
-    /// Puts an item if there is room.
+    /// Puts an item if there is room: asyncio's `Queue.put_nowait`.
     ///
     /// # Errors
     /// `QueueFull`; `QueueShutDown`; `Runtime` if called by a comparison of the queue's own items. The item comes back with the
@@ -160,7 +160,7 @@ impl<T, S: Store<T>> Queue<T, S> {
         self.store.push(item).map_err(|item| PutError { error: busy(), item })
     }
 
-    /// Removes the next item, and waits for one while the queue is empty.
+    /// Removes the next item, and waits for one while the queue is empty: asyncio's `Queue.get`.
     ///
     /// # Errors
     /// `QueueShutDown` if the queue was or is shut down and has no items; Cancelled; `Runtime` if it would have to wait outside of a
@@ -179,7 +179,7 @@ impl<T, S: Store<T>> Queue<T, S> {
         Ok(())
     }
 
-    /// Removes the next item if there is one.
+    /// Removes the next item if there is one: asyncio's `Queue.get_nowait`.
     ///
     /// # Errors
     /// `QueueEmpty`; `QueueShutDown` if the queue was shut down and has no items; `Runtime` if called by a comparison of the queue's
@@ -198,7 +198,7 @@ impl<T, S: Store<T>> Queue<T, S> {
         }
     }
 
-    /// Says that an item which was got is done with. When all are, [`join`](Self::join) returns.
+    /// Says that an item which was got is done with: asyncio's `Queue.task_done`. When all are, [`join`](Self::join) returns.
     ///
     /// # Errors
     /// `Value` if it is said more often than items were put.
@@ -213,7 +213,7 @@ impl<T, S: Store<T>> Queue<T, S> {
         Ok(())
     }
 
-    /// Waits until every item that was put is done with.
+    /// Waits until every item that was put is done with: asyncio's `Queue.join`.
     ///
     /// # Errors
     /// As [`Event::wait`].
@@ -221,8 +221,8 @@ impl<T, S: Store<T>> Queue<T, S> {
         self.finished.wait().await
     }
 
-    /// Ends the use of the queue: it takes no more items, and when it is empty gives a `QueueShutDown` error to those who get or wait
-    /// for one.
+    /// Ends the use of the queue: it takes no more items, and when it is empty gives a `QueueShutDown` error to those who get or
+    /// wait for one. asyncio's `Queue.shutdown`.
     ///
     /// `immediate`: it is emptied at once, and its items count as done. Items that were got are still waited for by
     /// [`join`](Self::join).

@@ -65,22 +65,23 @@ impl Barrier {
         Ok(Barrier { condition, parties, state: Cell::new(State::Filling), count: Cell::new(0) })
     }
 
-    /// How many tasks it takes to get through.
+    /// How many tasks it takes to get through: asyncio's `Barrier.parties`.
     pub fn parties(&self) -> usize {
         self.parties
     }
 
-    /// How many tasks wait for others to come; 0 while a full barrier lets them through.
+    /// How many tasks wait for others to come; 0 while a full barrier lets them through. asyncio's `Barrier.n_waiting`.
     pub fn n_waiting(&self) -> usize {
         if self.state.get() == State::Filling { self.count.get() } else { 0 }
     }
 
-    /// Whether it was aborted and not reset since.
+    /// Whether it was aborted and not reset since: asyncio's `Barrier.broken`.
     pub fn broken(&self) -> bool {
         self.state.get() == State::Broken
     }
 
-    /// Waits for the other parties. Returns how many had come before this one, a number from 0 to `parties - 1`.
+    /// Waits for the other parties: asyncio's `Barrier.wait`. Returns how many had come before this one, a number from 0 to
+    /// `parties - 1`.
     ///
     /// Cancelled or dropped, the task counts as not having come; numbers may then repeat.
     ///
@@ -106,7 +107,7 @@ impl Barrier {
         Ok(inside.index)
     }
 
-    /// Makes it ready for use again. Tasks that wait get a `BrokenBarrier` error.
+    /// Makes it ready for use again: asyncio's `Barrier.reset`. Tasks that wait get a `BrokenBarrier` error.
     ///
     /// # Errors
     /// As [`Lock::acquire`](crate::Lock::acquire): it waits for its turn among those who come and go.
@@ -117,6 +118,7 @@ impl Barrier {
     }
 
     /// Breaks it: tasks that wait, and those who come later, get a `BrokenBarrier` error, until it is [reset](Self::reset).
+    /// asyncio's `Barrier.abort`.
     ///
     /// # Errors
     /// As [`reset`](Self::reset).

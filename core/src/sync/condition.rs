@@ -59,7 +59,7 @@ impl Condition {
         Condition::with_lock(Rc::new(Lock::new()))
     }
 
-    /// A condition with a lock that others use too, other conditions for instance.
+    /// A condition with a lock that others use too, other conditions for instance: asyncio's `Condition(lock)`.
     pub fn with_lock(lock: Rc<Lock>) -> Self {
         Condition {
             lock,
@@ -68,12 +68,12 @@ impl Condition {
         }
     }
 
-    /// Whether somebody holds the lock.
+    /// Whether somebody holds the lock: asyncio's `Condition.locked`.
     pub fn locked(&self) -> bool {
         self.lock.locked()
     }
 
-    /// Acquires the lock, as [`Lock::acquire`].
+    /// Acquires the lock, as [`Lock::acquire`]. asyncio's `Condition.acquire`.
     ///
     /// # Errors
     /// As [`Lock::acquire`].
@@ -81,7 +81,7 @@ impl Condition {
         self.lock.acquire().await
     }
 
-    /// Releases the lock, as [`Lock::release`].
+    /// Releases the lock, as [`Lock::release`]. asyncio's `Condition.release`.
     ///
     /// # Errors
     /// As [`Lock::release`].
@@ -98,7 +98,7 @@ impl Condition {
         Ok(ConditionGuard { condition: self, hold: Cell::new(Some(hold)) })
     }
 
-    /// Releases the lock, waits to be notified, and takes the lock again.
+    /// Releases the lock, waits to be notified, and takes the lock again: asyncio's `Condition.wait`.
     ///
     /// The lock is taken again also when the wait is cancelled; requests that come while it waits for the lock are taken in, and the
     /// last one is returned then. A notification that a cancelled wait has got goes to another one.
@@ -113,7 +113,7 @@ impl Condition {
         self.wait_holding(&Cell::new(self.lock.hold())).await
     }
 
-    /// Waits until `predicate` is true, testing it before each [`wait`](Self::wait).
+    /// Waits until `predicate` is true, testing it before each [`wait`](Self::wait). asyncio's `Condition.wait_for`.
     ///
     /// # Errors
     /// As [`wait`](Self::wait); none if the predicate is true at once.
@@ -124,7 +124,8 @@ impl Condition {
         Ok(())
     }
 
-    /// Wakes up to `n` of those who wait, in the order in which they came. Each goes on when it has the lock again.
+    /// Wakes up to `n` of those who wait, in the order in which they came: asyncio's `Condition.notify`. Each goes on when it has
+    /// the lock again.
     ///
     /// # Errors
     /// `Runtime` if nobody holds the lock.
@@ -136,7 +137,7 @@ impl Condition {
         Ok(())
     }
 
-    /// Wakes all who wait.
+    /// Wakes all who wait: asyncio's `Condition.notify_all`.
     ///
     /// # Errors
     /// As [`notify`](Self::notify).

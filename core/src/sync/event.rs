@@ -44,13 +44,14 @@ impl Event {
         }
     }
 
-    /// Whether it is set.
+    /// Whether it is set: asyncio's `Event.is_set`.
     #[inline]
     pub fn is_set(&self) -> bool {
         self.set.get()
     }
 
-    /// Sets it and wakes all who wait, in the order in which they came. They go on even if it is cleared before they run.
+    /// Sets it and wakes all who wait, in the order in which they came: asyncio's `Event.set`. They go on even if it is cleared
+    /// before they run.
     #[inline]
     pub fn set(&self) {
         if !self.set.replace(true) {
@@ -58,13 +59,13 @@ impl Event {
         }
     }
 
-    /// Clears it: who comes from now on waits.
+    /// Clears it: who comes from now on waits. asyncio's `Event.clear`.
     #[inline]
     pub fn clear(&self) {
         self.set.set(false);
     }
 
-    /// Waits until it is set; returns at once if it is.
+    /// Waits until it is set; returns at once if it is. asyncio's `Event.wait`.
     ///
     /// # Errors
     /// Cancelled, also if the event was set in the same turn; `Runtime` if it would have to wait outside of a task, or the event

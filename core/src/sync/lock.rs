@@ -67,14 +67,14 @@ impl Lock {
         }
     }
 
-    /// Whether somebody holds it. Between a release and the step of the task that gets it next nobody does, and yet it is not to be
-    /// had.
+    /// Whether somebody holds it: asyncio's `Lock.locked`. Between a release and the step of the task that gets it next nobody
+    /// does, and yet it is not to be had.
     #[inline]
     pub fn locked(&self) -> bool {
         self.locked.get()
     }
 
-    /// Waits until it is this task's turn and takes the lock. Pair it with [`release`](Self::release).
+    /// Waits until it is this task's turn and takes the lock: asyncio's `Lock.acquire`. Pair it with [`release`](Self::release).
     ///
     /// Cancelled or dropped before it returns, it holds nothing.
     ///
@@ -88,7 +88,7 @@ impl Lock {
         Ok(())
     }
 
-    /// Frees the lock and wakes the one who has waited longest.
+    /// Frees the lock and wakes the one who has waited longest: asyncio's `Lock.release`.
     ///
     /// # Errors
     /// `Runtime` if nobody holds it.

@@ -52,13 +52,15 @@ impl Semaphore {
         }
     }
 
-    /// Whether an [`acquire`](Self::acquire) would have to wait: no permit is free, or others wait before it.
+    /// Whether an [`acquire`](Self::acquire) would have to wait: no permit is free, or others wait before it. asyncio's
+    /// `Semaphore.locked`.
     #[inline]
     pub fn locked(&self) -> bool {
         self.value.get() == 0 || self.waiters.has_claims()
     }
 
-    /// Waits until it is this task's turn and takes a permit. Pair it with [`release`](Self::release).
+    /// Waits until it is this task's turn and takes a permit: asyncio's `Semaphore.acquire`. Pair it with
+    /// [`release`](Self::release).
     ///
     /// Cancelled or dropped before it returns, it takes nothing.
     ///
@@ -81,7 +83,8 @@ impl Semaphore {
         Ok(())
     }
 
-    /// Adds a permit, or hands it to the one who has waited longest. There may be more in the end than there were at first.
+    /// Adds a permit, or hands it to the one who has waited longest: asyncio's `Semaphore.release`. There may be more in the end
+    /// than there were at first.
     #[inline]
     pub fn release(&self) {
         self.value.set(self.value.get().saturating_add(1));
@@ -181,7 +184,7 @@ impl BoundedSemaphore {
         self.semaphore.acquire().await
     }
 
-    /// As [`Semaphore::release`].
+    /// As [`Semaphore::release`]. asyncio's `BoundedSemaphore.release`.
     ///
     /// # Errors
     /// `Value` if every permit is free.

@@ -100,6 +100,8 @@ impl Config {
 ///   is gone, a send raises `SIGPIPE` unless the process ignores it, as Rust programs do by default.
 /// - A [`PollFd`](Op::PollFd) of a descriptor that the caller closes ends with `EBADF` as soon as the kernel tells: when the number is
 ///   used again by a resource, or polled again. Until then it waits.
+/// - The end of a process is noticed at once when the loop waits, and after two milliseconds by a loop that never does; after ten where
+///   no descriptor is left for a pidfd.
 /// - After a fork, the child gets an error from every submit and turn, and dropping the driver there only closes descriptors.
 ///
 /// asyncio's counterpart is `selectors.EpollSelector` with the part of the event loop that calls it.

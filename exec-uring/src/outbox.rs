@@ -160,7 +160,29 @@ impl Core {
             self.send_part(n);
             return self.try_send_directly(n, data);
         }
-        Some(syscall::send(entry.fd.as_fd(), entry.kind.socket, data))
+        Some(self.send_now(n, data))
+    }
+
+    #[inline]
+    fn send_now(&mut self, n: usize, data: &[u8]) -> io::Result<usize> {
+        let entry = &self.table[n];
+        let sent = syscall::send(entry.fd.as_fd(), entry.kind.socket, data);
+        if let Err(error) = &sent
+            && error.raw_os_error() == Some(libc::EPIPE)
+        {
+            return Err(self.reason_of_pipe(n));
+        }
+        sent
+    }
+
+    /// The error of a connection that cannot be sent on. The receive that goes on may have taken it from the socket.
+    #[cold]
+    fn reason_of_pipe(&mut self, n: usize) -> io::Error {
+        if self.table[n].inbox.is_attended() {
+            // If this fails, so does the next turn.
+            let _ = self.reap();
+        }
+        io::Error::from_raw_os_error(self.table[n].inbox.failure().unwrap_or(libc::EPIPE))
     }
 
     fn try_send_directly(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {
@@ -168,7 +190,7 @@ impl Core {
         match entry.outbox.error {
             Some(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
             None if entry.outbox.rest => None,
-            None => Some(syscall::send(entry.fd.as_fd(), entry.kind.socket, data)),
+            None => Some(self.send_now(n, data)),
         }
     }
 

@@ -447,6 +447,21 @@ fn sends_of_all_sizes_keep_their_order() {
     }
 }
 
+/// The receive that goes on may have taken the error of the connection from the socket, so that a send finds that it is broken only.
+#[test]
+fn a_send_after_a_reset_says_so() {
+    for config in [Config::new(), Config::new().without(Rung::DeferTaskrun).without(Rung::CoopTaskrun)] {
+        let Some(mut rig) = rig(config) else { return };
+        let (socket, peer) = rig.tcp();
+        rig.later(Op::Watch { socket });
+        rig.turn(Wait::No);
+        assert_eq!(rig.driver.try_send(socket, b"unread").unwrap().unwrap(), 6);
+        drop(peer);
+        thread::sleep(Duration::from_millis(30));
+        assert_eq!(errno(rig.driver.try_send(socket, b"x").unwrap()), libc::ECONNRESET);
+    }
+}
+
 /// A ring that is registered with its thread outlives its descriptor, until the thread ends. There are sixteen places for such.
 #[test]
 fn a_driver_that_is_dropped_leaves_no_ring() {

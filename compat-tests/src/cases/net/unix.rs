@@ -180,15 +180,13 @@ fn a_conversation_takes_the_turns_of_cpython(on: &Machine) {
 
         log.start();
         writer.write_eof();
-        for _ in 0..2 {
-            let data = reader.read(10).await?;
-            log.add(&format!("C.read{}", data.len()));
-        }
+        log.add(&format!("C.read{}", reader.read(10).await?.len()));
+        // A program that is being started elsewhere may have the connection for a moment, and delay its end.
+        assert_eq!(reader.read(10).await?, "");
         settle().await?;
         let mut events = log.take();
-        // In CPython these two are in the same turn, in the order of a heap.
         events.sort();
-        assert_eq!(events, ["C.read0@5", "C.read3@4", "S.closed@4", "S.read0@2"]);
+        assert_eq!(events, ["C.read3@4", "S.closed@4", "S.read0@2"]);
 
         log.start();
         writer.close();

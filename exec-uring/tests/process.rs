@@ -14,7 +14,6 @@ fn pidfds() -> usize {
     open.filter(|path| std::fs::read_link(path).is_ok_and(|file| file.to_string_lossy().contains("pidfd"))).count()
 }
 
-#[expect(clippy::zombie_processes, reason = "the driver waits for it")]
 fn start(driver: &mut UringDriver, id: OpId) {
     let pid = Command::new("sleep").arg("100").spawn().unwrap().id();
     assert!(matches!(driver.submit(id, Op::WaitProcess { pid }), Submit::Pending));

@@ -213,7 +213,7 @@ impl Context {
         Self::default()
     }
 
-    /// A context with the values that hold now; Python's `copy_context()`.
+    /// A context with the values that hold now; Python's `copy_context`.
     pub fn copy_current() -> Self {
         Context { map: Rc::new(Cell::new(current())) }
     }

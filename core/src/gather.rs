@@ -16,6 +16,10 @@ use crate::task::{FutureRef, RawFuture, home};
 ///
 /// Coroutines become tasks at once. The first error ends the gather with that error, while the others run on, their later errors
 /// unreported. Cancelling the gather, or the task that awaits it, cancels everything gathered; it ends when the first has ended.
+/// Dropping it leaves everything running.
+///
+/// # Errors
+/// The future ends with the first error; with Cancelled if it was cancelled; with `Value` if something of another loop was given.
 ///
 /// # Panics
 /// Outside of a running loop.
@@ -39,6 +43,9 @@ pub fn gather<S: GatherSet>(set: S) -> Future<<S::Children as Children>::Values>
 
 /// As [`gather`] with `return_exceptions=True`: waits for all of them and gives the results, errors included. Only a cancellation of
 /// the gather itself ends it with an error, after everything has ended.
+///
+/// # Errors
+/// The future ends with Cancelled if it was cancelled; with `Value` if something of another loop was given.
 ///
 /// # Panics
 /// Outside of a running loop.

@@ -16,7 +16,11 @@ use crate::task::{FutureRef, RawFuture, home};
 ///
 /// A task that awaits the shield and is cancelled gets Cancelled, while the inner task runs on. If the inner one is cancelled itself,
 /// so is the shield. What is done already is returned as it is. If the inner one fails after its shield was cancelled, the loop's
-/// exception handler is told at once.
+/// exception handler is told at once. Dropping the shield changes nothing for what it protects.
+///
+/// # Errors
+/// The future ends with the error of `awaitable`, or with Cancelled if it was cancelled. Awaiting it gives `Runtime` if `awaitable` is
+/// of another loop.
 ///
 /// # Panics
 /// Outside of a running loop.

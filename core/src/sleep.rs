@@ -19,7 +19,7 @@ use crate::timer::TimerTarget;
 /// step in which the sleep was first polled, and never ends early.
 ///
 /// # Errors
-/// Cancelled; `Value` if the delay is a number of seconds that is not finite.
+/// Cancelled; `Value` if the delay is a number of seconds that is not finite; `Runtime` outside of a task.
 ///
 /// ```
 /// # aioli_exec_sim::run(async {

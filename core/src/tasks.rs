@@ -302,7 +302,7 @@ impl AnyTask {
         cancel::uncancel_at(&self.task, scope)
     }
 
-    /// Where the task was created.
+    /// Where the task was created: the caller of [`create_task`] or the like. Reports tell it too.
     pub fn location(&self) -> &'static Location<'static> {
         self.task.head().location
     }
@@ -339,14 +339,14 @@ impl TaskBuilder {
         Self::default()
     }
 
-    /// The task's name.
+    /// The task's name: asyncio's argument `name`.
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(Rc::from(name));
         self
     }
 
-    /// The context that the task runs in, shared with whoever else has it.
+    /// The context that the task runs in, shared with whoever else has it: asyncio's argument `context`.
     #[must_use]
     pub fn context(mut self, context: Context) -> Self {
         self.context = Some(context);

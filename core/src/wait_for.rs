@@ -25,7 +25,7 @@ use crate::timeout::{Timed, Timeout};
 /// With a delay of zero or less, something done gives its result; a [`Task`](crate::Task) or [`Future`](crate::Future) is cancelled; a coroutine never starts.
 ///
 /// # Errors
-/// `Timeout` if the deadline passed; else what the awaitable returns. `Value` if the delay is not finite.
+/// `Timeout` if the deadline passed; else what the awaitable returns. `Value` if the delay is not finite. `Runtime` outside of a task.
 ///
 /// ```
 /// # aioli_exec_sim::run(async {

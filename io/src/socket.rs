@@ -96,7 +96,7 @@ impl Socket {
         Ok(Self::over(Handle::open(&get_running_loop()?, domain, SocketKind::Stream)?))
     }
 
-    /// Takes over a descriptor, which becomes non-blocking.
+    /// Takes over a descriptor, which becomes non-blocking: Python's `socket(fileno=…)`.
     ///
     /// # Errors
     /// `Io` from the operating system, or where the backend knows no descriptors; `Runtime` outside of a running loop.
@@ -134,7 +134,7 @@ impl Socket {
         self.handle.event_loop()
     }
 
-    /// Binds the socket to a local address.
+    /// Binds the socket to a local address: Python's `socket.bind`.
     ///
     /// # Errors
     /// `Io` from the operating system, with the address.
@@ -145,7 +145,7 @@ impl Socket {
             .map_err(|error| at("error while attempting to bind on address", address, error))?)
     }
 
-    /// Makes a bound socket a listener. `backlog` connections may wait to be accepted.
+    /// Makes a bound socket a listener: Python's `socket.listen`. `backlog` connections may wait to be accepted.
     ///
     /// # Errors
     /// `Io` from the operating system.
@@ -153,7 +153,7 @@ impl Socket {
         self.handle.listen(backlog)
     }
 
-    /// Sets an option.
+    /// Sets an option: Python's `socket.setsockopt`.
     ///
     /// # Errors
     /// `Io` from the operating system.
@@ -161,7 +161,7 @@ impl Socket {
         self.handle.set_option(option)
     }
 
-    /// The local address.
+    /// The local address: Python's `socket.getsockname`.
     ///
     /// # Errors
     /// `Io` from the operating system, also for a socket that is not an internet socket.
@@ -169,7 +169,7 @@ impl Socket {
         internet(self.handle.local_addr()?)
     }
 
-    /// The peer's address.
+    /// The peer's address: Python's `socket.getpeername`.
     ///
     /// # Errors
     /// `Io` from the operating system, also for a socket that is not connected.
@@ -177,7 +177,7 @@ impl Socket {
         internet(self.handle.peer_addr()?)
     }
 
-    /// Ends one or both directions of a connection.
+    /// Ends one or both directions of a connection: Python's `socket.shutdown`.
     ///
     /// # Errors
     /// `Io` from the operating system.
@@ -318,7 +318,7 @@ impl Socket {
         }
     }
 
-    /// Waits until a receive or an accept would not block.
+    /// Waits until a receive or an accept would not block: what asyncio's `add_reader` tells. Cancelling it changes nothing.
     ///
     /// # Errors
     /// Cancelled; `Io` from the operating system.
@@ -326,7 +326,7 @@ impl Socket {
         self.ready(Interest { readable: true, writable: false }).await
     }
 
-    /// Waits until a send would not block.
+    /// Waits until a send would not block: what asyncio's `add_writer` tells. Cancelling it changes nothing.
     ///
     /// # Errors
     /// Cancelled; `Io` from the operating system.

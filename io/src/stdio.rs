@@ -8,7 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, major, minor};
 use crate::pipe::{ConnectReadPipe, ConnectWritePipe, file_type};
 use crate::restore::Restore;
 
-/// The standard input of the program, as a stream.
+/// The standard input of the program, as a stream. Programs of asyncio give `sys.stdin` to `connect_read_pipe`.
 ///
 /// `O_NONBLOCK` belongs to the open file, and the shell and other programs mostly have the same one. So a pipe or terminal is opened
 /// afresh, by its name in `/proc`, and nobody else notices. Where that cannot be done, as with a socket, the file becomes non-blocking
@@ -36,7 +36,8 @@ pub fn open_stdin() -> ConnectReadPipe {
     ConnectReadPipe::standard(Standard::Input)
 }
 
-/// The standard output of the program, as a stream; see [`open_stdin`] for how others that share it are left alone.
+/// The standard output of the program, as a stream: `connect_write_pipe` with `sys.stdout` in asyncio. See [`open_stdin`] for how
+/// others that share it are left alone.
 ///
 /// What `println!` has in its own buffer is not part of this stream. Closing it leaves descriptor 1 open.
 ///
@@ -58,7 +59,8 @@ pub fn open_stdout() -> ConnectWritePipe {
     ConnectWritePipe::standard(Standard::Output)
 }
 
-/// The standard error output of the program, as a stream; see [`open_stdin`] for how others that share it are left alone.
+/// The standard error output of the program, as a stream: `connect_write_pipe` with `sys.stderr` in asyncio. See [`open_stdin`] for how
+/// others that share it are left alone.
 ///
 /// # Errors
 /// As [`open_stdin`].

@@ -37,6 +37,14 @@ cases! {
     wait_for_without_time_leaves_what_is_shielded: "W6 SH2" = "test_waitfor::WaitForShieldTests::test_zero_timeout";
     wait_for_without_a_deadline_waits_for_what_is_shielded: "W6 SH1"
         = "test_waitfor::WaitForShieldTests::test_none_timeout";
+    an_error_before_the_deadline_is_returned: "W3"
+        = "test_timeouts::TimeoutTests::test_foreign_exception_passed";
+    who_waits_for_a_timeout_is_not_cancelled: "W2"
+        = "test_timeouts::TimeoutTests::test_outer_task_is_not_cancelled";
+    a_cancelled_task_is_cancelled_again_in_a_timeout: "W2"
+        = "test_timeouts::TimeoutTests::test_cancel_in_timeout_after_cancellation";
+    errors_of_a_group_are_no_timeout: "W3 TG4"
+        = "test_timeouts::TimeoutTests::test_timeout_taskgroup";
 }
 
 fn a_deadline_ends_its_body(on: &Machine) {
@@ -209,6 +217,65 @@ fn wait_for_without_a_deadline_waits_for_what_is_shielded(on: &Machine) {
         let task = create_task(async { sleep(0.1).await.map(|()| "done") });
         assert_eq!(wait_for(shield(task), None::<f64>).await?, "done");
         assert_eq!(seconds(), 0.1);
+        Ok(())
+    });
+}
+
+fn an_error_before_the_deadline_is_returned(on: &Machine) {
+    on.run(async {
+        let deadline = Timeout::after(0.01);
+        assert_eq!(deadline.run(fail::<()>("key")).await.unwrap_err().to_string(), "key");
+        assert!(!deadline.expired());
+        Ok(())
+    });
+}
+
+fn who_waits_for_a_timeout_is_not_cancelled(on: &Machine) {
+    on.run(async {
+        let task = create_task(async {
+            assert!(timeout(0.001, sleep(10.0)).await.unwrap_err().is_timeout());
+            Ok(())
+        });
+        (&task).await?;
+        assert!(!task.cancelled() && task.done());
+        assert_eq!(task.cancelling(), 0);
+        Ok(())
+    });
+}
+
+fn a_cancelled_task_is_cancelled_again_in_a_timeout(on: &Machine) {
+    on.run(async {
+        let task = create_task(async {
+            me().cancel(None);
+            assert!(sleep(1.0).await.unwrap_err().is_cancelled());
+            let deadline = Timeout::after(1.0);
+            let cleanup = async {
+                me().cancel(None);
+                sleep(2.0).await
+            };
+            assert!(deadline.run(cleanup).await.unwrap_err().is_cancelled());
+            assert!(!deadline.expired());
+            Ok(())
+        });
+        task.await?;
+        assert_eq!(seconds(), 0.0);
+        Ok(())
+    });
+}
+
+fn errors_of_a_group_are_no_timeout(on: &Machine) {
+    on.run(async {
+        let group = task_group(async |group| {
+            group.create_task(async {
+                assert!(sleep(2.0).await.unwrap_err().is_cancelled());
+                fail::<()>("cleanup").await
+            })?;
+            sleep(1.0).await
+        });
+        let error = timeout(0.01, group).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Group);
+        assert_eq!(error.errors().iter().map(ToString::to_string).collect::<Vec<_>>(), ["cleanup"]);
+        assert_eq!((seconds(), me().cancelling()), (0.01, 0));
         Ok(())
     });
 }

@@ -23,7 +23,8 @@ cases! {
     the_body_fails_while_it_is_cancelled_by_a_child: "TG4"
         = "test_taskgroups::TestTaskGroup::test_taskgroup_20a",
           "test_taskgroups::TestTaskGroup::test_taskgroup_21a",
-          "test_taskgroups::TestTaskGroup::test_taskgroup_context_manager_exit_raises";
+          "test_taskgroups::TestTaskGroup::test_taskgroup_context_manager_exit_raises",
+          "test_taskgroups::TestTaskGroup::test_taskgroup_19";
     children_that_ended_are_forgotten: "TG3" = "test_taskgroups::TestTaskGroup::test_taskgroup_23";
     a_hydra_is_beaten: "TG1 TG2" = "test_taskgroups::TestTaskGroup::test_taskgroup_25";
     children_have_the_names_that_they_are_given: "TA1 TG1" = "test_taskgroups::TestTaskGroup::test_taskgroup_task_name";
@@ -31,6 +32,29 @@ cases! {
         = "test_taskgroups::TestTaskGroup::test_coro_closed_when_tg_closed";
     groups_in_each_other_that_both_fail: "TG6 TG5"
         = "test_taskgroups::TestTaskGroup::test_nested_groups_both_cancelled";
+    a_child_created_later_or_cancelled_by_hand: "TG1 TG2"
+        = "test_taskgroups::TestTaskGroup::test_taskgroup_02",
+          "test_taskgroups::TestTaskGroup::test_taskgroup_03";
+    an_error_of_a_child_cancels_its_sibling: "TG2"
+        = "test_taskgroups::TestTaskGroup::test_taskgroup_04";
+    a_group_in_a_group_is_cancelled_from_outside: "TG4 TG6"
+        = "test_taskgroups::TestTaskGroup::test_taskgroup_11",
+          "test_taskgroups::TestTaskGroup::test_taskgroup_12";
+    a_child_fails_while_the_body_cleans_up: "TG4"
+        = "test_taskgroups::TestTaskGroup::test_taskgroup_15",
+          "test_taskgroups::TestTaskGroup::test_taskgroup_16";
+    a_body_that_fails_when_it_is_cancelled_is_a_group: "TG4"
+        = "test_taskgroups::TestTaskGroup::test_taskgroup_18";
+    an_outer_child_fails_while_an_inner_group_waits: "TG6"
+        = "test_taskgroups::TestTaskGroup::test_taskgroup_13";
+    a_child_creates_children_in_its_group: "TG1 TG3"
+        = "test_taskgroups::TestTaskGroup::test_taskgroup_24";
+    upstream_no_create_task_after_failure: "TG1 TG2"
+        = "test_taskgroups::TestTaskGroup::test_taskgroup_no_create_task_after_failure";
+    upstream_error_and_cancel: "TG4 TG5"
+        = "test_taskgroups::TestTaskGroup::test_error_and_cancel";
+    upstream_task_context: "TG1 CV1"
+        = "test_taskgroups::TestTaskGroup::test_taskgroup_task_context";
 }
 
 /// Runs a case with children of both kinds.
@@ -295,5 +319,203 @@ fn groups_in_each_other_that_both_fail(on: &Machine) {
         assert_eq!(texts(&outer.await.unwrap_err()), ["value"]);
         assert_eq!(me().cancelling(), 0);
         Ok(())
+    });
+}
+
+fn a_child_created_later_or_cancelled_by_hand(on: &Machine) {
+    each(on, |spawn| async move {
+        for cancelled in [false, true] {
+            let value = |seconds, value| async move { sleep(seconds).await.map(|()| value) };
+            let (one, two) = task_group(async move |group| {
+                let one = spawn.child(&group, value(if cancelled { 1.0 } else { 0.1 }, 42))?;
+                sleep(0.15).await?;
+                if cancelled {
+                    one.cancel(None);
+                }
+                Ok((one, spawn.child(&group, value(0.2, 11))?))
+            })
+            .await?;
+            assert_eq!((one.cancelled(), two.result()?), (cancelled, 11));
+            assert_eq!(one.result().ok(), (!cancelled).then_some(42));
+        }
+        Ok(())
+    });
+}
+
+fn an_error_of_a_child_cancels_its_sibling(on: &Machine) {
+    each(on, |spawn| async move {
+        let (count, kept) = (Rc::new(Cell::new(0)), Rc::new(RefCell::new(None)));
+        let (inside, keep) = (Rc::clone(&count), Rc::clone(&kept));
+        let group = task_group(async move |group| {
+            spawn.child(&group, failing(0.1, "division"))?;
+            keep.replace(Some(spawn.child(&group, counting(1.0, inside, 1))?));
+            Ok(())
+        });
+        assert_eq!(texts(&create_task(group).await.unwrap_err()), ["division"]);
+        assert!(kept.take().unwrap().cancelled());
+        assert_eq!((count.get(), seconds()), (1, 0.1));
+        Ok(())
+    });
+}
+
+fn a_group_in_a_group_is_cancelled_from_outside(on: &Machine) {
+    each(on, |spawn| async move {
+        for outer_has_a_child in [false, true] {
+            let runner = create_task(task_group(async move |outer| {
+                if outer_has_a_child {
+                    spawn.child(&outer, sleep(10.0))?;
+                }
+                task_group(async move |inner| {
+                    for _ in 0..5 {
+                        spawn.child(&inner, failing_anyhow(10.0, "division"))?;
+                    }
+                    sleep(10.0).await
+                })
+                .await
+            }));
+            sleep(0.1).await?;
+            assert!(!runner.done());
+            runner.cancel(None);
+            let error = runner.await.unwrap_err();
+            assert_eq!(error.errors().len(), 1);
+            assert_eq!(texts(&error.errors()[0]), ["division"; 5]);
+        }
+        Ok(())
+    });
+}
+
+fn a_child_fails_while_the_body_cleans_up(on: &Machine) {
+    each(on, |spawn| async move {
+        for in_a_task_of_its_own in [false, true] {
+            let group = task_group(async move |group| {
+                spawn.child(&group, failing(0.3, "division"))?;
+                let interrupted = sleep(10.0).await;
+                sleep(0.5).await?;
+                interrupted
+            });
+            let runner = match in_a_task_of_its_own {
+                false => create_task(group),
+                true => create_task(async { create_task(group).await }),
+            };
+            sleep(0.1).await?;
+            assert!(!runner.done());
+            runner.cancel(None);
+            assert_eq!(texts(&runner.await.unwrap_err()), ["division"]);
+        }
+        Ok(())
+    });
+}
+
+fn a_body_that_fails_when_it_is_cancelled_is_a_group(on: &Machine) {
+    on.run(async {
+        let runner = create_task(task_group(async |_| failing_anyhow(10.0, "instead").await));
+        sleep(0.1).await?;
+        assert!(!runner.done());
+        runner.cancel(None);
+        assert_eq!(texts(&runner.await.unwrap_err()), ["instead"]);
+        Ok(())
+    });
+}
+
+fn an_outer_child_fails_while_an_inner_group_waits(on: &Machine) {
+    each(on, |spawn| async move {
+        let runner = create_task(task_group(async move |outer| {
+            spawn.child(&outer, failing(0.1, "early"))?;
+            task_group(async move |inner| spawn.child(&inner, failing(10.0, "late")).map(drop)).await
+        }));
+        assert_eq!(texts(&runner.await.unwrap_err()), ["early"]);
+        assert_eq!(seconds(), 0.1);
+        Ok(())
+    });
+}
+
+fn a_child_creates_children_in_its_group(on: &Machine) {
+    each(on, |spawn| async move {
+        task_group(async move |group| {
+            let inside = group.clone();
+            let root = async move {
+                sleep(0.1).await?;
+                spawn.child(&inside, sleep(0.1))?;
+                spawn.child(&inside, sleep(0.2)).map(drop)
+            };
+            spawn.child(&group, root).map(drop)
+        })
+        .await?;
+        assert!((seconds() - 0.3).abs() < 1e-6);
+        Ok(())
+    });
+}
+
+fn upstream_no_create_task_after_failure(on: &Machine) {
+    each(on, |spawn| async move {
+        let refused = Rc::new(Cell::new(None));
+        let note = Rc::clone(&refused);
+        let failed = task_group(async move |group| {
+            spawn.child(&group, failing(0.001, "division"))?;
+            let inside = group.clone();
+            let second = async move {
+                assert!(sleep(1.0).await.unwrap_err().is_cancelled());
+                note.set(spawn.child(&inside, failing(0.001, "division")).err().map(|error| error.kind()));
+                Ok(())
+            };
+            spawn.child(&group, second).map(drop)
+        });
+        assert_eq!(texts(&failed.await.unwrap_err()), ["division"]);
+        assert_eq!(refused.get(), Some(ErrorKind::Runtime));
+        Ok(())
+    });
+}
+
+fn upstream_error_and_cancel(on: &Machine) {
+    each(on, |spawn| async move {
+        let event = Rc::new(Event::new());
+        let set = Rc::clone(&event);
+        let inner = create_task(async move {
+            let failed = task_group(async move |group| {
+                let raise = async move {
+                    set.set();
+                    sleep(0.0).await?;
+                    fail::<()>("runtime").await
+                };
+                spawn.child(&group, raise)?;
+                sleep(1.0).await?;
+                panic!("the sleep in the group is cancelled")
+            });
+            let failed: Result<()> = failed.await;
+            assert_eq!(texts(&failed.unwrap_err()), ["runtime"]);
+            assert_eq!(me().cancelling(), 1);
+            sleep(1.0).await?;
+            panic!("the sleep after the group is cancelled") as Result<()>
+        });
+        event.wait().await?;
+        assert_eq!(inner.cancelling(), 0);
+        inner.cancel(None);
+        assert_eq!(inner.cancelling(), 1);
+        assert!((&inner).await.unwrap_err().is_cancelled());
+        assert!(inner.cancelled());
+        Ok(())
+    });
+}
+
+fn upstream_task_context(on: &Machine) {
+    each(on, |spawn| async move {
+        task_group(async move |group| {
+            let (var, context) = (Rc::new(ContextVar::<u32>::new()), Context::copy_current());
+            assert_eq!(context.run(|| var.get()), None);
+            for value in [1, 2] {
+                let inside = Rc::clone(&var);
+                let builder = TaskBuilder::new().context(context.clone()).eager_start(spawn.eager);
+                let setting = async move {
+                    sleep(0.0).await?;
+                    inside.set(value);
+                    Ok(())
+                };
+                group.create_task_with(builder, setting)?.await?;
+                assert_eq!(context.run(|| var.get()), Some(value));
+            }
+            assert_eq!(var.get(), None);
+            Ok(())
+        })
+        .await
     });
 }

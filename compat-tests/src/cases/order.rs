@@ -51,9 +51,7 @@ cases! {
     what_a_thread_sent_can_be_cancelled: "LP17 L10";
     what_threads_send_comes_in_the_order_of_sending_and_none_is_lost: "L10 LP7 LP17";
     a_callback_runs_in_the_context_of_its_scheduling: "CV2 LP16";
-    a_task_has_a_copy_of_the_context_or_shares_the_one_it_is_given: "CV1"
-        = "test_tasks::BaseTaskTests::test_context_1",
-          "test_taskgroups::TestTaskGroup::test_taskgroup_task_context";
+    a_task_has_a_copy_of_the_context_or_shares_the_one_it_is_given: "CV1" = "test_tasks::BaseTaskTests::test_context_1";
     tasks_that_yield_take_turns: "TA5 LP18";
     the_current_task_is_none_in_a_callback: "TA6"
         = "test_tasks::BaseTaskTests::test_current_task",

@@ -10,17 +10,16 @@ use aioli_core::*;
 cases! {
     ($) "timeouts" in timeouts as __cases_timeouts;
     a_timeout_made_outside_of_a_loop_counts_from_its_first_poll: "W1";
-    an_outer_one_that_fires_with_the_inner_wins: "W4" = "test_timeouts::TimeoutTests::test_nested_timeouts_loop_busy";
-    an_outer_one_passes_through_the_inner: "W4" = "test_timeouts::TimeoutTests::test_nested_timeouts";
-    an_inner_one_leaves_the_outer_alone: "W4" = "test_timeouts::TimeoutTests::test_nested_timeouts_concurrent";
+    an_outer_one_that_fires_with_the_inner_wins: "W4"
+        = "test_timeouts::TimeoutTests::test_nested_timeouts_loop_busy",
+          "test_timeouts::TimeoutTests::test_nested_timeouts";
+    an_outer_one_passes_through_the_inner: "W4" = "test_timeouts::TimeoutTests::test_nested_timeouts_concurrent";
+    an_inner_one_leaves_the_outer_alone: "W4";
     a_request_before_the_deadline_is_a_cancellation: "W2"
-        = "test_timeouts::TimeoutTests::test_foreign_cancel_doesnt_timeout_if_not_expired",
-          "test_timeouts::TimeoutTests::test_outer_task_is_not_cancelled";
-    a_request_and_the_deadline_in_one_turn_are_a_cancellation: "W2"
-        = "test_timeouts::TimeoutTests::test_cancel_in_timeout_after_cancellation";
+        = "test_timeouts::TimeoutTests::test_foreign_cancel_doesnt_timeout_if_not_expired";
+    a_request_and_the_deadline_in_one_turn_are_a_cancellation: "W2";
     another_error_of_the_body_is_returned: "W3"
-        = "test_timeouts::TimeoutTests::test_foreign_exception_passed",
-          "test_timeouts::TimeoutTests::test_foreign_exception_on_timeout",
+        = "test_timeouts::TimeoutTests::test_foreign_exception_on_timeout",
           "test_timeouts::TimeoutTests::test_foreign_exception_on_timeout_2";
     a_body_that_swallows_gives_its_result: "W3";
     cleanup_after_the_deadline_is_not_cancelled_again: "W5";

@@ -20,7 +20,8 @@ cases! {
     ($) "forks" in signals_forks as __cases_signals_forks;
     the_child_has_no_loop_and_may_run_its_own: "SG4 L12"
         = "test_unix_events::TestFork::test_fork_not_share_event_loop",
-          "test_unix_events::TestFork::test_fork_asyncio_run";
+          "test_unix_events::TestFork::test_fork_asyncio_run",
+          "test_unix_events::TestFork::test_fork_not_share_current_task";
     a_signal_to_the_child_is_not_the_parents: "SG4 SG3" = "test_unix_events::TestFork::test_fork_signal_handling";
 }
 

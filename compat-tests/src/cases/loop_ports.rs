@@ -28,7 +28,9 @@ cases! {
     a_run_takes_as_long_as_its_main: "LP12 L5" = "test_events::EventLoopTestsMixin::test_run_until_complete";
     short_sleeps_take_few_turns: "L5 LP3" = "test_events::EventLoopTestsMixin::test_timeout_rounding";
     a_sleep_on_the_backends_own_clock_is_not_too_short: "L5 D5";
-    a_future_belongs_to_the_running_loop: "FU9" = "test_futures::BaseFutureTests::test_constructor_use_running_loop";
+    a_future_belongs_to_the_running_loop: "FU9"
+        = "test_futures::BaseFutureTests::test_constructor_use_running_loop",
+          "test_base_events::BaseEventLoopTests::test_run_until_complete_loop";
     the_handler_is_called_in_the_context_of_the_task: "X3 CV1"
         = "test_futures2::FutureTests::test_task_exc_handler_correct_context";
     the_handler_is_called_in_the_context_of_the_callback: "X3 CV2"

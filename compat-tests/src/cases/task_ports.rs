@@ -36,6 +36,8 @@ cases! {
         = "test_tasks::RunCoroutineThreadsafeTests::test_run_coroutine_threadsafe_with_timeout";
     upstream_wrap_future: "TH1 TH3" = "test_futures::BaseFutureTests::test_wrap_future";
     upstream_wrap_future_cancel2: "TH3 CA23" = "test_futures::BaseFutureTests::test_wrap_future_cancel2";
+    upstream_set_default_executor: "TH1" = "test_base_events::BaseEventLoopTests::test_set_default_executor";
+    upstream_time_and_call_at: "L5 LP5" = "test_base_events::BaseEventLoopTests::test_time_and_call_at";
 }
 
 fn upstream_uncancel_basic(on: &Machine) {
@@ -341,4 +343,26 @@ fn upstream_wrap_future_cancel2(on: &Machine) {
         assert!(future.cancelled());
         Ok(())
     });
+}
+
+fn upstream_set_default_executor(on: &Machine) {
+    on.run(async {
+        event_loop().set_default_executor(ThreadPool::builder().thread_name_prefix("chosen").build()?);
+        let name = || Ok(thread::current().name().unwrap_or_default().to_owned());
+        for name in [event_loop().run_in_executor(None, name).await?, to_thread(name).await?] {
+            assert!(name.starts_with("chosen"), "{name}");
+        }
+        Ok(())
+    });
+}
+
+fn upstream_time_and_call_at(on: &Machine) {
+    let runner = on.runner();
+    let running = runner.get_loop();
+    let begin = running.time();
+    let stopping = running.clone();
+    running.call_at(begin + Duration::from_millis(100), move || stopping.stop()).unwrap();
+    runner.run_forever().unwrap();
+    assert_eq!(running.time() - begin, Duration::from_millis(100));
+    runner.close().unwrap();
 }

@@ -30,7 +30,7 @@ cases! {
     as_many_threads_are_made_as_jobs_need_and_no_more_than_the_limit: "TH1"
         = "test_threads::ToThreadTests::test_to_thread_concurrent";
     jobs_begin_in_the_order_in_which_they_came: "TH1";
-    what_a_pool_cannot_be_is_refused: "TH1" = "test_base_events::BaseEventLoopTests::test_set_default_executor";
+    what_a_pool_cannot_be_is_refused: "TH1";
     a_pool_that_was_shut_down_does_what_it_has_and_takes_no_more: "TH1 L9";
     a_pool_that_nobody_refers_to_ends_when_its_jobs_are_done: "TH1";
     a_job_may_submit_another_to_its_own_pool_and_does_not_wait_for_itself: "TH1";

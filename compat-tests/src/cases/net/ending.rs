@@ -205,6 +205,7 @@ fn writes_after_the_end_are_errors(on: &Machine) {
                 let error = writer.write(b"late").unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Runtime);
                 assert_eq!(error.to_string(), "cannot write to a stream that is closed");
+                writer.write_eof();
                 writer.wait_closed().await?;
             }
             assert_eq!(peer_reader.read_to_end().await?, "early");

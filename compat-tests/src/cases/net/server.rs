@@ -22,8 +22,9 @@ cases! {
     ($) "servers" in net_server as __cases_net_server;
     all_interfaces: "SV1"
         = "test_base_events::BaseEventLoopWithSelectorTests::test_create_server_empty_host",
-          "test_events::EventLoopTestsMixin::test_create_server";
-    ipv6_is_ipv6_only: "SV1" = "test_events::EventLoopTestsMixin::test_create_server_dual_stack";
+          "test_events::EventLoopTestsMixin::test_create_server",
+          "test_events::EventLoopTestsMixin::test_create_server_dual_stack";
+    ipv6_is_ipv6_only: "SV1";
     several_hosts_each_once: "SV1" = "test_events::EventLoopTestsMixin::test_create_server_multiple_hosts_ipv4";
     an_address_in_use_is_named: "SV1"
         = "test_events::EventLoopTestsMixin::test_create_server_addr_in_use",

@@ -29,12 +29,11 @@ use crate::tasks::TaskBuilder;
 ///
 /// ```
 /// # aioli_exec_sim::run(async {
-/// use aioli_core::{get_running_loop, sleep, to_thread};
-/// use std::time::Duration;
+/// use aioli_core::{Event, get_running_loop, to_thread};
 ///
 /// let remote = get_running_loop()?.remote();
 /// let answer = to_thread(move || {
-///     let slow = remote.run_coroutine_threadsafe(async || sleep(Duration::from_secs(3600)).await);
+///     let slow = remote.run_coroutine_threadsafe(async || Event::new().wait().await); // nobody sets it
 ///     assert!(slow.cancel());
 ///     assert!(slow.result().unwrap_err().is_cancelled());
 ///     remote.run_coroutine_threadsafe(async || Ok(42)).result() // blocks this thread, not the loop

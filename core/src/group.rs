@@ -204,8 +204,8 @@ impl TaskGroup {
         self.create_task_with(TaskBuilder::new(), coroutine)
     }
 
-    /// Creates a task in the group, with a name, a context, or an eager start: the keyword arguments of asyncio's
-    /// `TaskGroup.create_task`.
+    /// Creates a task in the group, with a name or a context, which are keyword arguments of asyncio's `TaskGroup.create_task`, or an
+    /// eager start.
     ///
     /// # Errors
     /// As [`create_task`](Self::create_task).

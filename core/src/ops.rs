@@ -180,7 +180,7 @@ impl crate::Loop {
         self.core().operations.submit(self.core(), op, owner, tag)
     }
 
-    /// Submits an operation that completes at once.
+    /// Submits an operation that completes at once; [`Op`] says of each whether it does.
     ///
     /// # Errors
     /// `Runtime` if the loop is closed, or if the driver did not complete the operation at once.
@@ -214,7 +214,7 @@ impl crate::Loop {
         });
     }
 
-    /// Asks that an operation in flight ends soon. Its owner is called with what came of it.
+    /// Asks that an operation in flight ends soon. Its owner is called with what came of it. If it has ended already, nothing happens.
     pub fn cancel_op(&self, id: OpId) {
         self.core().with_driver(|driver| driver.cancel(id));
     }

@@ -314,7 +314,7 @@ impl fmt::Debug for AnyTask {
     }
 }
 
-/// How a task is to be created, beyond its coroutine: the keyword arguments of asyncio's `create_task`.
+/// How a task is to be created, beyond its coroutine: the keyword arguments of asyncio's `Task`.
 ///
 /// ```
 /// # aioli_exec_sim::run(async {

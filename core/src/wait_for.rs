@@ -22,7 +22,8 @@ use crate::timeout::{Timed, Timeout};
 /// It is awaited inline, in the caller's task, and may borrow. When the deadline passes it is cancelled, and `wait_for` returns
 /// `Timeout` once it has ended; if it swallowed the cancellation, its own result. `None` waits without a deadline.
 ///
-/// With a delay of zero or less, something done gives its result; a [`Task`](crate::Task) or [`Future`](crate::Future) is cancelled; a coroutine never starts.
+/// With a delay of zero or less, something done gives its result; a [`Task`](crate::Task) or [`Future`](crate::Future) is cancelled; a
+/// coroutine never starts.
 ///
 /// # Errors
 /// `Timeout` if the deadline passed; else what the awaitable returns. `Value` if the delay is not finite. `Runtime` outside of a task.

@@ -247,7 +247,6 @@ fn what_the_machine_does_not_have_is_refused() {
     };
     assert!(says(rig.now(Op::PollFd { fd: 0, interest: READ })).contains("no descriptors"));
     assert!(says(rig.now(Op::Adopt { fd: ours.into() })).contains("no descriptors"));
-    let socket = rig.socket(Domain::Ipv4);
     assert!(says(rig.now(Op::WaitProcess { pid: 1 })).contains("no processes"));
 }
 

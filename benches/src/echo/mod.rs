@@ -6,6 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 
 mod aioli;
+#[cfg(feature = "compio")]
+mod compio;
 #[cfg(feature = "glommio")]
 mod glommio;
 mod load;
@@ -52,6 +54,8 @@ pub fn servers() -> Vec<Server> {
         ("monoio-uring", monoio::serve_uring),
         #[cfg(feature = "monoio")]
         ("monoio-legacy", monoio::serve_legacy),
+        #[cfg(feature = "compio")]
+        ("compio", compio::serve),
         #[cfg(feature = "glommio")]
         ("glommio", glommio::serve),
         #[cfg(feature = "smol")]

@@ -536,6 +536,20 @@ impl RawTask {
         }
     }
 
+    /// The context that it runs in, which it shares from now on.
+    pub(crate) fn context(&self) -> Context {
+        if let Some(shared) = self.shared_context() {
+            return shared.clone();
+        }
+        let (core, own) = (self.core(), &self.head().context);
+        let context = Context::default();
+        context.store(if core.is_current(self) { core.context() } else { own.take() });
+        // Its own was the only one until now.
+        let _ = self.head().extra().shared_context.set(context.clone());
+        self.raw().header().set(flag::SHARES_CONTEXT);
+        context
+    }
+
     /// The context that it shares with others, if it does not have its own.
     #[inline]
     fn shared_context(&self) -> Option<&Context> {

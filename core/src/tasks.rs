@@ -150,6 +150,11 @@ impl<T> Task<T> {
         self.raw_task().set_name(name);
     }
 
+    /// The context that the task runs in, see [`AnyTask::context`].
+    pub fn context(&self) -> Context {
+        self.raw_task().context()
+    }
+
     /// Has `callback` called with a future that leads to this task, in a turn after it is done: asyncio's `Task.add_done_callback`.
     /// Callbacks run in the order in which they were added, in the context that holds now. If the task is done, that is the next
     /// turn. A callback that panics is reported to the loop's exception handler. See [`CallbackId`].
@@ -246,6 +251,33 @@ impl AnyTask {
     /// Gives the task another name: asyncio's `Task.set_name`.
     pub fn set_name(&self, name: &str) {
         self.task.set_name(name);
+    }
+
+    /// The context that the task runs in: asyncio's `Task.get_context`. It is the one that it was given, or its own, and is shared from
+    /// now on: what others set in it, the task finds after its next await. What the task sets is in it when the step ends. Of a task
+    /// that is done and was given none, the context is empty.
+    ///
+    /// ```
+    /// # aioli_exec_sim::run(async {
+    /// use aioli_core::{ContextVar, create_task, sleep};
+    /// use std::sync::LazyLock;
+    ///
+    /// static USER: LazyLock<ContextVar<&str>> = LazyLock::new(ContextVar::new);
+    ///
+    /// let session = create_task(async {
+    ///     USER.set("ada");
+    ///     sleep(1.0).await?;
+    ///     Ok(USER.get())
+    /// });
+    /// sleep(0.0).await?;
+    /// assert_eq!(session.context().run(|| USER.get()), Some("ada"));
+    /// session.context().run(|| USER.set("grace"));
+    /// assert_eq!(session.await?, Some("grace"));
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
+    pub fn context(&self) -> Context {
+        self.task.context()
     }
 
     /// Whether the coroutine has ended.

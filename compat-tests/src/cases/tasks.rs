@@ -41,8 +41,8 @@ cases! {
     tasks_share_the_context_that_they_are_given: "CV1"
         = "test_tasks::BaseTaskTests::test_context_4",
           "test_tasks::BaseTaskTests::test_context_5",
-          "test_tasks::BaseTaskTests::test_context_6",
-          "test_tasks::BaseTaskTests::test_get_context";
+          "test_tasks::BaseTaskTests::test_context_6";
+    a_task_tells_its_context: "CV1" = "test_tasks::BaseTaskTests::test_get_context";
     an_eager_task_that_blocks_goes_on_as_others: "EA1" = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_block_after_eager_step";
     an_eager_task_is_among_all_tasks_while_it_steps: "EA2 TA6"
         = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_all_tasks_with_eager_completion";
@@ -341,6 +341,35 @@ fn tasks_share_the_context_that_they_are_given(on: &Machine) {
             assert_eq!(seen(), Some(value));
         }
         assert_eq!(var.get(), None);
+        Ok(())
+    });
+}
+
+fn a_task_tells_its_context(on: &Machine) {
+    on.run(async {
+        let var = Rc::new(ContextVar::<u32>::new());
+        let given = Context::new();
+        let task = TaskBuilder::new().context(given.clone()).create_task(async { Ok(()) });
+        (&task).await?;
+        task.context().run(|| var.set(1));
+        assert_eq!(given.run(|| var.get()), Some(1), "it is the one that was given");
+
+        var.set(2);
+        let inside = Rc::clone(&var);
+        let own = create_task(async move {
+            let mine = current_task().unwrap().context();
+            assert_eq!(mine.run(|| inside.get()), Some(2));
+            inside.set(3);
+            sleep(0.0).await?;
+            Ok(inside.get())
+        });
+        let outside = own.context();
+        assert_eq!(outside.run(|| var.get()), Some(2));
+        sleep(0.0).await?;
+        assert_eq!(outside.run(|| var.get()), Some(3));
+        outside.run(|| var.set(4));
+        assert_eq!(own.await?, Some(4));
+        assert_eq!(var.get(), Some(2));
         Ok(())
     });
 }

@@ -40,7 +40,7 @@ impl Covered {
             head.wait_state.set(state);
         } else if let Some(extra) = head.extra.get() {
             let mut spilled = extra.spilled.borrow_mut();
-            if let Some(wait) = spilled.iter_mut().find(|wait| wait.serial == self.token.serial) {
+            if let Some(wait) = spilled.find_mut(self.token.serial) {
                 change(&mut wait.state);
             }
         }
@@ -91,7 +91,7 @@ pub(crate) fn withdraw_all(task: &RawTask) {
         let scopes = std::mem::take(&mut *extra.open_scopes.borrow_mut());
         drop(scopes);
         let left = std::mem::take(&mut *extra.spilled.borrow_mut());
-        for wait in left {
+        for wait in left.into_iter() {
             if let Some(target) = &wait.target {
                 target.remove_wake(&Token { task: task.clone(), serial: wait.serial });
             }

@@ -19,8 +19,11 @@ use crate::task::header::flag;
 use crate::task::{RawFuture, RawTask, home, waker};
 
 mod covered;
+mod spilled;
 
 pub(crate) use covered::{any_covered, covered, withdraw_all};
+use spilled::Spilled;
+pub(crate) use spilled::SpilledList;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
@@ -52,17 +55,6 @@ impl WaitState {
     const fn pending(awaited: Awaited) -> Self {
         WaitState { phase: Phase::Pending, asked: false, must_cancel: false, awaited }
     }
-}
-
-/// An await point beside the one in the task's memory.
-pub(crate) struct Spilled {
-    pub(crate) serial: u32,
-    pub(crate) state: WaitState,
-    pub(crate) target: Option<RawFuture>,
-    pub(crate) scope: Option<Rc<ScopeNode>>,
-    /// The waker it was polled with, unless that is the task's own.
-    waker: Option<Waker>,
-    message: Message,
 }
 
 /// Names one registration of an await point ([`Wait`]), to whatever it waits for. It may outlive the await point, and then does
@@ -251,7 +243,7 @@ impl Token {
     fn set_spilled(&self, phase: Phase, message: Message) -> bool {
         let Some(extra) = self.task.head().extra.get() else { return false };
         let mut spilled = extra.spilled.borrow_mut();
-        let Some(wait) = spilled.iter_mut().find(|wait| wait.serial == self.serial) else { return false };
+        let Some(wait) = spilled.find_mut(self.serial) else { return false };
         if wait.state.phase != Phase::Pending {
             return false;
         }
@@ -352,7 +344,7 @@ impl Wait {
         let head = task.head();
         let serial = head.take_serial();
         let waker = (!waker::is_own(cx.waker(), task)).then(|| cx.waker().clone());
-        head.extra().spilled.borrow_mut().push(Spilled {
+        head.extra().spilled.borrow_mut().insert(Spilled {
             serial,
             state: WaitState::pending(awaited),
             target: target.cloned(),
@@ -530,7 +522,7 @@ impl Place<'_> {
         }
         let Some(extra) = head.extra.get() else { return WaitState::VACANT };
         let spilled = extra.spilled.borrow();
-        spilled.iter().find(|wait| wait.serial == self.serial).map_or(WaitState::VACANT, |wait| wait.state)
+        spilled.find(self.serial).map_or(WaitState::VACANT, |wait| wait.state)
     }
 
     /// Withdraws the registration, of which nothing is to be known any more.
@@ -571,8 +563,7 @@ impl Place<'_> {
         let mut gone = Gone { target: None, scope: None, message: None, _waker: None };
         if let Some(extra) = head.extra.get() {
             let mut spilled = extra.spilled.borrow_mut();
-            if let Some(at) = spilled.iter().position(|wait| wait.serial == self.serial) {
-                let wait = spilled.remove(at);
+            if let Some(wait) = spilled.remove(self.serial) {
                 gone = Gone { target: wait.target, scope: wait.scope, message: wait.message, _waker: wait.waker };
             }
         }
@@ -588,7 +579,7 @@ impl Place<'_> {
             drop(old);
         } else if let Some(extra) = head.extra.get() {
             let mut spilled = extra.spilled.borrow_mut();
-            if let Some(wait) = spilled.iter_mut().find(|wait| wait.serial == self.serial) {
+            if let Some(wait) = spilled.find_mut(self.serial) {
                 let old = std::mem::replace(&mut wait.scope, scope);
                 drop(spilled);
                 drop(old);
@@ -612,12 +603,12 @@ impl Place<'_> {
             let (target, scope) = (gone.target, gone.scope);
             let waker = Some(cx.waker().clone());
             let wait = Spilled { serial: self.serial, state, target, scope, waker, message: None };
-            extra.spilled.borrow_mut().push(wait);
+            extra.spilled.borrow_mut().insert(wait);
             return;
         }
         let fresh = if own { None } else { Some(cx.waker()) };
         let mut spilled = extra.spilled.borrow_mut();
-        let Some(wait) = spilled.iter_mut().find(|wait| wait.serial == self.serial) else { return };
+        let Some(wait) = spilled.find_mut(self.serial) else { return };
         let same = match (&wait.waker, fresh) {
             (Some(old), Some(new)) => old.will_wake(new),
             (None, None) => true,
@@ -629,7 +620,7 @@ impl Place<'_> {
             let new = fresh.cloned();
             drop(old);
             let mut spilled = extra.spilled.borrow_mut();
-            if let Some(wait) = spilled.iter_mut().find(|wait| wait.serial == self.serial) {
+            if let Some(wait) = spilled.find_mut(self.serial) {
                 wait.waker = new;
             }
         }

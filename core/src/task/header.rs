@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::raw::RawFuture;
 use super::waker::Backing;
-use crate::await_point::{Spilled, WaitState};
+use crate::await_point::{SpilledList, WaitState};
 use crate::callback::{Callbacks, Hook};
 use crate::context::ContextMap;
 use crate::error::Message;
@@ -193,7 +193,7 @@ pub(crate) struct Extra {
     /// The message of the request that ended the inline wait.
     pub(crate) wait_message: Cell<Message>,
     /// Further await points: under combinators of other crates a task has several.
-    pub(crate) spilled: RefCell<Vec<Spilled>>,
+    pub(crate) spilled: RefCell<SpilledList>,
     /// Requests of the task's scopes, for those who ask from outside.
     pub(crate) scope_requests: Cell<u32>,
     /// Scopes whose request may be open.

@@ -1,0 +1,64 @@
+//! [`SpilledList`]: the await points of a task beside the one in its memory.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::Waker;
+
+use super::WaitState;
+use crate::error::Message;
+use crate::scope::ScopeNode;
+use crate::task::RawFuture;
+
+/// An await point beside the one in the task's memory.
+pub(crate) struct Spilled {
+    pub(super) serial: u32,
+    pub(super) state: WaitState,
+    pub(super) target: Option<RawFuture>,
+    pub(super) scope: Option<Rc<ScopeNode>>,
+    /// The waker it was polled with, unless that is the task's own.
+    pub(super) waker: Option<Waker>,
+    pub(super) message: Message,
+}
+
+/// The await points of a task under combinators, by their serials. There may be thousands, each of which is looked up several times.
+#[derive(Default)]
+pub(crate) struct SpilledList {
+    /// Ascending, which is the order of registration until the numbers begin anew.
+    sorted: VecDeque<Spilled>,
+}
+
+impl SpilledList {
+    pub(super) fn insert(&mut self, wait: Spilled) {
+        match self.sorted.back() {
+            Some(last) if last.serial > wait.serial => {
+                let at = self.sorted.partition_point(|known| known.serial < wait.serial);
+                self.sorted.insert(at, wait);
+            }
+            _ => self.sorted.push_back(wait),
+        }
+    }
+
+    fn position(&self, serial: u32) -> Option<usize> {
+        self.sorted.binary_search_by_key(&serial, |wait| wait.serial).ok()
+    }
+
+    pub(super) fn find(&self, serial: u32) -> Option<&Spilled> {
+        self.position(serial).map(|at| &self.sorted[at])
+    }
+
+    pub(super) fn find_mut(&mut self, serial: u32) -> Option<&mut Spilled> {
+        self.position(serial).map(|at| &mut self.sorted[at])
+    }
+
+    pub(super) fn remove(&mut self, serial: u32) -> Option<Spilled> {
+        self.position(serial).and_then(|at| self.sorted.remove(at))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Spilled> {
+        self.sorted.iter()
+    }
+
+    pub(super) fn into_iter(self) -> impl Iterator<Item = Spilled> {
+        self.sorted.into_iter()
+    }
+}

@@ -44,7 +44,10 @@ fn program() -> Command {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
-    Command::new(path.join("examples/chat"))
+    let mut command = Command::new("env");
+    // What a shell starts in the background ignores Ctrl-C otherwise.
+    command.arg("--default-signal=INT").arg(path.join("examples/chat"));
+    command
 }
 
 async fn join(port: u16, nick: &str) -> Result<(StreamReader, StreamWriter)> {

@@ -9,7 +9,9 @@ fn example(name: &str, arguments: &[&str]) -> Command {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
-    let mut command = Command::new(path.join("examples").join(name));
+    let mut command = Command::new("env");
+    // What a shell starts in the background ignores Ctrl-C otherwise.
+    command.arg("--default-signal=INT").arg(path.join("examples").join(name));
     command.args(arguments).stdin(Stdio::null());
     command
 }

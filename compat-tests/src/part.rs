@@ -4,10 +4,12 @@ use std::fs;
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
 use aioli_core::{Result, sleep};
+use signal_hook::consts::SIGINT;
 use signal_hook::low_level::exit;
 
 use crate::machine::Machine;
@@ -40,6 +42,7 @@ impl Machine {
             self.skip("it needs a process of its own, and this program cannot run a case alone");
             return None;
         };
+        hear_interrupts();
         let mut command = Command::new(std::env::current_exe().expect("the program's own path"));
         command.args(arguments).env(PART, name);
         Some(command)
@@ -83,6 +86,20 @@ impl Machine {
             });
         });
     }
+}
+
+/// Has the processes that are started from here on hear Ctrl-C, also if this one ignores it, as what a shell starts in the background
+/// does: that is passed on, while a handler is not.
+fn hear_interrupts() {
+    static HEARD: Once = Once::new();
+    HEARD.call_once(|| {
+        let status = fs::read_to_string("/proc/self/status").expect("/proc");
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = u64::from_str_radix(ignored.map_or("0", str::trim), 16).expect("a mask of signals");
+        if ignored & 1 << (SIGINT - 1) != 0 {
+            signal_hook::flag::register(SIGINT, Arc::default()).expect("a handler of Ctrl-C");
+        }
+    });
 }
 
 fn descriptors() -> usize {

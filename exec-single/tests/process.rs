@@ -57,7 +57,7 @@ fn a_process_ends_with_its_code() {
 fn a_process_ends_with_its_signal() {
     let mut rig = Rig::new();
     // Some are sent it at once, some when the loop has waited already.
-    for (signal, waits) in [(libc::SIGKILL, false), (libc::SIGTERM, true), (libc::SIGQUIT, false), (libc::SIGHUP, true)]
+    for (signal, waits) in [(libc::SIGKILL, false), (libc::SIGTERM, true), (libc::SIGALRM, false), (libc::SIGUSR1, true)]
     {
         let (child, wait) = spawn("ulimit -c 0; exec sleep 100");
         let id = rig.later(wait);

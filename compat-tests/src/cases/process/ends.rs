@@ -82,8 +82,9 @@ fn k2_k8_a_process_that_a_signal_ends_has_its_negative_number(on: &Machine) {
         // Also when the loop has waited for it meanwhile.
         let process = sh("echo sleeping; exec sleep 100").stdin(PIPE).stdout(PIPE).stderr(PIPE).await?;
         assert_eq!(process.stdout.as_ref().unwrap().readline().await?, "sleeping\n");
-        process.send_signal(Signal::HUP)?;
-        assert_eq!(process.wait().await?, -1);
+        // One that hardly anybody has their children ignore, as nohup has them ignore SIGHUP.
+        process.send_signal(Signal::USR1)?;
+        assert_eq!(process.wait().await?, -10);
         assert_eq!(sh("kill -9 $$").await?.wait().await?, -9);
         Ok(())
     });

@@ -57,9 +57,10 @@ fn a_process_ends_with_its_code() {
 fn a_process_ends_with_its_signal() {
     let mut rig = Rig::new();
     // Some are sent it at once, some when the loop has waited already.
-    for (signal, waits) in [(libc::SIGKILL, false), (libc::SIGTERM, true), (libc::SIGALRM, false), (libc::SIGUSR1, true)]
+    for (signal, waits) in
+        [(libc::SIGKILL, false), (libc::SIGTERM, true), (libc::SIGALRM, false), (libc::SIGUSR1, true)]
     {
-        let (child, wait) = spawn("ulimit -c 0; exec sleep 100");
+        let (child, wait) = spawn("exec sleep 100");
         let id = rig.later(wait);
         if waits {
             rig.turn(Wait::Until(rig.driver.now() + Duration::from_millis(5)));

@@ -37,6 +37,10 @@ cases! {
     wait_for_without_time_leaves_what_is_shielded: "W6 SH2" = "test_waitfor::WaitForShieldTests::test_zero_timeout";
     wait_for_without_a_deadline_waits_for_what_is_shielded: "W6 SH1"
         = "test_waitfor::WaitForShieldTests::test_none_timeout";
+    wait_for_ends_in_time_and_what_is_shielded_runs_on: "W7 SH2"
+        = "test_waitfor::WaitForShieldTests::test_shielded_timeout";
+    wait_for_takes_a_result_that_comes_in_time: "W6 W8"
+        = "test_waitfor::AsyncioWaitForTest::test_wait_for_race_condition";
     an_error_before_the_deadline_is_returned: "W3"
         = "test_timeouts::TimeoutTests::test_foreign_exception_passed";
     who_waits_for_a_timeout_is_not_cancelled: "W2"
@@ -208,6 +212,30 @@ fn wait_for_without_time_leaves_what_is_shielded(on: &Machine) {
         assert!(!view.done() && shielded.cancelled());
         sleep(0.1).await?;
         assert!(view.done() && !view.cancelled());
+        Ok(())
+    });
+}
+
+fn wait_for_ends_in_time_and_what_is_shielded_runs_on(on: &Machine) {
+    on.run(async {
+        let task = Rc::new(create_task(async { sleep(0.1).await.map(|()| "done") }));
+        let inner = Rc::clone(&task);
+        let shielded = shield(async move { (&*inner).await });
+        assert!(wait_for(shielded, 0.01).await.unwrap_err().is_timeout());
+        assert!(!task.done() && task.cancelling() == 0 && seconds() == 0.01);
+        assert_eq!((&*task).await?, "done");
+        Ok(())
+    });
+}
+
+fn wait_for_takes_a_result_that_comes_in_time(on: &Machine) {
+    on.run(async {
+        let future = pending();
+        let setter = future.clone();
+        let waiting = wait_for(future, 0.2);
+        soon(move || setter.set_result("ok").unwrap());
+        assert_eq!(waiting.await?, "ok");
+        assert_eq!(seconds(), 0.0);
         Ok(())
     });
 }

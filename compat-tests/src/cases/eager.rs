@@ -15,11 +15,14 @@ cases! {
     one_that_does_not_suspend_is_done_on_return: "EA2"
         = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_eager_completion",
           "test_eager_task_factory::EagerTaskFactoryLoopTests::test_cancellation_after_eager_completion";
-    what_is_done_at_once_takes_no_turn: "EA2 TA4"
+    what_is_done_at_once_takes_no_turn: "EA2 TA4";
+    what_the_first_step_sets_is_there_on_return: "EA1 EA2"
         = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_await_future_during_eager_step";
-    one_that_cancels_itself_is_cancelled_at_its_end_or_its_next_await: "EA4"
+    one_that_cancels_itself_is_cancelled_at_its_end_or_its_next_await: "EA4";
+    one_that_waits_is_cancelled_as_others: "EA1 CA1"
         = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_cancellation_after_eager_step_blocks";
-    eager_tasks_nest: "EA1" = "test_eager_task_factory::BaseTaskCountingTests::test_awaitables_chain";
+    eager_tasks_nest: "EA1";
+    a_chain_of_coroutines_is_one_step: "EA1 EA2" = "test_eager_task_factory::BaseTaskCountingTests::test_awaitables_chain";
     a_scope_of_the_creator_is_not_around_an_eager_task: "EA1 L3";
 }
 
@@ -37,13 +40,13 @@ fn the_first_step_runs_at_once_as_its_own_task_in_a_copy_of_the_context(on: &Mac
             inside.log(format_args!("in {} {}", me().name(), inner.get().unwrap()));
             inner.set("child");
             sleep(0.0).await?;
-            inside.mark(format_args!("resumed {}", inner.get().unwrap()));
+            inside.mark(format_args!("resumed {} {}", me().name(), inner.get().unwrap()));
             Ok(5)
         });
         trace.log(format_args!("after {} {}", var.get().unwrap(), task.done()));
         assert_eq!(me().name(), outer);
         assert_eq!(task.await?, 5);
-        assert_eq!(trace.take(), ["in E parent", "after parent false", "resumed child+1"]);
+        assert_eq!(trace.take(), ["in E parent", "after parent false", "resumed E child+1"]);
         Ok(())
     });
 }
@@ -52,6 +55,7 @@ fn one_that_does_not_suspend_is_done_on_return(on: &Machine) {
     on.run(async {
         let task = eager(async { Ok(all_tasks().len()) });
         assert_eq!((task.done(), task.result()?, all_tasks().len()), (true, 2, 1));
+        assert!(!task.cancel(None) && !task.cancelled());
         let failed = eager(fail::<()>("eager"));
         assert_eq!(failed.exception()?.unwrap().to_string(), "eager");
         let trace = Trace::new();
@@ -95,6 +99,46 @@ fn one_that_cancels_itself_is_cancelled_at_its_end_or_its_next_await(on: &Machin
         assert_eq!(state(&task), "CANCELLED cancelling=1");
         let task = eager(async { Ok(me().cancel(None)) });
         assert_eq!(state(&task), "CANCELLED cancelling=1");
+        Ok(())
+    });
+}
+
+fn what_the_first_step_sets_is_there_on_return(on: &Machine) {
+    on.run(async {
+        let (trace, future) = (Trace::new(), pending());
+        let setter = future.clone();
+        let task = eager(async move { setter.set_result("my message") });
+        assert!(task.done());
+        assert_eq!(future.await?, "my message");
+        assert_eq!(trace.turns(), 0);
+        Ok(())
+    });
+}
+
+fn one_that_waits_is_cancelled_as_others(on: &Machine) {
+    on.run(async {
+        let task = eager(sleep(0.1));
+        assert!(task.cancel(Some("message")));
+        assert_eq!(task.cancelling(), 1);
+        assert_eq!(message(&task.await).as_deref(), Some("message"));
+        assert_eq!(seconds(), 0.0);
+        Ok(())
+    });
+}
+
+fn a_chain_of_coroutines_is_one_step(on: &Machine) {
+    async fn chain(depth: u32) -> Result<u32> {
+        match depth {
+            0 => Ok(0),
+            _ => Ok(1 + Box::pin(chain(depth - 1)).await?),
+        }
+    }
+    on.run(async {
+        let trace = Trace::new();
+        let task = eager(chain(100));
+        assert!(task.done());
+        assert_eq!((task.await?, trace.turns()), (100, 0));
+        assert_eq!((create_task(chain(100)).await?, trace.turns()), (100, 2));
         Ok(())
     });
 }

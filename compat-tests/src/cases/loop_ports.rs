@@ -41,7 +41,9 @@ cases! {
           "test_queues::QueuePutTests::test_nonblocking_put",
           "test_queues::QueuePutTests::test_nonblocking_put_exception";
     a_function_in_a_thread_is_called_once_with_what_it_holds: "TH1"
-        = "test_threads::ToThreadTests::test_to_thread_once", "test_threads::ToThreadTests::test_to_thread_args_kwargs";
+        = "test_threads::ToThreadTests::test_to_thread_once",
+          "test_threads::ToThreadTests::test_to_thread_args_kwargs",
+          "test_threads::ToThreadTests::test_to_thread_concurrent";
 }
 
 fn a_callback_is_called_once_unless_it_is_cancelled(on: &Machine) {
@@ -204,8 +206,10 @@ fn the_handler_is_called_in_the_context_of_the_callback(on: &Machine) {
         let inside = Rc::clone(&var);
         let context = Context::copy_current();
         context.run(|| {
-            inside.set("bar");
-            soon(|| panic!("callback"));
+            soon(move || {
+                inside.set("bar");
+                panic!("callback");
+            });
         });
         pump(2).await?;
         assert_eq!((seen.take(), var.get()), (vec![Some("bar")], None));
@@ -236,6 +240,13 @@ fn a_function_in_a_thread_is_called_once_with_what_it_holds(on: &Machine) {
         });
         assert_eq!(given.await?, ("test".to_owned(), true));
         assert_eq!(calls.load(Ordering::SeqCst), 1);
+        let count = || {
+            let calls = Arc::clone(&calls);
+            to_thread(move || Ok(calls.fetch_add(1, Ordering::SeqCst)))
+        };
+        let mut counts = gather((0..10).map(|_| count()).collect::<Vec<_>>()).await?;
+        counts.sort_unstable();
+        assert_eq!(counts, (1..=10).collect::<Vec<_>>());
         Ok(())
     });
 }

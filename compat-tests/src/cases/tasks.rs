@@ -45,7 +45,8 @@ cases! {
     a_task_tells_its_context: "CV1" = "test_tasks::BaseTaskTests::test_get_context";
     an_eager_task_that_blocks_goes_on_as_others: "EA1" = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_block_after_eager_step";
     an_eager_task_is_among_all_tasks_while_it_steps: "EA2 TA6"
-        = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_all_tasks_with_eager_completion";
+        = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_all_tasks_with_eager_completion",
+          "test_eager_task_factory::EagerTaskFactoryLoopTests::test_all_tasks_with_blocking";
     trees_of_groups_and_gathers_run_every_task: "EA1 TG3"
         = "test_eager_task_factory::BaseTaskCountingTests::test_recursive_taskgroups",
           "test_eager_task_factory::BaseTaskCountingTests::test_recursive_gather";
@@ -393,6 +394,18 @@ fn an_eager_task_is_among_all_tasks_while_it_steps(on: &Machine) {
         let task = TaskBuilder::new().name("eager").eager_start(true).create_task(async move { Ok(names()) });
         assert!((&task).await?.contains(&"eager".to_owned()));
         assert!(!names().contains(&"eager".to_owned()));
+
+        let (go, gone) = (pending::<()>(), pending());
+        let (awaited, told) = (go.clone(), gone.clone());
+        let task = TaskBuilder::new().name("blocks").eager_start(true).create_task(async move {
+            assert!(names().contains(&"blocks".to_owned()));
+            awaited.await?;
+            told.set_result(())
+        });
+        assert!(!task.done() && names().contains(&"blocks".to_owned()));
+        go.set_result(())?;
+        gone.await?;
+        assert!(!names().contains(&"blocks".to_owned()));
         Ok(())
     });
 }

@@ -27,8 +27,7 @@ cases! {
     a_burst_of_jobs_costs_the_loop_one_kick: "L10";
     nothing_is_awaited_before_it_is_polled_nor_outside_of_a_loop: "LP15";
     an_idle_thread_is_used_before_another_is_made: "TH1";
-    as_many_threads_are_made_as_jobs_need_and_no_more_than_the_limit: "TH1"
-        = "test_threads::ToThreadTests::test_to_thread_concurrent";
+    as_many_threads_are_made_as_jobs_need_and_no_more_than_the_limit: "TH1";
     jobs_begin_in_the_order_in_which_they_came: "TH1";
     what_a_pool_cannot_be_is_refused: "TH1";
     a_pool_that_was_shut_down_does_what_it_has_and_takes_no_more: "TH1 L9";

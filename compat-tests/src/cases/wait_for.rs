@@ -1,5 +1,7 @@
 //! `wait_for`, turn by turn, as CPython does it.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::case::cases;
@@ -12,15 +14,18 @@ cases! {
     ($) "timeouts" in wait_for as __cases_wait_for;
     cancelled_it_ends_with_the_cleanup_of_what_it_waits_for: "CA13"
         = "test_waitfor::AsyncioWaitForTest::test_cancel_wait_for",
-          "test_waitfor::AsyncioWaitForTest::test_cancel_blocking_wait_for";
-    a_shield_ends_it_at_once_and_the_task_runs_on: "CA13 SH2" = "test_waitfor::WaitForShieldTests::test_shielded_timeout";
+          "test_waitfor::AsyncioWaitForTest::test_cancel_blocking_wait_for",
+          "test_waitfor::AsyncioWaitForTest::test_asyncio_wait_for_cancelled";
+    a_shield_ends_it_at_once_and_the_task_runs_on: "CA13 SH2";
     it_waits_for_the_cleanup_after_the_deadline: "W7"
         = "test_waitfor::AsyncioWaitForTest::test_wait_for_waits_for_task_cancellation";
     a_cancellation_of_the_awaitable_itself_is_no_timeout: "W9";
-    a_deadline_in_the_turn_of_the_result_wins: "W8" = "test_waitfor::AsyncioWaitForTest::test_wait_for_race_condition";
+    a_deadline_in_the_turn_of_the_result_wins: "W8";
     too_late_for_a_future_it_cancels_it_and_takes_what_it_has: "W6"
+        = "test_waitfor::AsyncioWaitForTest::test_wait_for_timeout_less_then_0_or_0_future_done";
+    too_late_for_a_task_it_cancels_it: "W6"
         = "test_waitfor::AsyncioWaitForTest::test_wait_for_timeout_less_then_0_or_0";
-    too_late_and_cancelled_it_is_a_cancellation: "W6" = "test_waitfor::AsyncioWaitForTest::test_asyncio_wait_for_cancelled";
+    too_late_and_cancelled_it_is_a_cancellation: "W6";
 }
 
 fn cancelled_it_ends_with_the_cleanup_of_what_it_waits_for(on: &Machine) {
@@ -31,11 +36,15 @@ fn cancelled_it_ends_with_the_cleanup_of_what_it_waits_for(on: &Machine) {
         assert_eq!(message(&task.await).as_deref(), Some("m"));
         assert_eq!(trace.take(), ["c:m+1", "c:done+3"]);
 
-        let inner = slow("t", &trace, 2, None);
-        let coroutine = async { wait_for(create_task(inner), 10.0).await };
-        let (turns, task) = cancel_after(3, &trace, coroutine).await?;
-        assert_eq!((turns, state(&task).as_str()), (4, CANCELLED));
-        assert_eq!(trace.take(), ["t:m+1", "t:done+3"]);
+        for limit in [Some(10.0), None] {
+            let inner = create_task(slow("t", &trace, 2, None));
+            let view = inner.view();
+            let coroutine = async move { wait_for(inner, limit).await };
+            let (turns, task) = cancel_after(3, &trace, coroutine).await?;
+            assert_eq!((turns, state(&task).as_str()), (4, CANCELLED));
+            assert_eq!(trace.take(), ["t:m+1", "t:done+3"]);
+            assert!(view.cancelled());
+        }
         Ok(())
     });
 }
@@ -56,13 +65,15 @@ fn a_shield_ends_it_at_once_and_the_task_runs_on(on: &Machine) {
 
 fn it_waits_for_the_cleanup_after_the_deadline(on: &Machine) {
     on.run(async {
-        let cleaning = async {
+        let cleaning = || async {
             let interrupted = hang().await;
             sleep(3.0).await?;
             interrupted
         };
-        assert!(wait_for(cleaning, 1.0).await.unwrap_err().is_timeout());
+        assert!(wait_for(cleaning(), 1.0).await.unwrap_err().is_timeout());
         assert_eq!(seconds(), 4.0);
+        assert!(wait_for(create_task(cleaning()), 1.0).await.unwrap_err().is_timeout());
+        assert_eq!(seconds(), 8.0);
         let swallowing = async { Ok(if hang().await.is_err() { "swallowed" } else { "" }) };
         assert_eq!(wait_for(swallowing, 1.0).await?, "swallowed");
         let failing = async { hang().await.map_err(|_| Error::msg("in cleanup")) };
@@ -98,12 +109,35 @@ fn too_late_for_a_future_it_cancels_it_and_takes_what_it_has(on: &Machine) {
         let future = pending::<()>();
         assert!(wait_for(&future, 0.0).await.unwrap_err().is_timeout());
         assert!(future.cancelled());
+        let set = done("done");
+        assert_eq!(wait_for(&set, 0.0).await?, "done");
+        assert!(set.done() && !set.cancelled());
         let failed = pending::<()>();
         failed.set_exception(Error::msg("before"))?;
         assert_eq!(wait_for(failed, -1.0).await.unwrap_err().to_string(), "before");
         let task = create_task(async { hang().await.map_err(|_| Error::msg("in cleanup")) });
         pump(1).await?;
         assert_eq!(wait_for(task, 0.0).await.unwrap_err().to_string(), "in cleanup");
+        Ok(())
+    });
+}
+
+fn too_late_for_a_task_it_cancels_it(on: &Machine) {
+    on.run(async {
+        for limit in [0.0, -1.0] {
+            let running = Rc::new(Cell::new(false));
+            let inside = Rc::clone(&running);
+            let task = create_task(async move {
+                inside.set(true);
+                let slept = sleep(10.0).await;
+                inside.set(false);
+                slept.map(|()| "done")
+            });
+            pump(1).await?;
+            assert!(running.get());
+            assert!(wait_for(&task, limit).await.unwrap_err().is_timeout());
+            assert!(task.done() && task.cancelled() && !running.get());
+        }
         Ok(())
     });
 }

@@ -26,8 +26,7 @@ cases! {
     addresses_of_a_name: "DN1";
     the_name_of_an_address: "DN1" = "test_base_events::BaseEventLoopWithSelectorTests::test_getnameinfo";
     a_single_error_is_raised_as_it_is: "CN1"
-        = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_connect_err",
-          "test_streams::StreamTests::test_open_connection_error";
+        = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_connect_err";
     every_address_is_tried_in_order: "CN1"
         = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_multiple",
           "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_multiple_errors";
@@ -228,6 +227,14 @@ fn a_connection_from_an_address(on: &Machine) {
         let error = open_connection("127.0.0.1", peer.port()).local_addr("::1", 0).await.unwrap_err();
         assert_eq!(io_kind(&error), io::ErrorKind::AddrNotAvailable);
         assert!(error.to_string().contains("no local address of the family"), "{error}");
+        // Each address fails in its own way.
+        let both = ["[::1]:1", "127.0.0.1:1"].map(|address| address.parse::<SocketAddr>().unwrap());
+        let open = || OpenConnection::with_addresses(both).local_addr("127.0.0.1", taken);
+        let error = open().await.unwrap_err();
+        assert!(error.to_string().starts_with("multiple errors: "), "{error}");
+        let errors = open().all_errors(true).await.unwrap_err();
+        let kinds: Vec<_> = errors.errors().iter().map(io_kind).collect();
+        assert_eq!(kinds, [io::ErrorKind::AddrNotAvailable, io::ErrorKind::AddrInUse]);
         let error = open_connection("127.0.0.1", 1).family(Domain::Ipv6).await.unwrap_err();
         assert_eq!(io_kind(&error), io::ErrorKind::AddrNotAvailable);
         Ok(())

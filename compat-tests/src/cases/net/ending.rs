@@ -25,14 +25,15 @@ cases! {
           "test_proactor_events::ProactorSocketTransportTests::test_abort";
     writes_after_the_end_are_errors: "TP3"
         = "test_selector_events::SelectorSocketTransportTests::test_write_eof_after_close",
-          "test_streams::StreamTests::test_async_writer_api_exception_after_close";
+          "test_streams::StreamTests::test_async_writer_api_exception_after_close",
+          "test_proactor_events::ProactorSocketTransportTests::test_write_eof";
     writes_on_a_broken_connection_are_reported: "TP3 X6"
-        = "test_selector_events::SelectorSocketTransportTests::test_write_closing";
+        = "test_selector_events::SelectorSocketTransportTests::test_write_closing",
+          "test_proactor_events::ProactorSocketTransportTests::test_loop_writing_err";
     the_end_of_one_direction_leaves_the_other_open: "TP6 TP2"
         = "test_selector_events::SelectorSocketTransportTests::test_read_ready_eof_keep_open",
           "test_selector_events::SelectorSocketTransportTests::test_write_eof",
           "test_selector_events::SelectorSocketTransportTests::test_write_eof_buffer",
-          "test_proactor_events::ProactorSocketTransportTests::test_write_eof",
           "test_proactor_events::ProactorSocketTransportTests::test_write_eof_buffer";
     a_reset_is_seen_by_everybody: "ST6 ST7 ST8"
         = "test_selector_events::SelectorSocketTransportTests::test_read_ready_conn_reset",
@@ -44,6 +45,7 @@ cases! {
     halves_may_be_dropped_in_any_order: "ST9 L6";
     a_writer_goes_on_without_its_reader: "ST9 L6";
     streams_may_outlive_their_loop: "L9 L6";
+    an_error_of_the_reader_is_that_of_the_read: "ST6" = "test_streams::StreamTests::test_open_connection_error";
     upstream_drain_raises: "ST7 TP3" = "test_streams::StreamTests::test_drain_raises";
     upstream_wait_closed_on_close_with_unread_data: "ST8 TP5"
         = "test_streams::StreamTests::test_wait_closed_on_close_with_unread_data",
@@ -91,6 +93,16 @@ fn upstream_writelines_after_connection_lost(on: &Machine) {
         writer.writelines(["one", "two"])?;
         assert_eq!(writer.transport().get_write_buffer_size(), 0, "nothing is kept");
         assert_eq!(io_kind(&writer.drain().await.unwrap_err()), io::ErrorKind::ConnectionReset);
+        Ok(())
+    });
+}
+
+fn an_error_of_the_reader_is_that_of_the_read(on: &Machine) {
+    on.net(|| async {
+        let ((reader, writer), _peer) = pair().await?;
+        reader.set_exception(Error::msg("broken"));
+        assert_eq!(reader.read_to_end().await.unwrap_err().to_string(), "broken");
+        writer.close();
         Ok(())
     });
 }
@@ -206,6 +218,7 @@ fn writes_after_the_end_are_errors(on: &Machine) {
                 assert_eq!(error.kind(), ErrorKind::Runtime);
                 assert_eq!(error.to_string(), "cannot write to a stream that is closed");
                 writer.write_eof();
+                assert_eq!(io_kind(&writer.drain().await.unwrap_err()), io::ErrorKind::ConnectionReset);
                 writer.wait_closed().await?;
             }
             assert_eq!(peer_reader.read_to_end().await?, "early");

@@ -24,14 +24,16 @@ cases! {
     a_reader_that_does_not_read_holds_the_writer_back: "TP4 ST7";
     limits_of_the_write_buffer: "TP4" = "test_transports::TransportTests::test_flowcontrol_mixin_set_write_limits";
     what_is_written_leaves_before_the_step_ends: "TP3";
-    what_the_kernel_takes_is_not_buffered: "TP3" = "test_selector_events::SelectorSocketTransportTests::test_write";
+    what_the_kernel_takes_is_not_buffered: "TP3"
+        = "test_selector_events::SelectorSocketTransportTests::test_write",
+          "test_proactor_events::ProactorSocketTransportTests::test_write";
     draining_waits_between_the_limits: "TP4 ST7"
         = "test_proactor_events::ProactorSocketTransportTests::test_pause_resume_writing",
           "test_proactor_events::ProactorSocketTransportTests::test_pause_writing_2write",
           "test_proactor_events::ProactorSocketTransportTests::test_pause_writing_3write",
           "test_streams::StreamTests::test_multiple_drain",
           "test_selector_events::SelectorSocketTransportTests::test_writelines_pauses_protocol";
-    a_limit_that_is_lowered_pauses: "TP4";
+    a_limit_that_is_lowered_pauses: "TP4" = "test_transports::TransportTests::test_flowcontrol_mixin_set_write_limits";
     writing_lines_pauses_too: "TP4"
         = "test_transports::TransportTests::test_writelines",
           "test_selector_events::SelectorSocketTransportTests::test_writelines_send_partial";

@@ -19,7 +19,8 @@ cases! {
     upstream_read_until_eof: "ST2" = "test_streams::StreamTests::test_read_until_eof";
     upstream_read_exception: "ST6" = "test_streams::StreamTests::test_read_exception";
     upstream_read_limit: "ST1" = "test_streams::StreamTests::test_read_limit";
-    upstream_readline: "ST4" = "test_streams::StreamTests::test_readline", "test_pep492::StreamReaderTests::test_readline";
+    upstream_readline: "ST4" = "test_streams::StreamTests::test_readline";
+    upstream_line_by_line: "ST4" = "test_pep492::StreamReaderTests::test_readline";
     upstream_readline_limit_with_existing_data: "ST4" = "test_streams::StreamTests::test_readline_limit_with_existing_data";
     upstream_at_eof: "ST2" = "test_streams::StreamTests::test_at_eof";
     upstream_readline_limit: "ST4" = "test_streams::StreamTests::test_readline_limit";
@@ -136,6 +137,24 @@ fn upstream_readline(on: &Machine) {
         });
         assert_eq!(reader.readline().await?, "chunk1 chunk2 chunk3 \n");
         assert_eq!(rest(&reader).await, " chunk4");
+        Ok(())
+    });
+}
+
+/// What `async for` does in Python.
+fn upstream_line_by_line(on: &Machine) {
+    on.run(async {
+        let reader = fed(100, b"line1\nline2\nline3");
+        reader.feed_eof();
+        let mut lines = Vec::new();
+        loop {
+            let line = reader.readline().await?;
+            if line.is_empty() {
+                break;
+            }
+            lines.push(line);
+        }
+        assert_eq!(lines, ["line1\n", "line2\n", "line3"]);
         Ok(())
     });
 }

@@ -499,19 +499,26 @@ fn upstream_start_server_1(on: &Machine) {
         };
         let server = start_server(callback, "127.0.0.1", 0).start_serving(false).await?;
         assert!(!server.is_serving());
-        server.start_serving().await?;
         let address = server.local_addrs()[0];
-        let client = thread::spawn(move || -> io::Result<Vec<u8>> {
+        let talk = move || -> io::Result<Vec<u8>> {
             let mut client = TcpStream::connect(address)?;
             client.write_all(&[&[b'1'; 5 * 1024][..], b"\n"].concat())?;
             let mut answer = vec![0; 1];
             client.read_exact(&mut answer)?;
             Ok(answer)
+        };
+        let serving = server.clone();
+        let client = create_task(async move {
+            while !serving.is_serving() {
+                sleep(0.001).await?;
+            }
+            Ok(thread::spawn(talk))
         });
+        // This is what makes it serve.
         let error = server.serve_forever().await.unwrap_err();
         assert!(error.is_cancelled());
         assert_eq!(current_task().unwrap().uncancel(), 0);
-        assert_eq!(client.join().unwrap()?, b"1");
+        assert_eq!(client.await?.join().unwrap()?, b"1");
         assert_eq!(server.local_addrs(), []);
         assert!(!server.is_serving());
         assert_eq!(server.serve_forever().await.unwrap_err().kind(), ErrorKind::Runtime);
@@ -550,12 +557,17 @@ fn upstream_wait_closed_basic(on: &Machine) {
 fn upstream_wait_closed_race(on: &Machine) {
     on.net(|| async {
         let server = start_server(serve, "127.0.0.1", 0).await?;
+        let waiting = server.clone();
+        let task = create_task(async move { waiting.wait_closed().await });
+        sleep(0.0).await?;
+        assert!(!task.done());
         let (_reader, writer) = open_connection("127.0.0.1", port(&server)).await?;
         let (closing, writer) = (server.clone(), Rc::new(writer));
         let event_loop = get_running_loop()?;
         event_loop.call_soon(move || closing.close())?;
         event_loop.call_soon(move || writer.close())?;
-        server.wait_closed().await
+        server.wait_closed().await?;
+        task.await
     });
 }
 

@@ -24,7 +24,6 @@ cases! {
           "test_selector_events::SelectorSocketTransportTests::test_write_ready",
           "test_selector_events::SelectorSocketTransportTests::test_write_ready_partial_none",
           "test_selector_events::SelectorSocketTransportTests::test_write_ready_tryagain",
-          "test_proactor_events::ProactorSocketTransportTests::test_write",
           "test_proactor_events::ProactorSocketTransportTests::test_write_more";
     lines_are_written_as_one: "TP3 TP4"
         = "test_selector_events::SelectorSocketTransportTests::test_writelines_sendmsg_full",

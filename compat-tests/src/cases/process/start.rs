@@ -36,8 +36,7 @@ cases! {
           "test_subprocess::SubprocessMixin::test_create_subprocess_env_exec";
     arguments_reach_the_program_as_they_are: "SP7";
     the_directory_and_the_group_are_options: "SP7"
-        = "test_events::SubprocessTestsMixin::test_subprocess_wait_no_same_group",
-          "test_subprocess::SubprocessMixin::test_start_new_session";
+        = "test_events::SubprocessTestsMixin::test_subprocess_wait_no_same_group";
     a_command_of_the_standard_library_is_started_as_it_is: "SP7";
     open_files_are_standard_streams: "SP7";
     a_start_that_is_cancelled_kills_the_process: "SP1 SP6 L6"

@@ -10,9 +10,7 @@ cases! {
     of_destructors_of_results_are_reported: "L7";
     of_destructors_of_errors_callbacks_and_contexts_are_reported: "L7";
     of_a_handler_do_not_stop_the_loop: "L7 X3" = "test_base_events::BaseEventLoopTests::test_set_exc_handler_broken";
-    of_main_end_the_run_and_the_loop_is_left_in_good_order: "L7 L9"
-        = "test_runners::RunTests::test_asyncio_run_raises",
-          "test_base_events::BaseEventLoopTests::test_run_until_complete_baseexception";
+    of_main_end_the_run_and_the_loop_is_left_in_good_order: "L7 L9" = "test_runners::RunTests::test_asyncio_run_raises";
 }
 
 fn of_a_task_end_it_and_no_other(on: &Machine) {

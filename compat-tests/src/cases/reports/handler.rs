@@ -6,7 +6,8 @@ cases! {
     ($) "exceptions" in reports_handler as __cases_reports_handler;
     hears_of_callbacks_that_panic_and_the_loop_goes_on: "LP11 FU5 X4 L7"
         = "test_base_events::BaseEventLoopTests::test_default_exc_handler_callback",
-          "test_events::HandleTests::test_callback_with_exception";
+          "test_events::HandleTests::test_callback_with_exception",
+          "test_base_events::BaseEventLoopTests::test_set_exc_handler_custom";
     is_called_by_hand_and_can_be_replaced: "X3" = "test_base_events::BaseEventLoopTests::test_set_exc_handler_custom";
     may_use_the_loop_and_even_replace_itself: "X3 L11";
 }

@@ -11,23 +11,27 @@ cases! {
     leaves_in_good_order_when_main_fails: "RN1 L9" = "test_runners::RunTests::test_asyncio_run_raises";
     leaves_in_good_order_when_main_panics: "RN1 L9 L7";
     runs_several_coroutines_in_one_context_with_one_clock: "CV3 RN1"
-        = "test_runners::RunnerTests::test_run",
-          "test_runners::RunnerTests::test_run_keeps_context";
+        = "test_runners::RunnerTests::test_run_keeps_context";
     keeps_its_tasks_between_runs: "RN1 LP10" = "test_runners::RunnerTests::test_run";
     that_is_dropped_leaves_too: "RN1 L9";
     tells_main_cancelled_by_itself_from_interrupted: "RN4 SG2";
-    is_interrupted_by_cancelling_main_which_may_clean_up: "SG2"
-        = "test_runners::RunnerTests::test_interrupt_wait",
-          "test_runners::RunnerTests::test_interrupt_call_soon";
+    is_interrupted_by_cancelling_main_which_may_clean_up: "SG2";
+    an_interruption_cancels_what_main_waits_for: "SG2" = "test_runners::RunnerTests::test_interrupt_wait";
+    a_main_that_never_waits_is_interrupted: "SG2" = "test_runners::RunnerTests::test_interrupt_call_soon";
     an_interruption_may_be_swallowed: "SG2";
     an_interruption_taken_back_and_returned_is_an_interruption: "SG2";
-    an_interruption_beside_another_request_is_a_cancellation: "SG2" = "test_runners::RunnerTests::test_interrupt_cancelled_task";
+    an_interruption_beside_another_request_is_a_cancellation: "SG2";
+    an_interruption_after_a_request_of_a_task_is_a_cancellation: "SG2"
+        = "test_runners::RunnerTests::test_interrupt_cancelled_task";
     handles_outlive_the_loop: "L9 L6";
     coroutines_left_at_close_are_dropped_as_their_task_and_end_cancelled: "L9 X2 RN2"
         = "test_tasks::BaseTaskTests::test_log_destroyed_pending_task";
     a_task_that_is_created_while_the_loop_closes_has_failed: "L9"
         = "test_base_events::BaseEventLoopTests::test_create_task_error_closes_coro";
-    stops_at_once_when_nothing_is_left: "L9 RN1" = "test_runners::RunTests::test_asyncio_run_return";
+    stops_at_once_when_nothing_is_left: "L9 RN1";
+    gives_what_main_returns: "RN1" = "test_runners::RunTests::test_asyncio_run_return";
+    a_main_that_panicked_leaves_no_stop_behind: "RN1 LP10"
+        = "test_base_events::BaseEventLoopTests::test_run_until_complete_baseexception";
 }
 
 fn cancels_what_is_left_awaits_it_and_reports_what_failed(on: &Machine) {
@@ -133,7 +137,10 @@ fn keeps_its_tasks_between_runs(on: &Machine) {
     runner.run(async { sleep(1.0).await }).unwrap();
     assert!(!task.done());
     assert_eq!(runner.run(task).unwrap(), 5.0);
+    let running = runner.get_loop();
+    assert!(!running.is_closed());
     runner.close().unwrap();
+    assert!(running.is_closed());
 }
 
 fn that_is_dropped_leaves_too(on: &Machine) {
@@ -218,6 +225,49 @@ fn an_interruption_beside_another_request_is_a_cancellation(on: &Machine) {
     assert!(result.unwrap_err().is_cancelled());
 }
 
+fn an_interruption_cancels_what_main_waits_for(on: &Machine) {
+    let awaited: Rc<RefCell<Option<Future<()>>>> = Rc::default();
+    let keep = Rc::clone(&awaited);
+    let result = interrupted(on, async move |interrupt| {
+        interrupt();
+        let future = pending::<()>();
+        keep.replace(Some(future.clone()));
+        assert!(future.await.unwrap_err().is_cancelled());
+        Err::<(), _>(Error::cancelled(None))
+    });
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Interrupted);
+    assert!(awaited.take().unwrap().cancelled());
+}
+
+fn a_main_that_never_waits_is_interrupted(on: &Machine) {
+    let result = on.try_run(async {
+        let remote = event_loop().remote();
+        create_task(async move {
+            pump(3).await?;
+            remote.interrupt();
+            Ok(())
+        });
+        // Each turn finds it ready.
+        while sleep(0.0).await.is_ok() {}
+        Err::<(), _>(Error::cancelled(None))
+    });
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Interrupted);
+}
+
+fn an_interruption_after_a_request_of_a_task_is_a_cancellation(on: &Machine) {
+    let result = on.try_run(async {
+        let (main, remote) = (me(), event_loop().remote());
+        create_task(async move {
+            pump(1).await?;
+            main.cancel(None);
+            remote.interrupt();
+            Ok(())
+        });
+        sleep(10.0).await
+    });
+    assert!(result.unwrap_err().is_cancelled());
+}
+
 fn handles_outlive_the_loop(on: &Machine) {
     let (task, future, never) = on
         .try_run(async {
@@ -288,6 +338,31 @@ fn a_task_that_is_created_while_the_loop_closes_has_failed(on: &Machine) {
     let refused = slot.take().unwrap();
     assert!(refused.done());
     assert_eq!(refused.exception().unwrap().unwrap().kind(), ErrorKind::Runtime);
+}
+
+fn gives_what_main_returns(on: &Machine) {
+    let main = async {
+        sleep(0.0).await?;
+        Ok(42)
+    };
+    assert_eq!(on.try_run(main).unwrap(), 42);
+}
+
+fn a_main_that_panicked_leaves_no_stop_behind(on: &Machine) {
+    let runner = on.runner();
+    let failed = runner.run(async { panic!("main") as Result<()> });
+    assert_eq!(failed.unwrap_err().kind(), ErrorKind::Panicked);
+    let (running, called) = (runner.get_loop(), Rc::new(Cell::new(false)));
+    let (flag, soon) = (Rc::clone(&called), running.clone());
+    let stop = move || {
+        soon.stop();
+        flag.set(true);
+    };
+    let again = running.clone();
+    running.call_soon(move || drop(again.call_soon(stop).unwrap())).unwrap();
+    runner.run_forever().unwrap();
+    assert!(called.get());
+    runner.close().unwrap();
 }
 
 fn stops_at_once_when_nothing_is_left(on: &Machine) {

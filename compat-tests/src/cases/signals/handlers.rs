@@ -37,7 +37,6 @@ cases! {
     other_users_of_signals_are_told_too: "SG3";
     without_a_handler_the_default_is_back: "SG3 L9"
         = "test_unix_events::SelectorEventLoopSignalTests::test_remove_signal_handler",
-          "test_unix_events::SelectorEventLoopSignalTests::test_remove_signal_handler_2",
           "test_unix_events::SelectorEventLoopSignalTests::test_close";
     handlers_leave_no_descriptor: "SG3 L9 D4";
 }

@@ -29,7 +29,8 @@ cases! {
     other_runtimes_and_the_loop_itself_await_the_future: "TH4 L10";
     the_last_waker_that_polled_it_is_woken: "L10";
     what_another_thread_sent_comes_before_what_the_loop_sends_itself_later: "L10 LP7"
-        = "test_events::EventLoopTestsMixin::test_call_soon_threadsafe_same_thread";
+        = "test_events::EventLoopTestsMixin::test_call_soon_threadsafe_same_thread",
+          "test_events::EventLoopTestsMixin::test_call_soon_threadsafe";
     a_panic_in_making_the_coroutine_is_its_error_and_is_reported: "TH4 L7"
         = "test_tasks::RunCoroutineThreadsafeTests::test_run_coroutine_threadsafe_task_factory_exception";
     the_error_of_a_coroutine_that_nobody_asks_for_is_reported: "L8 X1";

@@ -223,6 +223,8 @@ fn a_closed_loop_takes_nothing(on: &Machine) {
     closed(remote.call_soon_threadsafe(|| ()).unwrap_err());
     let refused = running.create_task(async { Ok(()) });
     closed(refused.exception().unwrap().unwrap());
+    let refused = running.run_in_executor(None, || Ok(()));
+    closed(refused.exception().unwrap().unwrap());
     assert!(running.report().is_none());
 }
 

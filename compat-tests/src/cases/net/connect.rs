@@ -41,7 +41,11 @@ cases! {
         = "test_events::EventLoopTestsMixin::test_create_connection_local_addr_skip_different_family";
     addresses_as_text: "CN2";
     a_connection_of_ipv6: "CN1";
-    an_attempt_can_be_given_up: "CN3 L4" = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_timeout";
+    an_attempt_can_be_given_up: "CN3 L4";
+    sockets_that_come_to_nothing_are_closed: "CN3 L6"
+        = "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_timeout",
+          "test_base_events::BaseEventLoopWithSelectorTests::test_create_connection_multiple_errors_local_addr",
+          "test_base_events::BaseEventLoopWithSelectorTests::test_create_server_cant_bind";
     happy_eyeballs: "CN3"
         = "test_staggered::StaggeredTests::test_first_timeout_second_successful",
           "test_staggered::StaggeredTests::test_cancelled";
@@ -216,6 +220,10 @@ fn a_connection_from_an_address(on: &Machine) {
         let peer = Peer::start().await?;
         let (_reader, writer) = open_connection("127.0.0.1", peer.port()).local_addr("127.0.0.2", 0).await?;
         assert_eq!(writer.local_addr().unwrap().ip(), Ipv4Addr::new(127, 0, 0, 2));
+        // A port that was free a moment ago, at an address that nobody else uses.
+        let (address, free) = ("127.0.0.3", writer.local_addr().unwrap().port());
+        let (_reader, writer) = open_connection("127.0.0.1", peer.port()).local_addr(address, free).await?;
+        assert_eq!(writer.local_addr().unwrap().to_string(), format!("{address}:{free}"));
 
         let taken = peer.port();
         let error = open_connection("127.0.0.1", 1).local_addr("127.0.0.1", taken).await.unwrap_err();
@@ -304,6 +312,25 @@ fn a_connection_of_ipv6(on: &Machine) {
         assert_eq!(writer.peer_addr(), Some(address));
         assert_eq!(reader.read_to_end().await?, "six");
         Ok(())
+    });
+}
+
+fn sockets_that_come_to_nothing_are_closed(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    on.leaves_no_descriptor(|| async {
+        let (listener, _busy) = unresponsive(Ipv4Addr::LOCALHOST, 0)?;
+        let silent = listener.local_addr()?;
+        assert!(timeout(0.01, open_connection("127.0.0.1", silent.port())).await.unwrap_err().is_timeout());
+        let from_taken = open_connection("127.0.0.1", 1).local_addr("127.0.0.1", silent.port());
+        assert_eq!(io_kind(&from_taken.await.unwrap_err()), io::ErrorKind::AddrInUse);
+        let (_socket, refused) = refusing();
+        assert_eq!(
+            io_kind(&open_connection("127.0.0.1", refused.port()).await.unwrap_err()),
+            io::ErrorKind::ConnectionRefused
+        );
+        let server = start_server(async |_, _| Ok(()), "127.0.0.1", silent.port());
+        assert_eq!(io_kind(&server.await.unwrap_err()), io::ErrorKind::AddrInUse);
+        settle().await
     });
 }
 

@@ -2,10 +2,13 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use aioli_core::op::SocketOption;
 use aioli_core::{Error, ErrorKind, create_task, sleep};
+use aioli_io::{OpenConnection, Socket};
 
 use super::support::{Reports, fill, pair, settle};
 use crate::case::cases;
@@ -25,14 +28,15 @@ cases! {
           "test_proactor_events::ProactorSocketTransportTests::test_abort";
     writes_after_the_end_are_errors: "TP3"
         = "test_selector_events::SelectorSocketTransportTests::test_write_eof_after_close",
+          "test_selector_events::SelectorSocketTransportTests::test_write_eof",
+          "test_selector_events::SelectorSocketTransportTests::test_write_closing",
           "test_streams::StreamTests::test_async_writer_api_exception_after_close",
           "test_proactor_events::ProactorSocketTransportTests::test_write_eof";
     writes_on_a_broken_connection_are_reported: "TP3 X6"
-        = "test_selector_events::SelectorSocketTransportTests::test_write_closing",
+        = "test_selector_events::SelectorSocketTransportTests::test_write_exception",
           "test_proactor_events::ProactorSocketTransportTests::test_loop_writing_err";
     the_end_of_one_direction_leaves_the_other_open: "TP6 TP2"
         = "test_selector_events::SelectorSocketTransportTests::test_read_ready_eof_keep_open",
-          "test_selector_events::SelectorSocketTransportTests::test_write_eof",
           "test_selector_events::SelectorSocketTransportTests::test_write_eof_buffer",
           "test_proactor_events::ProactorSocketTransportTests::test_write_eof_buffer";
     a_reset_is_seen_by_everybody: "ST6 ST7 ST8"
@@ -40,8 +44,8 @@ cases! {
           "test_streams::StreamTests::test_drain_raises";
     a_paused_reader_learns_of_the_end_when_it_goes_on: "TP7 ST1";
     addresses_and_options: "TP9 TP1"
-        = "test_transports::TransportTests::test_get_extra_info",
-          "test_base_events::TestSelectorUtils::test_set_nodelay";
+        = "test_transports::TransportTests::test_get_extra_info";
+    small_writes_are_not_held_back: "TP1 TP9" = "test_base_events::TestSelectorUtils::test_set_nodelay";
     halves_may_be_dropped_in_any_order: "ST9 L6";
     a_writer_goes_on_without_its_reader: "ST9 L6";
     streams_may_outlive_their_loop: "L9 L6";
@@ -328,6 +332,24 @@ fn addresses_and_options(on: &Machine) {
 }
 
 /// Either half may go at any time, in any order, whatever the other does.
+fn small_writes_are_not_held_back(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    on.net(|| async {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        for nonblocking in [false, true] {
+            let ours = TcpStream::connect(listener.local_addr()?)?;
+            ours.set_nonblocking(nonblocking)?;
+            let probe = ours.try_clone()?;
+            assert!(!probe.nodelay()?);
+            let (_reader, writer) = OpenConnection::with_socket(Socket::from_fd(OwnedFd::from(ours))?).await?;
+            assert!(probe.nodelay()?);
+            writer.transport().set_nodelay(false)?;
+            assert!(!probe.nodelay()?);
+        }
+        Ok(())
+    });
+}
+
 fn halves_may_be_dropped_in_any_order(on: &Machine) {
     on.net(|| async {
         for reader_first in [true, false] {

@@ -31,12 +31,12 @@ cases! {
         = "test_proactor_events::ProactorSocketTransportTests::test_pause_resume_writing",
           "test_proactor_events::ProactorSocketTransportTests::test_pause_writing_2write",
           "test_proactor_events::ProactorSocketTransportTests::test_pause_writing_3write",
-          "test_streams::StreamTests::test_multiple_drain",
-          "test_selector_events::SelectorSocketTransportTests::test_writelines_pauses_protocol";
+          "test_streams::StreamTests::test_multiple_drain";
     a_limit_that_is_lowered_pauses: "TP4" = "test_transports::TransportTests::test_flowcontrol_mixin_set_write_limits";
     writing_lines_pauses_too: "TP4"
         = "test_transports::TransportTests::test_writelines",
-          "test_selector_events::SelectorSocketTransportTests::test_writelines_send_partial";
+          "test_selector_events::SelectorSocketTransportTests::test_writelines_send_partial",
+          "test_selector_events::SelectorSocketTransportTests::test_writelines_pauses_protocol";
     draining_ends_with_the_connection: "ST7";
     a_step_takes_64_drains_without_yielding: "L2";
     a_slow_reader_gets_everything: "TP3 TP4 L4"

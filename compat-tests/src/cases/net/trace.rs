@@ -237,6 +237,9 @@ fn a_paused_connection_that_goes_on(on: &Machine) {
         log.start();
         log.add(&format!("read{}", reader.readexactly(45).await?.len()));
         assert_eq!(log.take(), ["read45@2"]);
+        assert!(writer.transport().is_reading());
+        writer.close();
+        assert!(!writer.transport().is_reading());
         Ok(())
     });
 }

@@ -27,9 +27,11 @@ cases! {
           "test_events::EventLoopTestsMixin::test_signal_handling_args";
     signals_that_cannot_be_caught_are_errors: "SG3"
         = "test_unix_events::SelectorEventLoopSignalTests::test_check_signal",
+          "test_events::EventLoopTestsMixin::test_add_signal_handler",
           "test_unix_events::SelectorEventLoopSignalTests::test_add_signal_handler_install_error",
           "test_unix_events::SelectorEventLoopSignalTests::test_add_signal_handler_install_error2",
           "test_unix_events::SelectorEventLoopSignalTests::test_add_signal_handler_install_error3";
+    a_closed_loop_takes_no_handler: "SG3 LP13" = "test_events::EventLoopTestsMixin::test_close";
     a_handler_replaces_the_one_before: "SG3";
     a_handler_that_panics_is_reported_and_stays: "SG3 LP11 L7";
     a_stream_of_signals: "SG3 L4";
@@ -107,6 +109,16 @@ fn signals_that_cannot_be_caught_are_errors(on: &Machine) {
             // The loop goes on.
             sleep(0.001).await
         });
+    });
+}
+
+fn a_closed_loop_takes_no_handler(on: &Machine) {
+    with_signals(on, |on| {
+        let runner = on.plain_runner();
+        let event_loop = runner.get_loop();
+        runner.close().unwrap();
+        let refused = event_loop.add_signal_handler(Signal::TERM, || ());
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Runtime);
     });
 }
 

@@ -46,7 +46,8 @@ cases! {
     a_body_that_fails_when_it_is_cancelled_is_a_group: "TG4"
         = "test_taskgroups::TestTaskGroup::test_taskgroup_18";
     an_outer_child_fails_while_an_inner_group_waits: "TG6"
-        = "test_taskgroups::TestTaskGroup::test_taskgroup_13";
+        = "test_taskgroups::TestTaskGroup::test_taskgroup_13",
+          "test_taskgroups::TestTaskGroup::test_taskgroup_14";
     a_child_creates_children_in_its_group: "TG1 TG3"
         = "test_taskgroups::TestTaskGroup::test_taskgroup_24";
     upstream_no_create_task_after_failure: "TG1 TG2"
@@ -425,6 +426,14 @@ fn an_outer_child_fails_while_an_inner_group_waits(on: &Machine) {
         }));
         assert_eq!(texts(&runner.await.unwrap_err()), ["early"]);
         assert_eq!(seconds(), 0.1);
+
+        let runner = create_task(task_group(async move |outer| {
+            spawn.child(&outer, failing(10.0, "late"))?;
+            task_group(async move |inner| spawn.child(&inner, failing(0.1, "early")).map(drop)).await
+        }));
+        let error = runner.await.unwrap_err();
+        assert_eq!(error.errors().len(), 1);
+        assert_eq!(texts(&error.errors()[0]), ["early"]);
         Ok(())
     });
 }

@@ -161,6 +161,8 @@ fn timeouts_take_none_one_or_two(on: &Machine) {
         assert!(matches!(span(timeout(0.0, ready(1))).await, (0, Ok(1))));
         let late = span(timeout(0.0, sleep(0.0))).await;
         assert!(late.0 == 1 && late.1.unwrap_err().is_timeout());
+        let late = span(timeout(-11.0, sleep(0.0))).await;
+        assert!(late.0 == 1 && late.1.unwrap_err().is_timeout());
         let late = span(timeout(0.0, pending::<u32>())).await;
         assert!(late.0 == 2 && late.1.unwrap_err().is_timeout());
         let deadline = Timeout::after(10.0);

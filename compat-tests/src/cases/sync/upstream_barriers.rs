@@ -6,7 +6,8 @@ use std::cell::Cell;
 cases! {
     ($) "sync" in upstream_barriers as __cases_upstream_barriers;
     upstream_context_manager: "LK6" = "test_locks::BarrierTests::test_context_manager";
-    upstream_filling_one_task_twice: "LK6" = "test_locks::BarrierTests::test_filling_one_task_twice";
+    upstream_filling_one_task_twice: "LK6"
+        = "test_locks::BarrierTests::test_filling_one_task_twice", "test_locks::BarrierTests::test_filling_one_task";
     upstream_filling_task_by_task: "LK6" = "test_locks::BarrierTests::test_filling_task_by_task";
     upstream_filling_tasks_wait_twice: "LK6"
         = "test_locks::BarrierTests::test_filling_tasks_wait_twice",

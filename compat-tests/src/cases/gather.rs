@@ -14,12 +14,14 @@ cases! {
     children_that_swallow_leave_a_cancellation_without_message: "CA14";
     a_second_request_reaches_the_children_in_their_cleanup: "CA14 CA10";
     after_the_first_error_the_others_run_on_and_their_errors_are_lost: "GA2"
-        = "test_tasks::GatherTestsBase::test_one_exception",
-          "test_tasks::CoroutineGatherTests::test_exception_marking";
-    a_cancelled_child_is_a_cancelled_await_without_a_request: "GA3" = "test_tasks::FutureGatherTests::test_one_cancellation";
-    with_results_a_cancelled_child_is_one_of_them: "GA3"
+        = "test_tasks::CoroutineGatherTests::test_exception_marking";
+    a_cancelled_child_is_a_cancelled_await_without_a_request: "GA3";
+    with_results_a_cancelled_child_is_one_of_them: "GA3";
+    with_results_it_is_done_with_its_last_child: "GA3"
         = "test_tasks::FutureGatherTests::test_result_exception_one_cancellation",
           "test_tasks::GatherTestsBase::test_return_exceptions";
+    after_the_first_failure_nothing_changes_it: "GA2 GA3"
+        = "test_tasks::GatherTestsBase::test_one_exception", "test_tasks::FutureGatherTests::test_one_cancellation";
     its_future_is_done_when_its_children_are: "CA14 GA1";
     one_given_twice_is_waited_for_once: "GA1"
         = "test_tasks::CoroutineGatherTests::test_duplicate_coroutines",
@@ -127,6 +129,62 @@ fn a_cancelled_child_is_a_cancelled_await_without_a_request(on: &Machine) {
     });
 }
 
+fn with_results_it_is_done_with_its_last_child(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let children: Vec<Future<u32>> = (0..6).map(|_| pending()).collect();
+        let gathered = gather_results(children.clone());
+        let mark = trace.marker("called");
+        gathered.add_done_callback(move |_| mark());
+        children[0].set_result(1)?;
+        children[1].set_exception(Error::msg("division"))?;
+        children[2].cancel(None);
+        pump(2).await?;
+        assert!(!gathered.done());
+        children[3].set_result(3)?;
+        children[4].cancel(None);
+        children[5].set_exception(Error::msg("runtime"))?;
+        let told = |result: Result<u32>| match result {
+            Ok(value) => value.to_string(),
+            Err(error) if error.is_cancelled() => "cancelled".into(),
+            Err(error) => error.to_string(),
+        };
+        let results: Vec<_> = (&gathered).await?.into_iter().map(told).collect();
+        assert_eq!(results, ["1", "division", "cancelled", "3", "cancelled", "runtime"]);
+        pump(1).await?;
+        assert_eq!(trace.take().len(), 1);
+        Ok(())
+    });
+}
+
+fn after_the_first_failure_nothing_changes_it(on: &Machine) {
+    on.run(async {
+        for cancelled in [false, true] {
+            let trace = Trace::new();
+            let children: Vec<Future<u32>> = (0..5).map(|_| pending()).collect();
+            let gathered = gather(children.clone());
+            let mark = trace.marker("called");
+            gathered.add_done_callback(move |_| mark());
+            children[0].set_result(1)?;
+            match cancelled {
+                false => children[1].set_exception(Error::msg("division"))?,
+                true => assert!(children[1].cancel(None)),
+            }
+            pump(2).await?;
+            assert!(gathered.done() && !gathered.cancelled());
+            children[2].set_result(3)?;
+            children[3].cancel(None);
+            children[4].set_exception(Error::msg("late"))?;
+            assert!(children[4].exception()?.is_some());
+            pump(2).await?;
+            let error = gathered.exception()?.unwrap();
+            assert!(if cancelled { error.is_cancelled() } else { error.to_string() == "division" });
+            assert_eq!(trace.take().len(), 1);
+        }
+        Ok(())
+    });
+}
+
 fn with_results_a_cancelled_child_is_one_of_them(on: &Machine) {
     on.run(async {
         let child = create_task(hang());
@@ -183,6 +241,12 @@ fn values_come_in_the_order_of_the_arguments(on: &Machine) {
         let later = |seconds: f64| async move { sleep(seconds).await.map(|()| seconds) };
         assert_eq!(gather([later(3.0), later(1.0), later(2.0)]).await?, [3.0, 1.0, 2.0]);
         assert_eq!(gather((later(2.0), ready('x'), async { Ok(()) })).await?, (2.0, 'x', ()));
+        let children = [pending::<()>(), pending(), pending()];
+        for _ in 0..2 {
+            let all = gather(children.clone());
+            pump(2).await?;
+            assert!(!all.done());
+        }
         Ok(())
     });
 }

@@ -1,6 +1,6 @@
 //! The order in which things run, and in which turn, as CPython does it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::IntoFuture;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -193,6 +193,28 @@ fn a_loop_that_is_stopped_before_main_is_done_is_an_error(on: &Machine) {
         sleep(10.0).await
     });
     assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Runtime);
+
+    // What main waits for is left as it is, and the next run takes it up.
+    let (count, counter) = (Rc::new(Cell::new(0)), Rc::default());
+    let (counting, task): (_, Rc<RefCell<Option<Task<()>>>>) = (Rc::clone(&count), Rc::clone(&counter));
+    let stopped = runner.run(async move {
+        counter.replace(Some(create_task(async move {
+            while counting.get() < 10 {
+                sleep(0.1).await?;
+                counting.set(counting.get() + 1);
+                if counting.get() == 2 {
+                    event_loop().stop();
+                }
+            }
+            Ok(())
+        })));
+        hang().await
+    });
+    assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Runtime);
+    let task = task.take().unwrap();
+    assert_eq!((task.done(), count.get()), (false, 2));
+    task.cancel(None);
+    assert!(runner.run(task).unwrap_err().is_cancelled());
 }
 
 fn a_loop_in_a_loop_is_an_error_and_the_outer_one_runs_on(on: &Machine) {

@@ -14,7 +14,7 @@ cases! {
     an_error_after_the_waiter_left_is_reported_once: "CA15 SH3";
     a_result_after_the_waiter_left_is_there_for_others: "SH2";
     what_is_done_is_returned_as_it_is: "SH1" = "test_tasks::BaseTaskTests::test_shield_shortcut";
-    the_inner_error_reaches_the_waiter: "SH1"
+    the_inner_end_reaches_the_waiter: "SH1"
         = "test_tasks::BaseTaskTests::test_shield_exception",
           "test_tasks::BaseTaskTests::test_shield_result";
 }
@@ -86,8 +86,12 @@ fn what_is_done_is_returned_as_it_is(on: &Machine) {
     });
 }
 
-fn the_inner_error_reaches_the_waiter(on: &Machine) {
+fn the_inner_end_reaches_the_waiter(on: &Machine) {
     on.run(async {
+        let inner = pending();
+        let outer = shield(inner.clone());
+        inner.set_result(42)?;
+        assert_eq!(outer.await?, 42);
         assert_eq!(shield(fail::<()>("inner")).await.unwrap_err().to_string(), "inner");
         Ok(())
     });

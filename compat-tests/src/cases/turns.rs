@@ -61,6 +61,12 @@ fn a_bare_yield_takes_one(on: &Machine) {
     on.run(async {
         assert_eq!(turns(sleep(0.0)).await, 1);
         assert_eq!(turns(sleep(-1.0)).await, 1);
+        let called = Rc::new(Cell::new(false));
+        let call = Rc::clone(&called);
+        soon(move || call.set(true));
+        assert!(!called.get());
+        sleep(0.0).await?;
+        assert!(called.get(), "what was scheduled before comes before");
         Ok(())
     });
 }

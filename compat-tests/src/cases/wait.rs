@@ -61,7 +61,12 @@ fn first_completed_gives_all_that_are_done_by_then(on: &Machine) {
         futures[0].set_result(1)?;
         pump(3).await?;
         assert_eq!(state(&task), "RESULT (2, 1)");
-        Ok(())
+
+        let [slow, quick] = [10.0, 0.1].map(|seconds| create_task(sleep(seconds)));
+        let (done, left) = wait([&quick, &slow]).return_when(ReturnWhen::FirstCompleted).await?;
+        assert_eq!((done.len(), left.len(), seconds()), (1, 1, 0.1));
+        assert!(quick.done() && !slow.done());
+        quick.await
     });
 }
 

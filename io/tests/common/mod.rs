@@ -7,13 +7,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
-use aioli_core::op::{Op, Outcome, Resource};
+use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, Wait};
+use aioli_core::op::{Op, Outcome};
 use aioli_core::{Instant, Result, timeout};
 use aioli_exec_sim::SimDriver;
 use aioli_exec_single::EpollDriver;
 use aioli_exec_uring::{Config, Rung, UringDriver};
-use bytes::BytesMut;
 
 #[path = "../../../compat-tests/src/cases/net/support.rs"]
 mod support;
@@ -25,10 +24,10 @@ pub use support::*;
 #[track_caller]
 pub fn run<F: Future<Output = Result<()>> + 'static>(test: impl Fn() -> F) {
     run_on("epoll", EpollDriver::new().unwrap(), test());
-    run_on("epoll without fast paths", Varied::new(epoll(), false, false), test());
+    run_on("epoll without fast paths", Slow { driver: epoll(), deaf: false }, test());
     if let Some(uring) = uring() {
         run_on("io_uring", uring, test());
-        run_on("io_uring without fast paths", Varied::new(uring_again(), false, false), test());
+        run_on("io_uring without fast paths", Slow { driver: uring_again(), deaf: false }, test());
     }
 }
 
@@ -39,34 +38,22 @@ pub fn run_everywhere<F: Future<Output = Result<()>> + 'static>(test: impl Fn() 
     run_on("the simulated machine", SimDriver::new(), test());
 }
 
-/// Runs a test that counts turns: the backends are asked for news in every turn, as asyncio's selector is, and not only when nothing
-/// is ready.
-#[track_caller]
-pub fn run_exact<F: Future<Output = Result<()>> + 'static>(test: impl Fn() -> F) {
-    run_on("epoll in every turn", Varied::new(epoll(), true, true), test());
-    run_on("epoll in every turn without fast paths", Varied::new(epoll(), false, true), test());
-    if let Some(uring) = uring() {
-        run_on("io_uring in every turn", Varied::new(uring, true, true), test());
-        run_on("io_uring in every turn without fast paths", Varied::new(uring_again(), false, true), test());
-    }
-}
-
 /// Runs a test on a backend that cannot end an operation: one that is cancelled goes on until it succeeds. What then comes of it must
 /// not be lost.
 #[track_caller]
 pub fn run_deaf<F: Future<Output = Result<()>> + 'static>(test: impl Fn() -> F) {
-    run_on("epoll that does not cancel", Varied { deaf: true, ..Varied::new(epoll(), false, false) }, test());
+    run_on("epoll that does not cancel", Slow { driver: epoll(), deaf: true }, test());
     if let Some(uring) = uring() {
-        run_on("io_uring that does not cancel", Varied { deaf: true, ..Varied::new(uring, false, false) }, test());
+        run_on("io_uring that does not cancel", Slow { driver: uring, deaf: true }, test());
     }
 }
 
 /// The drivers of the backends that this machine has. `AIOLI_TEST_WITHOUT` names rungs of io_uring to do without, with commas.
-pub fn epoll() -> EpollDriver {
+fn epoll() -> EpollDriver {
     EpollDriver::new().unwrap()
 }
 
-pub fn uring() -> Option<UringDriver> {
+fn uring() -> Option<UringDriver> {
     let masked = std::env::var("AIOLI_TEST_WITHOUT").unwrap_or_default();
     let masked = masked.split(',').filter(|name| !name.is_empty()).map(|name| name.parse::<Rung>().unwrap());
     masked.fold(Config::new(), Config::without).build().ok()
@@ -95,24 +82,14 @@ fn patience() -> u64 {
     std::env::var("AIOLI_TEST_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(20)
 }
 
-/// A driver that differs from another.
-struct Varied<D> {
+/// A driver without immediate sends, receives and reads.
+struct Slow<D> {
     driver: D,
-    /// It has immediate sends and receives.
-    fast: bool,
-    /// It is asked in every turn.
-    every_turn: bool,
     /// It ignores requests to end an operation.
     deaf: bool,
 }
 
-impl<D> Varied<D> {
-    fn new(driver: D, fast: bool, every_turn: bool) -> Self {
-        Varied { driver, fast, every_turn, deaf: false }
-    }
-}
-
-impl<D: Driver> Driver for Varied<D> {
+impl<D: Driver> Driver for Slow<D> {
     fn report(&self) -> DriverReport {
         self.driver.report()
     }
@@ -121,13 +98,9 @@ impl<D: Driver> Driver for Varied<D> {
         self.driver.now()
     }
 
-    fn is_virtual(&self) -> bool {
-        self.every_turn
-    }
-
     fn submit(&mut self, id: OpId, op: Op) -> Submit {
         match op {
-            Op::Watch { .. } if !self.fast => Submit::Done(Outcome::Ready(Err(io::ErrorKind::Unsupported.into()))),
+            Op::Watch { .. } => Submit::Done(Outcome::Ready(Err(io::ErrorKind::Unsupported.into()))),
             op => self.driver.submit(id, op),
         }
     }
@@ -136,18 +109,6 @@ impl<D: Driver> Driver for Varied<D> {
         if !self.deaf {
             self.driver.cancel(id);
         }
-    }
-
-    fn try_send(&mut self, resource: Resource, data: &[u8]) -> Option<io::Result<usize>> {
-        if self.fast { self.driver.try_send(resource, data) } else { None }
-    }
-
-    fn try_recv(&mut self, resource: Resource, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
-        if self.fast { self.driver.try_recv(resource, buffer) } else { None }
-    }
-
-    fn try_read(&mut self, file: Resource, offset: u64, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
-        if self.fast { self.driver.try_read(file, offset, buffer) } else { None }
     }
 
     fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {

@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 use aioli_core::op::{FileOptions, FileStatus, Outcome};
 use bytes::{Bytes, BytesMut};
 
+use crate::syscall::uninterrupted;
+
 /// What an operation on a file has to do.
 #[derive(Debug)]
 pub enum FileWork {
@@ -127,15 +129,6 @@ fn read(fd: i32, offset: u64, buffer: &mut BytesMut, flags: libc::c_int) -> io::
     // SAFETY: the kernel wrote so many bytes at the start of the spare capacity.
     unsafe { buffer.set_len(length) };
     Ok(count)
-}
-
-fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
 }
 
 /// A time as the kernel counts it, which may lie before 1970.

@@ -9,6 +9,7 @@ use aioli_core::op::{FileOptions, FileStatus, Op, Outcome};
 use aioli_core::{Loop, Result, get_running_loop};
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::fairness::{Fairness, give_way};
 use crate::handle::{Handle, opened, unexpected};
 use crate::perform::perform;
 
@@ -40,6 +41,7 @@ const MOST: usize = 256 * 1024;
 /// ```
 pub struct File {
     handle: Handle,
+    fairness: Fairness,
 }
 
 impl File {
@@ -67,7 +69,7 @@ impl File {
         let event_loop = get_running_loop()?;
         let path = path.as_ref();
         match perform(&event_loop, Op::OpenFile { path: path.to_owned(), options }).await? {
-            Outcome::Opened(Ok(resource)) => Ok(File { handle: Handle::adopt(&event_loop, resource) }),
+            Outcome::Opened(Ok(resource)) => Ok(Self::over(Handle::adopt(&event_loop, resource))),
             Outcome::Opened(Err(error)) => {
                 Err(io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())).into())
             }
@@ -82,7 +84,11 @@ impl File {
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         let event_loop = get_running_loop()?;
         let resource = opened(event_loop.submit_now(Op::Adopt { fd })?)?;
-        Ok(File { handle: Handle::adopt(&event_loop, resource) })
+        Ok(Self::over(Handle::adopt(&event_loop, resource)))
+    }
+
+    fn over(handle: Handle) -> Self {
+        File { handle, fairness: Fairness::default() }
     }
 
     fn event_loop(&self) -> &Loop {
@@ -147,6 +153,9 @@ impl File {
     }
 
     async fn read_into(&self, offset: u64, mut buffer: BytesMut) -> Result<BytesMut> {
+        if self.fairness.is_spent(self.event_loop()) {
+            give_way().await?;
+        }
         if let Some(result) = self.event_loop().try_read(self.handle.resource(), offset, &mut buffer) {
             result?;
             return Ok(buffer);

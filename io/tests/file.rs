@@ -27,6 +27,25 @@ impl Drop for Scratch {
 }
 
 #[test]
+fn reads_from_memory_let_others_run_and_hear_a_request() {
+    run(|| async {
+        let scratch = Scratch::new("busy");
+        File::create(&scratch.0).await?.write_at(0, b"busy").await?;
+        let file = File::open(&scratch.0).await?;
+        let busy = create_task(async move {
+            for _ in 0..10_000 {
+                file.read_at(0, 1).await?;
+            }
+            Ok(())
+        });
+        sleep(0.0).await?;
+        assert!(busy.cancel(None));
+        assert!(busy.await.unwrap_err().is_cancelled());
+        Ok(())
+    });
+}
+
+#[test]
 fn what_is_written_is_read() {
     run(|| async {
         let scratch = Scratch::new("written");

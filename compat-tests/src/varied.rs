@@ -57,6 +57,10 @@ impl Driver for Varied {
         if self.fast { self.driver.try_recv(resource, buffer) } else { None }
     }
 
+    fn may_have_ended(&mut self, resource: Resource) -> bool {
+        self.driver.may_have_ended(resource)
+    }
+
     fn try_read(&mut self, file: Resource, offset: u64, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
         if self.fast { self.driver.try_read(file, offset, buffer) } else { None }
     }

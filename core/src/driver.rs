@@ -270,6 +270,13 @@ pub trait Driver: 'static {
         None
     }
 
+    /// Whether more than data may have come for a stream socket that is watched: its end, an error, a hang-up or urgent data. As long
+    /// as only data has, those who receive may put it off until the data is wanted. `true` where this driver does not know.
+    fn may_have_ended(&mut self, resource: crate::op::Resource) -> bool {
+        let _ = resource;
+        true
+    }
+
     /// Tries to read from a file, at an offset, into the spare capacity of a buffer, which has some: `None` where this driver has no such
     /// path, or where the disk would have to be waited for, and the caller submits [`Op::ReadFile`] instead.
     fn try_read(
@@ -353,6 +360,10 @@ impl<D: Driver + ?Sized> Driver for Box<D> {
         buffer: &mut bytes::BytesMut,
     ) -> Option<io::Result<TryReceived>> {
         (**self).try_recv(resource, buffer)
+    }
+
+    fn may_have_ended(&mut self, resource: crate::op::Resource) -> bool {
+        (**self).may_have_ended(resource)
     }
 
     fn try_read(

@@ -438,12 +438,18 @@ impl LoopCore {
         }
         self.turn.set(self.turn.get() + 1);
         self.handles.set(self.handles.get() + count as u64);
-        self.ready.run(|handle| match handle {
-            Some(task) => self.run_task(&task),
-            None => self.run_other(),
-        });
+        self.ready.run(self);
     }
 
+    #[inline(always)]
+    pub(crate) fn run_handle(&self, handle: Option<RawTask>) {
+        match handle {
+            Some(task) => self.run_task(&task),
+            None => self.run_other(),
+        }
+    }
+
+    #[inline(never)]
     fn run_other(&self) {
         match self.ready.pop_other() {
             Some(Ready::Call(call)) => call.run(self),

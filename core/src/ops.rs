@@ -220,17 +220,26 @@ impl crate::Loop {
     }
 
     /// Tries to send on a stream socket without waiting, see [`Driver::try_send`](crate::driver::Driver::try_send).
+    #[inline(always)]
     pub fn try_send(&self, socket: crate::op::Resource, data: &[u8]) -> Option<std::io::Result<usize>> {
-        self.core().driver().as_mut().and_then(|driver| driver.try_send(socket, data))
+        self.core().driver().as_mut()?.try_send(socket, data)
     }
 
     /// Tries to receive on a stream socket without waiting, see [`Driver::try_recv`](crate::driver::Driver::try_recv).
+    #[inline(always)]
     pub fn try_recv(
         &self,
         socket: crate::op::Resource,
         buffer: &mut bytes::BytesMut,
     ) -> Option<std::io::Result<TryReceived>> {
-        self.core().driver().as_mut().and_then(|driver| driver.try_recv(socket, buffer))
+        self.core().driver().as_mut()?.try_recv(socket, buffer)
+    }
+
+    /// Whether more than data may have come for a stream socket, see
+    /// [`Driver::may_have_ended`](crate::driver::Driver::may_have_ended).
+    #[inline(always)]
+    pub fn may_have_ended(&self, socket: crate::op::Resource) -> bool {
+        self.core().driver().as_mut().is_none_or(|driver| driver.may_have_ended(socket))
     }
 
     /// Tries to read from a file without waiting, see [`Driver::try_read`](crate::driver::Driver::try_read).

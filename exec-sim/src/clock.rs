@@ -111,6 +111,14 @@ impl<D: Driver> Driver for VirtualClock<D> {
         self.driver.try_recv(resource, buffer)
     }
 
+    fn may_have_ended(&mut self, resource: Resource) -> bool {
+        self.driver.may_have_ended(resource)
+    }
+
+    fn try_read(&mut self, file: Resource, offset: u64, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
+        self.driver.try_read(file, offset, buffer)
+    }
+
     fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {
         if wait == Wait::No || self.bell.rung.swap(false, Ordering::SeqCst) {
             return self.turn_counting(Wait::No, completions).map(drop);

@@ -301,6 +301,10 @@ impl Driver for EpollDriver {
         }
     }
 
+    fn may_have_ended(&mut self, resource: Resource) -> bool {
+        self.reactor.table.find_mut(resource).is_none_or(|entry| entry.may_have_ended())
+    }
+
     fn try_read(&mut self, file: Resource, offset: u64, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
         match self.usable() {
             Ok(()) => self.reactor.table.find_mut(file).map_or_else(gone, |entry| entry.try_read(offset, buffer)),

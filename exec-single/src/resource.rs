@@ -181,6 +181,11 @@ impl Entry {
         }
     }
 
+    /// Whether more than data may have come.
+    pub(crate) fn may_have_ended(&self) -> bool {
+        self.marked || !self.kind.edges
+    }
+
     /// Receives at once into borrowed memory, unless an op is before it.
     #[inline]
     pub(crate) fn try_recv(&mut self, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {

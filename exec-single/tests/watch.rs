@@ -124,6 +124,32 @@ fn the_end_that_comes_with_data_is_not_told_again() {
 }
 
 #[test]
+fn that_more_than_data_has_come_is_known_when_it_is_told() {
+    let mut rig = Rig::new();
+    let (socket, mut peer) = rig.tcp();
+    let id = rig.later(watch(socket));
+    peer.write_all(b"data").unwrap();
+    told(&mut rig, id);
+    assert!(!rig.driver.may_have_ended(socket));
+    assert_eq!(take(&mut rig, socket, 100).unwrap().0, b"data");
+    rig.quiet();
+    peer.write_all(b"last").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    std::thread::sleep(SETTLE);
+    told(&mut rig, id);
+    assert!(rig.driver.may_have_ended(socket));
+    assert_eq!(take(&mut rig, socket, 100).unwrap().0, b"last");
+
+    let (socket, peer) = rig.tcp();
+    let id = rig.later(watch(socket));
+    rig.quiet();
+    socket2::SockRef::from(&peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(peer);
+    told(&mut rig, id);
+    assert!(rig.driver.may_have_ended(socket));
+}
+
+#[test]
 fn a_reset_is_told() {
     let mut rig = Rig::new();
     let (socket, peer) = rig.tcp();

@@ -230,6 +230,11 @@ impl Driver for UringDriver {
         }
     }
 
+    #[inline]
+    fn may_have_ended(&mut self, resource: Resource) -> bool {
+        self.find(resource).map_or(true, |(core, n)| core.table[n].inbox.may_have_ended())
+    }
+
     fn try_read(&mut self, file: Resource, offset: u64, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
         match self.find(file) {
             Ok((core, n)) => read_cached(core.table[n].fd.as_fd(), offset, buffer),

@@ -31,6 +31,8 @@ pub(crate) struct Inbox {
     told: bool,
     /// Where the kernel is polled: a receive may find something.
     readable: bool,
+    /// A poll told of more than data.
+    marked: bool,
     /// Data comes in large pieces.
     bulk: bool,
     /// Pieces that the receive has brought, or small ones in a row that came in spite of `bulk`.
@@ -73,6 +75,11 @@ impl Inbox {
     /// Whether there is something to receive that the kernel has handed over already.
     pub(crate) fn has_some(&self) -> bool {
         !self.kept.is_empty() || self.end.is_some()
+    }
+
+    /// Whether more than data may have come.
+    pub(crate) fn may_have_ended(&self) -> bool {
+        self.marked || self.end.is_some()
     }
 
     /// Whether the kernel takes from the socket by itself.
@@ -304,6 +311,8 @@ impl Core {
             return self.attend(n);
         }
         entry.inbox.readable = true;
+        let more = i32::from(libc::POLLERR | libc::POLLHUP | libc::POLLRDHUP);
+        entry.inbox.marked |= event.result < 0 || event.result & more != 0;
         self.tell(n);
     }
 

@@ -10,6 +10,8 @@ use memchr::memmem;
 use smallvec::SmallVec;
 
 use crate::fairness::Fairness;
+use crate::landing;
+use crate::spare;
 use crate::waiters;
 
 /// The memory of a buffer that received little is allotted in pieces of this size.
@@ -20,6 +22,8 @@ const SMALL: usize = 512;
 /// The receiving half of a stream: its buffer, its end, and who waits for it.
 pub(crate) struct Input {
     buffer: RefCell<BytesMut>,
+    /// The buffer's memory goes to another stream when everything is read.
+    borrowed: Cell<bool>,
     /// Bytes of the buffer that are out on loan to a poll of `AsyncBufRead`.
     lent: Cell<usize>,
     limit: usize,
@@ -68,6 +72,7 @@ impl Input {
     pub(crate) fn new(limit: usize) -> Self {
         Input {
             buffer: RefCell::new(BytesMut::new()),
+            borrowed: Cell::new(false),
             lent: Cell::new(0),
             limit,
             eof: Cell::new(false),
@@ -88,7 +93,12 @@ impl Input {
     pub(crate) fn receive<R>(&self, size: usize, receive: impl FnOnce(&mut BytesMut) -> R) -> (usize, R) {
         let mut buffer = self.buffer.borrow_mut();
         if buffer.capacity() - buffer.len() < size / 2 {
-            buffer.reserve(size);
+            if buffer.is_empty() && size > landing::LEAST {
+                spare::borrow(&mut buffer, size);
+                self.borrowed.set(true);
+            } else {
+                buffer.reserve(size);
+            }
         }
         let room = buffer.capacity() - buffer.len();
         (room, receive(&mut buffer))
@@ -197,7 +207,7 @@ impl Input {
         let mut buffer = self.buffer.borrow_mut();
         match count.min(buffer.len()) {
             0 => (count == 0 || self.is_eof()).then(Bytes::new),
-            count => Some(cut(&mut buffer, count)),
+            count => Some(self.cut(&mut buffer, count)),
         }
     }
 
@@ -205,7 +215,27 @@ impl Input {
     pub(crate) fn take(&self, count: usize) -> Bytes {
         let mut buffer = self.buffer.borrow_mut();
         let count = count.min(buffer.len());
-        cut(&mut buffer, count)
+        self.cut(&mut buffer, count)
+    }
+
+    /// Cuts `count` bytes off the buffer.
+    #[inline]
+    fn cut(&self, buffer: &mut BytesMut, count: usize) -> Bytes {
+        if count > SMALL {
+            let data = buffer.split_to(count).freeze();
+            if buffer.is_empty() && self.borrowed.replace(false) {
+                spare::give_back(buffer);
+            }
+            return data;
+        }
+        let data = Bytes::copy_from_slice(&buffer[..count]);
+        if count == buffer.len() {
+            // The same memory again, which is warm.
+            buffer.clear();
+        } else {
+            buffer.advance(count);
+        }
+        data
     }
 
     /// Copies out as many bytes as there are and fit.
@@ -254,7 +284,7 @@ impl Input {
                     let text = "the separator is found, but the chunk is longer than the limit";
                     return Search::Failed(Error::limit_overrun(text, found.start));
                 }
-                return Search::Found(cut(&mut buffer, found.end));
+                return Search::Found(self.cut(&mut buffer, found.end));
             }
             offset = (buffer.len() + 1).saturating_sub(longest);
             if offset > self.limit {
@@ -342,22 +372,6 @@ impl Waiter {
             Waiter::Poll(waker) => waiters::wake(waker),
         }
     }
-}
-
-/// Cuts `count` bytes off a buffer.
-#[inline]
-fn cut(buffer: &mut BytesMut, count: usize) -> Bytes {
-    if count > SMALL {
-        return buffer.split_to(count).freeze();
-    }
-    let data = Bytes::copy_from_slice(&buffer[..count]);
-    if count == buffer.len() {
-        // The same memory again, which is warm.
-        buffer.clear();
-    } else {
-        buffer.advance(count);
-    }
-    data
 }
 
 /// The separator that ends first; of those that end at the same place the shortest.

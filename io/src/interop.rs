@@ -21,6 +21,7 @@ const WRITE_AT_LEAST: usize = 4096;
 impl StreamReader {
     /// Ready when a read need not wait.
     fn poll_ready(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        self.connection().settle();
         let input = &self.connection().input;
         if let Some(cancelled) = take_request() {
             return Poll::Ready(Err(cancelled.into()));

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use bytes::BytesMut;
 
 /// The least memory, and what a new stream has.
-const LEAST: usize = 8 * 1024;
+pub(crate) const LEAST: usize = 8 * 1024;
 /// The most that is received in one turn: asyncio's.
 pub(crate) const MOST: usize = 256 * 1024;
 /// After so many receives in a row that needed only a quarter, there is half of it.
@@ -28,6 +28,12 @@ impl Landing {
     #[inline]
     pub(crate) fn size(&self) -> usize {
         self.size.get()
+    }
+
+    /// Whether what comes is more than a new stream has memory for.
+    #[inline]
+    pub(crate) fn is_large(&self) -> bool {
+        self.size.get() > LEAST
     }
 
     /// An empty buffer with the memory for one receive.

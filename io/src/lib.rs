@@ -63,6 +63,7 @@ mod signal;
 mod signals;
 mod socket;
 mod socket_file;
+mod spare;
 mod starting;
 mod stdio;
 mod subprocess;

@@ -27,7 +27,7 @@ pub const DEFAULT_LIMIT: usize = 64 * 1024;
 /// error of the connection every read returns that error, even if there is data left in the buffer.
 ///
 /// The data comes as [`Bytes`]. More than 512 bytes are a part of the buffer and not copied; they keep the whole piece of memory that
-/// they are a part of, usually 8 KiB.
+/// they are a part of, usually 8 KiB or more.
 ///
 /// Reads that find their data in the buffer do not suspend the task; the 65th in one turn first lets everything else run that is
 /// ready.
@@ -220,21 +220,25 @@ impl StreamReader {
 
     /// Whether the stream has ended and everything was read: asyncio's `at_eof`.
     pub fn at_eof(&self) -> bool {
+        self.connection.settle();
         self.input().is_eof() && self.input().len() == 0
     }
 
     /// The error that every read returns now, if there is one: asyncio's `exception`.
     pub fn exception(&self) -> Option<Error> {
+        self.connection.settle();
         self.input().error()
     }
 
     /// Has every read return this error, also one that waits now: asyncio's `set_exception`.
     pub fn set_exception(&self, error: Error) {
+        self.connection.settle();
         self.input().set_error(error);
     }
 
     /// Adds data as if it had been received: asyncio's `feed_data`. At the end of the stream there is no more, and it is ignored.
     pub fn feed_data(&self, data: &[u8]) {
+        self.connection.settle();
         if data.is_empty() || self.input().is_eof() {
             return;
         }
@@ -244,6 +248,7 @@ impl StreamReader {
 
     /// Ends the stream as if the peer had: asyncio's `feed_eof`.
     pub fn feed_eof(&self) {
+        self.connection.settle();
         self.input().feed_eof();
         self.input().wake();
     }
@@ -293,15 +298,23 @@ impl<F: FnMut(&Input) -> Option<Result<Bytes>>> Future for Read<'_, F> {
         if this.wait.is_registered() {
             match this.wait.poll(cx) {
                 WaitPoll::Pending => return Poll::Pending,
-                WaitPoll::Fired => input.take_failure()?,
+                WaitPoll::Fired => {
+                    input.take_failure()?;
+                    reader.connection.settle_here();
+                }
                 WaitPoll::Cancelled(error) => {
+                    reader.connection.settle();
                     input.forget();
                     return Poll::Ready(Err(error));
                 }
-                WaitPoll::Moved(_) => input.forget(),
+                WaitPoll::Moved(_) => {
+                    reader.connection.settle();
+                    input.forget();
+                }
             }
         } else {
             reader.restore();
+            reader.connection.settle();
             input.check()?;
             if reader.must_give_way() && input.is_ready() {
                 this.wait.register(cx)?.fire();
@@ -330,6 +343,7 @@ impl<F> Drop for Read<'_, F> {
         if self.wait.is_registered() {
             self.wait.release();
             self.reader.input().forget();
+            self.reader.connection.settle_soon();
         }
     }
 }

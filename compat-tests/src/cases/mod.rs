@@ -89,6 +89,7 @@ tables! {
     net::reader_ports as __cases_net_reader_ports;
     net::server as __cases_net_server;
     net::socket as __cases_net_socket;
+    net::told as __cases_net_told;
     net::trace as __cases_net_trace;
     net::transport as __cases_net_transport;
     net::unix as __cases_net_unix;

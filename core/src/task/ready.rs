@@ -4,11 +4,13 @@ use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
+use std::vec::Drain;
 
 use aioli_timers::TimerKey;
 
 use super::raw::RawTask;
 use crate::callback::{Call, HookRef};
+use crate::event_loop::LoopCore;
 
 /// A handle that is not the step of a task.
 pub(crate) enum Ready {
@@ -80,34 +82,42 @@ impl ReadyQueue {
     }
 
     /// Runs what is ready now, and nothing that becomes ready meanwhile. Each gap stands for one [`pop_other`](Self::pop_other).
-    #[inline]
-    pub(crate) fn run(&self, mut handle: impl FnMut(Option<RawTask>)) {
-        if self.len() == 1 {
+    ///
+    /// The handles run from here and from no function in between: after a system call the processor foresees no return any more, so
+    /// that each on the way back from a coroutine costs ten nanoseconds.
+    #[inline(always)]
+    pub(crate) fn run(&self, core: &LoopCore) {
+        let count = self.len();
+        if count == 1 {
             // SAFETY: the borrow ends with the pop.
             if let Some(only) = unsafe { &mut *self.next.get() }.pop() {
-                handle(only);
+                core.run_handle(only);
             }
             return;
         }
-        let count = self.len();
         // SAFETY: the borrow ends with the exchange, which drops nothing.
         let mut now = unsafe { self.next.get().replace(self.spare.take()) };
         let mut rest = now.drain(..);
         if count > FAR {
-            while let Some(next) = rest.next() {
-                if let Some(Some(task)) = rest.as_slice().get(AHEAD) {
-                    task.prefetch();
-                }
-                handle(next);
-            }
+            Self::run_far(&mut rest, core);
         } else {
-            rest.by_ref().for_each(handle);
+            rest.by_ref().for_each(|handle| core.run_handle(handle));
         }
         drop(rest);
         if now.capacity() > KEPT_CAPACITY && count < now.capacity() / 8 {
             self.shrink(&mut now);
         }
         self.spare.set(now);
+    }
+
+    #[inline(never)]
+    fn run_far(handles: &mut Drain<'_, Option<RawTask>>, core: &LoopCore) {
+        while let Some(next) = handles.next() {
+            if let Some(Some(task)) = handles.as_slice().get(AHEAD) {
+                task.prefetch();
+            }
+            core.run_handle(next);
+        }
     }
 
     /// The next handle that is not the step of a task.

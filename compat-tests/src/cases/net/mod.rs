@@ -10,6 +10,7 @@ pub(super) mod reader;
 pub(super) mod reader_ports;
 pub(super) mod server;
 pub(super) mod socket;
+pub(super) mod told;
 pub(super) mod trace;
 pub(super) mod transport;
 pub(super) mod unix;

@@ -1,23 +1,26 @@
 //! [`Connection`]: what a reader, a writer and the driver share of a stream; asyncio's transport and protocol in one.
 
+mod receiving;
+
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::io;
 use std::rc::{Rc, Weak};
 
-use aioli_core::driver::{OpId, TryReceived};
-use aioli_core::op::{Address, Interest, Op, Outcome, Resource, ShutdownHow, SocketOption};
+use aioli_core::driver::OpId;
+use aioli_core::op::{Address, Op, Outcome, Resource, ShutdownHow, SocketOption};
 use aioli_core::ops::{Owner, Submitted};
 use aioli_core::{Error, Loop, Report, Result};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::handle::Handle;
 use crate::input::Input;
-use crate::landing::{self, Landing};
+use crate::landing::Landing;
 use crate::output::Output;
 use crate::restore::Restore;
 use crate::server::Membership;
 use crate::waiters::Waiters;
+use receiving::Receiving;
 
 /// From the so-many-eth write on a lost connection on, each is reported.
 const PATIENCE_WITH_WRITES: u32 = 5;
@@ -25,9 +28,6 @@ const PATIENCE_WITH_WRITES: u32 = 5;
 /// What the driver's completions are of.
 const DATA: u32 = 0;
 const HANG_UP: u32 = 1;
-
-/// EIO, as Linux numbers it.
-const IO_ERROR: i32 = 5;
 
 /// Which ways the data goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,6 +70,8 @@ pub(crate) struct Connection {
     reading_paused: Cell<bool>,
     /// While watching: there is more to receive, of which the driver tells no more.
     unread: Cell<bool>,
+    /// While watching: a read was woken to receive what the driver has told of.
+    due: Cell<bool>,
     closing: Cell<Closing>,
     /// Not 0: the loss of the connection is certain. Counts the writes since then.
     doomed: Cell<u32>,
@@ -84,24 +86,6 @@ pub(crate) struct Connection {
 pub(crate) struct Addresses {
     pub(crate) local: Option<Address>,
     pub(crate) peer: Option<Address>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Receiving {
-    /// Not begun.
-    No,
-    /// The driver tells when there is something to receive.
-    Watching,
-    /// A receive is in flight.
-    InFlight(OpId),
-    /// The outcome of a receive is on its way.
-    Posted,
-    /// The last receive is finished, and the next was not submitted.
-    Finished,
-}
-
-fn readable() -> Outcome {
-    Outcome::Ready(Ok(Interest { readable: true, writable: false }))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,6 +138,7 @@ impl Connection {
             sending: Cell::new(None),
             reading_paused: Cell::new(false),
             unread: Cell::new(false),
+            due: Cell::new(false),
             closing: Cell::new(Closing::No),
             doomed: Cell::new(0),
             end: OnceCell::new(),
@@ -179,237 +164,6 @@ impl Connection {
     #[inline]
     fn owner(&self) -> Option<Rc<dyn Owner>> {
         Some(self.this.upgrade()?)
-    }
-
-    // --- receiving -----------------------------------------------------------------------------------------------------------
-
-    /// Starts receiving, and goes on until the end, except while paused.
-    pub(crate) fn start_reading(&self) {
-        if let Ways::Out { tells_hang_up } = self.ways {
-            if tells_hang_up {
-                self.watch_hang_up();
-            }
-            return;
-        }
-        if !self.is_reading() || self.input.is_eof() {
-            return;
-        }
-        match self.receiving.get() {
-            Receiving::No => self.watch(),
-            Receiving::Watching if self.unread.get() => self.post(readable()),
-            Receiving::Finished => self.receive(),
-            Receiving::Watching | Receiving::InFlight(_) | Receiving::Posted => (),
-        }
-    }
-
-    pub(crate) fn is_read_only(&self) -> bool {
-        matches!(self.ways, Ways::In { .. })
-    }
-
-    pub(crate) fn is_reading(&self) -> bool {
-        self.closing.get() == Closing::No && !self.reading_paused.get() && !matches!(self.ways, Ways::Out { .. })
-    }
-
-    /// The reader has read so much that a paused connection may go on.
-    #[inline]
-    pub(crate) fn maybe_resume_reading(&self) {
-        if self.input.may_resume() {
-            self.resume_reading();
-        }
-    }
-
-    #[cold]
-    pub(crate) fn resume_reading(&self) {
-        self.reading_paused.set(false);
-        self.start_reading();
-    }
-
-    /// Takes bytes in as if they were received.
-    pub(crate) fn feed(&self, data: &mut BytesMut) {
-        self.input.feed(data);
-        self.maybe_pause_reading();
-    }
-
-    #[inline]
-    fn maybe_pause_reading(&self) {
-        if self.input.has_to_pause() && self.resource.get().is_some() {
-            self.reading_paused.set(true);
-        }
-    }
-
-    /// Has an outcome handed to this connection by the next turn, as asyncio's selector would.
-    fn post(&self, outcome: Outcome) {
-        if let Some(owner) = self.owner() {
-            self.event_loop.post(&owner, DATA, outcome);
-        }
-    }
-
-    // Where the driver can, it tells when there is something to receive, and this receives it right into the reader's buffer.
-
-    fn watch(&self) {
-        let (Some(socket), Some(owner)) = (self.resource.get(), self.owner()) else { return };
-        match self.event_loop.submit(Op::Watch { socket }, &owner, DATA) {
-            Ok(Submitted::InFlight(_)) => self.receiving.set(Receiving::Watching),
-            // It cannot.
-            Ok(Submitted::Done(_)) => self.receive(),
-            // The loop is closed.
-            Err(_) => (),
-        }
-    }
-
-    /// There is something to receive: takes in all that is there, up to what asyncio receives at once.
-    #[inline]
-    fn receive_now(&self) {
-        let Some(socket) = self.resource.get() else { return };
-        if self.is_closing() || self.input.is_eof() {
-            return;
-        }
-        if self.reading_paused.get() {
-            self.unread.set(true);
-            return;
-        }
-        let mut more = false;
-        let mut total = 0;
-        loop {
-            let receive = |buffer: &mut BytesMut| self.event_loop.try_recv(socket, buffer);
-            let (room, received) = self.input.receive(self.landing.size(), receive);
-            match received {
-                Some(Ok(TryReceived { count: 0, .. })) => {
-                    self.ended();
-                    break;
-                }
-                Some(Ok(received)) => {
-                    total += received.count;
-                    more = received.more;
-                    self.landing.note(received.count, received.count == room);
-                    self.maybe_pause_reading();
-                    if !more || received.count < room || total >= landing::MOST || self.reading_paused.get() {
-                        break;
-                    }
-                }
-                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    more = false;
-                    break;
-                }
-                Some(Err(error)) => {
-                    if total > 0 {
-                        self.input.wake();
-                    }
-                    return self.broke(error);
-                }
-                None => break,
-            }
-        }
-        self.unread.set(more);
-        if total > 0 || self.input.is_eof() {
-            self.input.wake();
-        }
-        if more && !self.reading_paused.get() {
-            self.post(readable());
-        }
-    }
-
-    /// Nothing more comes.
-    fn ended(&self) {
-        match self.ways {
-            Ways::Both | Ways::Out { .. } => self.input.feed_eof(),
-            // Its reader learns of it in the next turn, when it is lost.
-            Ways::In { .. } => self.close(),
-        }
-    }
-
-    /// Receiving failed.
-    #[cold]
-    fn broke(&self, error: io::Error) {
-        match self.ways {
-            Ways::In { terminal: true } if error.raw_os_error() == Some(IO_ERROR) => self.ended(),
-            _ => self.fail(error.into()),
-        }
-    }
-
-    // Elsewhere a receive is in flight all the time, into memory of its own.
-
-    fn receive(&self) {
-        if let Some(outcome) = self.submit_receive() {
-            self.receiving.set(Receiving::Posted);
-            self.post(outcome);
-        }
-    }
-
-    fn submit_receive(&self) -> Option<Outcome> {
-        let (socket, owner) = (self.resource.get()?, self.owner()?);
-        let buffer = self.landing.lend();
-        match self.event_loop.submit(Op::Recv { socket, buffer }, &owner, DATA) {
-            Ok(Submitted::InFlight(id)) => {
-                self.receiving.set(Receiving::InFlight(id));
-                None
-            }
-            Ok(Submitted::Done(outcome)) => Some(outcome),
-            Err(_) => None,
-        }
-    }
-
-    /// A receive came to this. As above, all that is there is taken in.
-    fn received(&self, mut result: io::Result<usize>, mut buffer: BytesMut) {
-        self.receiving.set(Receiving::Finished);
-        let mut total = 0;
-        let mut next = None;
-        loop {
-            let filled = buffer.len() == buffer.capacity();
-            let count = match result {
-                Err(error) => return self.stopped(error),
-                // Nobody is interested any more.
-                Ok(_) if self.is_closing() => return,
-                Ok(0) => {
-                    self.ended();
-                    break;
-                }
-                Ok(count) => count,
-            };
-            total += count;
-            self.landing.note(count, filled);
-            self.feed(&mut buffer);
-            self.landing.put_back(buffer);
-            if self.reading_paused.get() {
-                break;
-            }
-            match self.submit_receive() {
-                Some(Outcome::Received { result: Ok(count), buffer: more })
-                    if filled && count > 0 && total < landing::MOST =>
-                {
-                    (result, buffer) = (Ok(count), more);
-                }
-                outcome => {
-                    next = outcome;
-                    break;
-                }
-            }
-        }
-        if total > 0 || self.input.is_eof() {
-            self.input.wake();
-        }
-        if let Some(outcome) = next {
-            self.receiving.set(Receiving::Posted);
-            self.post(outcome);
-        }
-    }
-
-    // Where nothing is received, the driver tells when whoever reads is gone.
-
-    fn watch_hang_up(&self) {
-        let (Some(resource), Some(owner)) = (self.resource.get(), self.owner()) else { return };
-        let interest = Interest { readable: true, writable: false };
-        if let Ok(Submitted::Done(outcome)) = self.event_loop.submit(Op::Poll { resource, interest }, &owner, HANG_UP) {
-            self.event_loop.post(&owner, HANG_UP, outcome);
-        }
-    }
-
-    /// The other end is closed: what is queued cannot be sent any more.
-    fn hung_up(&self) {
-        match self.output.size() {
-            0 => self.force_close(None, Closing::ByError),
-            _ => self.fail(io::Error::from(io::ErrorKind::BrokenPipe).into()),
-        }
     }
 
     // --- sending -------------------------------------------------------------------------------------------------------------
@@ -564,6 +318,7 @@ impl Connection {
         if self.is_closing() {
             return;
         }
+        self.settle();
         self.closing.set(Closing::ByUser);
         if self.output.size() == 0 {
             self.doom(None);
@@ -597,6 +352,7 @@ impl Connection {
         if self.doomed.get() > 0 {
             return;
         }
+        self.settle();
         self.output.clear();
         if let Some(id) = self.sending.get() {
             self.event_loop.cancel_op(id);
@@ -667,7 +423,7 @@ impl Owner for Connection {
     fn complete(&self, tag: u32, outcome: Outcome, _: bool) {
         match outcome {
             Outcome::Ready(Ok(_)) if tag == HANG_UP => self.hung_up(),
-            Outcome::Ready(Ok(_)) => self.receive_now(),
+            Outcome::Ready(Ok(_)) => self.readable(),
             Outcome::Ready(Err(error)) => self.stopped(error),
             Outcome::Received { result, buffer } => self.received(result, buffer),
             Outcome::Sent { result, data } => self.sent(result, data),

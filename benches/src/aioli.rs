@@ -68,6 +68,10 @@ impl<B: Backend + Default> Runtime for Aioli<B> {
         })
     }
 
+    fn oneshot<T: 'static>() -> (impl FnOnce(T) + 'static, impl Future<Output = T> + 'static) {
+        Self::promise()
+    }
+
     fn sleep(delay: Duration) -> impl Future + 'static {
         let sleep: Sleep = aioli_core::sleep(delay);
         sleep

@@ -67,6 +67,13 @@ pub trait Runtime: Copy + 'static {
         (move |value| setter.put(value), async move { slot.take().await })
     }
 
+    /// The same as users have it, with an error where the other half is dropped: the runtime's own, or else that of `futures`.
+    fn oneshot<T: 'static>() -> (impl FnOnce(T) + 'static, impl Future<Output = T> + 'static) {
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        let send = move |value| sender.send(value).ok().expect("somebody waits for it");
+        (send, async move { receiver.await.expect("it is sent") })
+    }
+
     /// A future that may poll as many of the runtime's own futures as it likes without being made to yield. The same future, for
     /// runtimes that ration nothing.
     fn unrationed<F: Future>(future: F) -> impl Future<Output = F::Output> {

@@ -59,6 +59,12 @@ impl<const LOCAL_SET: bool> Runtime for Tokio<LOCAL_SET> {
         tokio::time::sleep(delay)
     }
 
+    fn oneshot<T: 'static>() -> (impl FnOnce(T) + 'static, impl Future<Output = T> + 'static) {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let send = move |value| sender.send(value).ok().expect("somebody waits for it");
+        (send, async move { receiver.await.expect("it is sent") })
+    }
+
     fn unrationed<F: Future>(future: F) -> impl Future<Output = F::Output> {
         // A task may poll 128 of tokio's own futures; the next ones do nothing but ask it to yield.
         task::unconstrained(future)

@@ -25,7 +25,7 @@ mod timer;
 pub mod timer_fire;
 mod yields;
 
-pub use pingpong::{PingPong, PingPongPromises};
+pub use pingpong::{PingPong, PingPongOneshots, PingPongPromises};
 pub use ring::Ring;
 pub use spawn_join::SpawnJoin;
 pub use timer::{TimerChurn, TimerCreateCancel};
@@ -62,6 +62,7 @@ pub fn visit_all(visitor: &mut impl Visitor) {
     visitor.visit::<YieldOne<false>>();
     visitor.visit::<PingPong>();
     visitor.visit::<PingPongPromises>();
+    visitor.visit::<PingPongOneshots>();
     visitor.visit::<Ring>();
     visitor.visit::<TimerCreateCancel>();
     visitor.visit::<TimerChurn>();

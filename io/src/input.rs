@@ -89,7 +89,7 @@ impl Input {
     // --- for the transport ---------------------------------------------------------------------------------------------------
 
     /// Has `receive` append to the buffer, which has room for at least half of `size`. Returns also how much room there was.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn receive<R>(&self, size: usize, receive: impl FnOnce(&mut BytesMut) -> R) -> (usize, R) {
         let mut buffer = self.buffer.borrow_mut();
         if buffer.capacity() - buffer.len() < size / 2 {
@@ -362,7 +362,7 @@ impl fmt::Debug for Input {
 }
 
 impl Waiter {
-    #[inline]
+    #[inline(always)]
     fn wake(self) {
         match self {
             Waiter::Nobody => (),

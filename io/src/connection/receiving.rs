@@ -111,13 +111,13 @@ impl Connection {
     /// asyncio receives here, and wakes the read that waits. Where data comes in large pieces, and only data has come, that read
     /// receives itself when it is resumed: through memory that the last one has left warm, which saves a tenth. Whoever could tell the
     /// difference calls [`settle`](Self::settle) before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn readable(&self) {
         if self.landing.is_large() && self.input.is_awaited() && self.may_put_off() {
             self.due.set(true);
             self.input.wake();
         } else {
-            self.receive_now();
+            self.take_in();
         }
     }
 

@@ -13,10 +13,11 @@ const PATIENCE: u8 = 16;
 
 /// The buffer for a stream's next receive. It follows the amounts that come: a receive that fills it makes it larger, so that what
 /// comes regularly is received at once, and an idle stream holds little.
+#[repr(C)]
 pub(crate) struct Landing {
-    buffer: Cell<BytesMut>,
     size: Cell<usize>,
     small: Cell<u8>,
+    buffer: Cell<BytesMut>,
 }
 
 impl Landing {

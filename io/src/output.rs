@@ -15,20 +15,21 @@ use crate::waiters::{self, Waiters};
 const WHOLE: usize = 4096;
 
 /// The sending half of a stream: its queue, and flow control.
+#[repr(C)]
 pub(crate) struct Output {
-    queue: RefCell<Queue>,
     /// Bytes in the queue, and those of it that a send in flight has not reported yet.
     size: Cell<usize>,
+    eof: Cell<bool>,
+    paused: Cell<bool>,
+    pub(crate) fairness: Fairness,
+    queue: RefCell<Queue>,
     high: Cell<usize>,
     low: Cell<usize>,
-    paused: Cell<bool>,
     /// How often writing was resumed.
     resumed: Cell<u32>,
-    eof: Cell<bool>,
     drains: Waiters,
     /// A poll of `AsyncWrite`.
     poll: Cell<Option<Waker>>,
-    pub(crate) fairness: Fairness,
 }
 
 #[derive(Default)]

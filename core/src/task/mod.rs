@@ -10,6 +10,7 @@
 
 mod cell;
 pub(crate) mod current;
+pub(crate) mod fetch;
 pub(crate) mod header;
 pub(crate) mod home;
 mod identify;

@@ -14,6 +14,7 @@ use std::ptr::NonNull;
 use std::rc::{Rc, Weak};
 
 use super::cell;
+use super::fetch::fetch;
 use super::header::{FutureHead, Header, TaskHead, flag};
 use super::waker;
 use crate::await_point::Token;
@@ -282,17 +283,8 @@ impl RawTask {
     /// Has the processor fetch the task's memory, which it will need soon.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            const LINE: usize = 64;
-            let start = self.raw.cell.as_ptr().cast::<i8>();
-            // The head, and the line or two after it: small coroutines keep their state behind their variables.
-            for line in 0..=size_of::<TaskHead>() / LINE + 1 {
-                // SAFETY: a prefetch is a hint: it may name any address, and reads nothing.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * LINE)) };
-            }
-        }
+        // The head, and the line or two after it: small coroutines keep their state behind their variables.
+        fetch::<4>(self.raw.cell.as_ptr().cast_const().cast());
     }
 
     /// Puts the task into the ready queue, unless it is there or done.

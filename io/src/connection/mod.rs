@@ -51,30 +51,33 @@ pub(crate) enum Ways {
 /// Its life: it starts [receiving](Self::start_reading), which goes on until the end of the stream, except while the reader has too
 /// much. It is *closing* from [`close`](Self::close), [`abort`](Self::abort) or an error on. When everything is sent, or at once if
 /// that is pointless, it is *lost*: whoever waits is told, and the socket is closed.
+///
+/// In memory it begins with what each receive and each write looks at: with many connections those are out of the caches each time.
+#[repr(C)]
 pub(crate) struct Connection {
     this: Weak<Connection>,
     event_loop: Loop,
-    pub(crate) input: Input,
-    pub(crate) output: Output,
-    /// `None` when the connection is lost, and where a reader is fed by hand.
-    socket: Cell<Option<Handle>>,
-    /// The id of that socket.
+    /// The id of the socket; `None` when the connection is lost, and where a reader is fed by hand.
     resource: Cell<Option<Resource>>,
-    ways: Ways,
-    /// Is dropped after the socket is closed.
-    afterwards: Cell<Option<Restore>>,
-    addresses: Addresses,
-    landing: Landing,
-    receiving: Cell<Receiving>,
-    sending: Cell<Option<OpId>>,
+    closing: Cell<Closing>,
     reading_paused: Cell<bool>,
     /// While watching: there is more to receive, of which the driver tells no more.
     unread: Cell<bool>,
     /// While watching: a read was woken to receive what the driver has told of.
     due: Cell<bool>,
-    closing: Cell<Closing>,
+    ways: Ways,
     /// Not 0: the loss of the connection is certain. Counts the writes since then.
     doomed: Cell<u32>,
+    pub(crate) input: Input,
+    landing: Landing,
+    pub(crate) output: Output,
+    receiving: Cell<Receiving>,
+    sending: Cell<Option<OpId>>,
+    /// The socket of that id.
+    socket: Cell<Option<Handle>>,
+    /// Is dropped after the socket is closed.
+    afterwards: Cell<Option<Restore>>,
+    addresses: Addresses,
     /// It was lost, and by which error.
     end: OnceCell<Option<Error>>,
     closed: Waiters,

@@ -81,7 +81,7 @@ impl Reactor {
             return end(work.fail(error), reported, out);
         }
         let direction = work.direction();
-        self.table[n].line(direction).push(Armed { id, work });
+        self.table[n].waiting().line(direction).push(Armed { id, work });
         self.flight.insert(id, (n as u32, Side::Line(direction)));
         Submit::Pending
     }
@@ -112,7 +112,7 @@ impl Reactor {
         let watched = self.table[n].is_watched();
         match if watched { self.watch(n, Some(interest), out) } else { self.register(n) } {
             Ok(()) => {
-                self.table[n].polls.push(Polling { id, interest });
+                self.table[n].waiting().polls.push(Polling { id, interest });
                 self.flight.insert(id, (n as u32, Side::Polls));
                 Submit::Pending
             }
@@ -146,13 +146,18 @@ impl Reactor {
         let entry = &mut self.table[n as usize];
         let canceled = io::Error::from_raw_os_error(libc::ECANCELED);
         let outcome = match side {
-            Side::Line(direction) => entry.line(direction).remove(id).map(|armed| armed.work.fail(canceled)),
+            Side::Line(direction) => {
+                let armed = entry.waits().and_then(|waiting| waiting.line(direction).remove(id));
+                armed.map(|armed| armed.work.fail(canceled))
+            }
             Side::Watch => {
                 entry.watch = None;
                 Some(Outcome::Ready(Err(canceled)))
             }
             Side::Polls => {
-                entry.polls.retain(|polling| polling.id != id);
+                if let Some(waiting) = entry.waits() {
+                    waiting.polls.retain(|polling| polling.id != id);
+                }
                 Some(Outcome::Ready(Err(canceled)))
             }
         };
@@ -195,7 +200,7 @@ impl Reactor {
         self.settle(n, found, out);
         let entry = &mut self.table[n];
         if entry.is_watched() {
-            if !entry.polls.is_empty() {
+            if entry.has_polls() {
                 // On an error the polls were told.
                 let _ = self.watch(n, None, out);
             }
@@ -210,7 +215,8 @@ impl Reactor {
     /// Completes the polls that found what they wait for.
     fn settle(&mut self, n: usize, found: Interest, out: &mut Completions) {
         let flight = &mut self.flight;
-        self.table[n].polls.retain(|&Polling { id, interest }| {
+        let Some(waiting) = self.table[n].waits() else { return };
+        waiting.polls.retain(|&Polling { id, interest }| {
             let found = Interest {
                 readable: found.readable && interest.readable,
                 writable: found.writable && interest.writable,
@@ -264,7 +270,8 @@ impl Reactor {
     fn watch(&mut self, n: usize, more: Option<Interest>, out: &mut Completions) -> io::Result<()> {
         let entry = &mut self.table[n];
         let mut flags = ONE_SHOT;
-        for interest in entry.polls.iter().map(|polling| polling.interest).chain(more) {
+        let polls = entry.waits().map_or(&[][..], |waiting| &waiting.polls);
+        for interest in polls.iter().map(|polling| polling.interest).chain(more) {
             flags |= if interest.readable { IN | RDHUP } else { 0 };
             flags |= if interest.writable { OUT } else { 0 };
         }
@@ -290,15 +297,17 @@ fn abandon(entry: &mut Entry, flight: &mut Flight<(u32, Side)>, errno: i32, out:
         out.push_back(Completion { id, more: false, outcome });
     };
     let error = || io::Error::from_raw_os_error(errno);
-    for direction in [Direction::Read, Direction::Write] {
-        while let Some(Armed { id, work }) = entry.line(direction).pop() {
-            end(id, work.fail(error()));
+    if let Some(waiting) = entry.waits() {
+        for direction in [Direction::Read, Direction::Write] {
+            while let Some(Armed { id, work }) = waiting.line(direction).pop() {
+                end(id, work.fail(error()));
+            }
+        }
+        for Polling { id, .. } in waiting.polls.drain(..) {
+            end(id, Outcome::Ready(Err(error())));
         }
     }
     if let Some(id) = entry.watch.take() {
-        end(id, Outcome::Ready(Err(error())));
-    }
-    for Polling { id, .. } in entry.polls.drain(..) {
         end(id, Outcome::Ready(Err(error())));
     }
 }

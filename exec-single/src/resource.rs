@@ -29,23 +29,6 @@ impl Descriptor {
     }
 }
 
-/// One direction of a descriptor.
-///
-/// When the driver returns, a line with ops in it is not ready.
-#[derive(Debug)]
-pub(crate) struct Line {
-    pub(crate) queue: Queue,
-    /// False: the system call would block. An edge comes when that changes, or, on a descriptor that is not registered yet, an event
-    /// when it is.
-    ready: bool,
-}
-
-impl Line {
-    fn new(ready: bool) -> Self {
-        Line { queue: Queue::default(), ready }
-    }
-}
-
 /// A poll in flight.
 #[derive(Debug)]
 pub(crate) struct Polling {
@@ -53,7 +36,29 @@ pub(crate) struct Polling {
     pub(crate) interest: Interest,
 }
 
-/// A descriptor and the ops on it.
+/// The ops that wait for a descriptor, in a line for each direction, and the polls. When the driver returns, a line with ops in it is
+/// not ready.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    read: Queue,
+    write: Queue,
+    pub(crate) polls: Vec<Polling>,
+}
+
+impl Waiting {
+    pub(crate) fn line(&mut self, direction: Direction) -> &mut Queue {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.read.is_empty() && self.write.is_empty() && self.polls.is_empty()
+    }
+}
+
+/// A descriptor and the ops on it. What streams need, on which nothing waits but their watch, is one line of the processor's caches.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) fd: Descriptor,
@@ -62,44 +67,52 @@ pub(crate) struct Entry {
     pub(crate) registered: bool,
     /// An event told of an end, an error or urgent data. From then on a short read does not mean that an edge is still to come.
     marked: bool,
-    read: Line,
-    write: Line,
-    pub(crate) polls: Vec<Polling>,
+    /// False: a read would block. An edge comes when that changes, or, on a descriptor that is not registered yet, an event when it is.
+    readable: bool,
+    /// The same of a write.
+    writable: bool,
     /// The op that is told when a read may go on.
     pub(crate) watch: Option<OpId>,
+    waiting: Option<Box<Waiting>>,
 }
 
 impl Entry {
     /// With `readable` false the first read waits for the event of the registration, without trying.
     pub(crate) fn new(fd: Descriptor, kind: Kind, readable: bool) -> Self {
-        Entry {
-            fd,
-            kind,
-            registered: false,
-            marked: false,
-            read: Line::new(readable),
-            write: Line::new(true),
-            polls: Vec::new(),
-            watch: None,
-        }
+        Entry { fd, kind, registered: false, marked: false, readable, writable: true, watch: None, waiting: None }
     }
 
     pub(crate) fn is_watched(&self) -> bool {
         matches!(self.fd, Descriptor::Watched(_))
     }
 
-    pub(crate) fn line(&mut self, direction: Direction) -> &mut Queue {
-        match direction {
-            Direction::Read => &mut self.read.queue,
-            Direction::Write => &mut self.write.queue,
-        }
+    /// What waits, or may.
+    pub(crate) fn waiting(&mut self) -> &mut Waiting {
+        self.waiting.get_or_insert_default()
+    }
+
+    /// What waits, if anything does.
+    pub(crate) fn waits(&mut self) -> Option<&mut Waiting> {
+        self.waiting.as_deref_mut()
+    }
+
+    pub(crate) fn has_polls(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| !waiting.polls.is_empty())
+    }
+
+    #[inline]
+    fn has_line(&self, direction: Direction) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| match direction {
+            Direction::Read => !waiting.read.is_empty(),
+            Direction::Write => !waiting.write.is_empty(),
+        })
     }
 
     /// Whether a new op may try its system call at once. While others are before it in line, the call is known to block.
     pub(crate) fn may_try(&self, work: &Work) -> bool {
         match work {
-            Work::Accept { .. } | Work::Recv(_) => self.read.ready,
-            Work::Send(_) => self.write.ready,
+            Work::Accept { .. } | Work::Recv(_) => self.readable,
+            Work::Send(_) => self.writable,
             // The call is what starts it.
             Work::Connect(_) => true,
         }
@@ -111,22 +124,27 @@ impl Entry {
             self.marked = true;
         }
         if flags & (IN | RDHUP | HUP | ERR | PRI) != 0 {
-            self.read.ready = true;
-        } else if matches!(self.write.queue.first(), Some(Armed { work: Work::Connect(_), .. })) {
+            self.readable = true;
+        } else if self.is_connecting() {
             // Just connected, and the peer has sent nothing yet: spares the first receive a try.
-            self.read.ready = false;
+            self.readable = false;
         }
         if flags & (OUT | HUP | ERR) != 0 {
-            self.write.ready = true;
+            self.writable = true;
         }
+    }
+
+    fn is_connecting(&self) -> bool {
+        let first = self.waiting.as_ref().and_then(|waiting| waiting.write.first());
+        matches!(first, Some(Armed { work: Work::Connect(_), .. }))
     }
 
     /// Tries the system call of an op that is not in line.
     pub(crate) fn attempt(&mut self, work: &mut Work) -> Attempt {
         let Descriptor::Owned(fd) = &self.fd else { return Attempt::Blocked };
         let ready = match work.direction() {
-            Direction::Read => &mut self.read.ready,
-            Direction::Write => &mut self.write.ready,
+            Direction::Read => &mut self.readable,
+            Direction::Write => &mut self.writable,
         };
         attempt(fd.as_fd(), self.kind, self.marked, ready, work)
     }
@@ -135,21 +153,22 @@ impl Entry {
     /// before the next event.
     pub(crate) fn advance(&mut self, direction: Direction) -> Option<(OpId, Attempt)> {
         let Descriptor::Owned(fd) = &self.fd else { return None };
-        let line = match direction {
-            Direction::Read => &mut self.read,
-            Direction::Write => &mut self.write,
+        let ready = match direction {
+            Direction::Read => &mut self.readable,
+            Direction::Write => &mut self.writable,
         };
-        if !line.ready {
+        if !*ready {
             return None;
         }
-        let Armed { id, work } = line.queue.first_mut()?;
+        let line = self.waiting.as_deref_mut()?.line(direction);
+        let Armed { id, work } = line.first_mut()?;
         let id = *id;
-        let attempt = attempt(fd.as_fd(), self.kind, self.marked, &mut line.ready, work);
+        let attempt = attempt(fd.as_fd(), self.kind, self.marked, ready, work);
         match attempt {
             Attempt::Blocked => return None,
             Attempt::Accepted { last: false, .. } => {}
             Attempt::Accepted { .. } | Attempt::Done(_) => {
-                line.queue.pop();
+                line.pop();
             }
         }
         Some((id, attempt))
@@ -157,26 +176,34 @@ impl Entry {
 
     /// Takes note of what a poll found: an event that says so may not have been seen yet. Of a watched one it must be seen.
     pub(crate) fn note_found(&mut self, found: Interest) {
-        self.read.ready |= found.readable && self.read.queue.is_empty() && self.watch.is_none();
-        self.write.ready |= found.writable && self.write.queue.is_empty();
+        self.readable |= found.readable && !self.has_line(Direction::Read) && self.watch.is_none();
+        self.writable |= found.writable && !self.has_line(Direction::Write);
     }
 
     /// Whether a read is not known to block.
     pub(crate) fn is_readable(&self) -> bool {
-        self.read.ready
+        self.readable
     }
 
     /// Whether no op waits for it but a watch.
     #[inline]
-    pub(crate) fn is_idle(&self) -> bool {
-        self.read.queue.is_empty() && self.write.queue.is_empty() && self.polls.is_empty()
+    pub(crate) fn is_idle(&mut self) -> bool {
+        let Some(waiting) = &self.waiting else { return true };
+        if !waiting.is_empty() {
+            return false;
+        }
+        if self.watch.is_some() {
+            // A stream that has connected, or had to wait to send.
+            self.waiting = None;
+        }
+        true
     }
 
     /// Tells the watch that a read may go on, unless it knows.
     #[inline]
     pub(crate) fn tell(&self, knows: bool, out: &mut Completions) {
         let readable = Interest { readable: true, writable: false };
-        if let Some(id) = self.watch.filter(|_| !knows && self.read.ready) {
+        if let Some(id) = self.watch.filter(|_| !knows && self.readable) {
             out.push_back(Completion { id, more: true, outcome: Outcome::Ready(Ok(readable)) });
         }
     }
@@ -189,22 +216,22 @@ impl Entry {
     /// Receives at once into borrowed memory, unless an op is before it.
     #[inline]
     pub(crate) fn try_recv(&mut self, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
-        if !self.read.queue.is_empty() {
+        if self.has_line(Direction::Read) {
             return None;
         }
-        if !self.read.ready {
+        if !self.readable {
             return Some(Err(io::ErrorKind::WouldBlock.into()));
         }
         let Descriptor::Owned(fd) = &self.fd else { return None };
-        let received = receive(fd.as_fd(), self.kind, self.marked, &mut self.read.ready, buffer);
-        Some(received.map(|count| TryReceived { count, more: self.read.ready }))
+        let received = receive(fd.as_fd(), self.kind, self.marked, &mut self.readable, buffer);
+        Some(received.map(|count| TryReceived { count, more: self.readable }))
     }
 
     /// Sends at once from borrowed memory, unless an op is before it.
     #[inline]
     pub(crate) fn try_send(&mut self, data: &[u8]) -> Option<io::Result<usize>> {
         let Descriptor::Owned(fd) = &self.fd else { return None };
-        self.write.queue.is_empty().then(|| send(fd.as_fd(), self.kind, &mut self.write.ready, data))
+        (!self.has_line(Direction::Write)).then(|| send(fd.as_fd(), self.kind, &mut self.writable, data))
     }
 
     /// Reads from a file what is in memory.
@@ -247,3 +274,5 @@ fn attempt(fd: BorrowedFd<'_>, kind: Kind, marked: bool, ready: &mut bool, work:
     };
     attempt
 }
+
+const _: () = assert!(size_of::<Entry>() <= 48);

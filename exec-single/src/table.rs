@@ -21,6 +21,7 @@ pub(crate) struct Table {
 }
 
 #[derive(Debug)]
+#[repr(align(64))]
 struct Slot {
     generation: u32,
     entry: Entry,

@@ -15,9 +15,9 @@ const PATIENCE: u8 = 16;
 /// comes regularly is received at once, and an idle stream holds little.
 #[repr(C)]
 pub(crate) struct Landing {
+    buffer: Cell<BytesMut>,
     size: Cell<usize>,
     small: Cell<u8>,
-    buffer: Cell<BytesMut>,
 }
 
 impl Landing {

@@ -68,8 +68,8 @@ pub(crate) struct Connection {
     ways: Ways,
     /// Not 0: the loss of the connection is certain. Counts the writes since then.
     doomed: Cell<u32>,
-    pub(crate) input: Input,
     landing: Landing,
+    pub(crate) input: Input,
     pub(crate) output: Output,
     receiving: Cell<Receiving>,
     sending: Cell<Option<OpId>>,

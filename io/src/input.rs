@@ -92,13 +92,10 @@ impl Input {
     #[inline(always)]
     pub(crate) fn receive<R>(&self, size: usize, receive: impl FnOnce(&mut BytesMut) -> R) -> (usize, R) {
         let mut buffer = self.buffer.borrow_mut();
-        if buffer.capacity() - buffer.len() < size / 2 {
-            if buffer.is_empty() && size > landing::LEAST {
-                spare::borrow(&mut buffer, size);
-                self.borrowed.set(true);
-            } else {
-                buffer.reserve(size);
-            }
+        if size > landing::LEAST && buffer.is_empty() && !self.borrowed.replace(true) {
+            spare::borrow(&mut buffer, size);
+        } else if buffer.capacity() - buffer.len() < size / 2 {
+            buffer.reserve(size);
         }
         let room = buffer.capacity() - buffer.len();
         (room, receive(&mut buffer))
@@ -221,19 +218,20 @@ impl Input {
     /// Cuts `count` bytes off the buffer.
     #[inline]
     fn cut(&self, buffer: &mut BytesMut, count: usize) -> Bytes {
-        if count > SMALL {
-            let data = buffer.split_to(count).freeze();
-            if buffer.is_empty() && self.borrowed.replace(false) {
-                spare::give_back(buffer);
-            }
-            return data;
-        }
-        let data = Bytes::copy_from_slice(&buffer[..count]);
-        if count == buffer.len() {
-            // The same memory again, which is warm.
-            buffer.clear();
+        let data = if count > SMALL {
+            buffer.split_to(count).freeze()
         } else {
-            buffer.advance(count);
+            let data = Bytes::copy_from_slice(&buffer[..count]);
+            if count == buffer.len() {
+                // The same memory again, which is warm.
+                buffer.clear();
+            } else {
+                buffer.advance(count);
+            }
+            data
+        };
+        if buffer.is_empty() && self.borrowed.replace(false) {
+            spare::give_back(buffer);
         }
         data
     }

@@ -59,7 +59,7 @@ impl Landing {
     #[inline]
     pub(crate) fn note(&self, count: usize, filled: bool) {
         let size = self.size.get();
-        if filled {
+        if filled || count > size {
             self.size.set((size * 2).min(MOST));
             self.small.set(0);
         } else if count < size / 4 && size > LEAST {

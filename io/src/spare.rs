@@ -13,7 +13,10 @@ thread_local! {
 
 /// Gives an empty buffer room for at least half of `size`.
 pub(crate) fn borrow(buffer: &mut BytesMut, size: usize) {
-    *buffer = SPARE.try_with(Cell::take).unwrap_or_default();
+    let spare = SPARE.try_with(Cell::take).unwrap_or_default();
+    if spare.capacity() > 0 {
+        *buffer = spare;
+    }
     // What was cut from it may be alive still, and keep it from being used as a whole.
     if buffer.capacity() < size / 2 && !buffer.try_reclaim(size) {
         *buffer = BytesMut::with_capacity(size);

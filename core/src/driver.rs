@@ -270,8 +270,9 @@ pub trait Driver: 'static {
         None
     }
 
-    /// Whether more than data may have come for a stream socket that is watched: its end, an error, a hang-up or urgent data. As long
-    /// as only data has, those who receive may put it off until the data is wanted. `true` where this driver does not know.
+    /// Whether more than data may have come for a stream socket that is watched, as far as this driver was told: its end, an error, a
+    /// hang-up or urgent data. As long as only data has, those who receive may put it off until the data is wanted. `true` where this
+    /// driver does not look.
     fn may_have_ended(&mut self, resource: crate::op::Resource) -> bool {
         let _ = resource;
         true

@@ -137,7 +137,8 @@ fn that_more_than_data_has_come_is_known_when_it_is_told() {
     peer.shutdown(Shutdown::Write).unwrap();
     std::thread::sleep(SETTLE);
     told(&mut rig, id);
-    assert!(rig.driver.may_have_ended(socket));
+    // A ring that only polls is told of what woke it first.
+    assert!(!is_epoll() || rig.driver.may_have_ended(socket));
     assert_eq!(take(&mut rig, socket, 100).unwrap().0, b"last");
 
     let (socket, peer) = rig.tcp();

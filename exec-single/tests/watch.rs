@@ -141,6 +141,7 @@ fn that_more_than_data_has_come_is_known_when_it_is_told() {
     assert!(!is_epoll() || rig.driver.may_have_ended(socket));
     assert_eq!(take(&mut rig, socket, 100).unwrap().0, b"last");
 
+    let mut rig = Rig::new();
     let (socket, peer) = rig.tcp();
     let id = rig.later(watch(socket));
     rig.quiet();

@@ -190,6 +190,7 @@ impl Reactor {
         let silent = entry.is_readable();
         if entry.is_idle() {
             // A stream whose owner receives at once.
+            entry.forget_lines();
             entry.note(flags);
             entry.tell(silent, out);
             return;

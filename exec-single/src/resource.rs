@@ -187,16 +187,16 @@ impl Entry {
 
     /// Whether no op waits for it but a watch.
     #[inline]
-    pub(crate) fn is_idle(&mut self) -> bool {
-        let Some(waiting) = &self.waiting else { return true };
-        if !waiting.is_empty() {
-            return false;
-        }
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.as_ref().is_none_or(|waiting| waiting.is_empty())
+    }
+
+    /// Forgets the memory of the lines of an idle stream, which has connected, or had to wait to send, and seldom does so again.
+    #[inline]
+    pub(crate) fn forget_lines(&mut self) {
         if self.watch.is_some() {
-            // A stream that has connected, or had to wait to send.
             self.waiting = None;
         }
-        true
     }
 
     /// Tells the watch that a read may go on, unless it knows.

@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::{self, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 
 use aioli_core::driver::{Driver, OpId, TryReceived, Wait};
 use aioli_core::op::{Op, Outcome, Resource};
@@ -30,6 +30,11 @@ fn told(rig: &mut Rig, id: OpId) {
     let completion = rig.next(id);
     assert!(completion.more);
     assert_eq!(ready(completion.outcome).unwrap(), READ);
+}
+
+/// Has the peer reset the connection.
+fn reset(peer: TcpStream) {
+    socket2::SockRef::from(&peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
 }
 
 #[track_caller]
@@ -145,8 +150,7 @@ fn that_more_than_data_has_come_is_known_when_it_is_told() {
     let (socket, peer) = rig.tcp();
     let id = rig.later(watch(socket));
     rig.quiet();
-    socket2::SockRef::from(&peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
-    drop(peer);
+    reset(peer);
     told(&mut rig, id);
     assert!(rig.driver.may_have_ended(socket));
 }
@@ -157,8 +161,7 @@ fn a_reset_is_told() {
     let (socket, peer) = rig.tcp();
     let id = rig.later(watch(socket));
     rig.quiet();
-    socket2::SockRef::from(&peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
-    drop(peer);
+    reset(peer);
     told(&mut rig, id);
     assert_eq!(errno(take(&mut rig, socket, 100)), libc::ECONNRESET);
 }

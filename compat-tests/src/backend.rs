@@ -5,7 +5,6 @@ use std::io;
 
 use aioli_core::driver::Driver;
 use aioli_exec_sim::SimDriver;
-use aioli_exec_single::EpollDriver;
 use aioli_exec_uring::{Config, Rung};
 
 /// A backend to test: it makes drivers.
@@ -94,7 +93,7 @@ impl Capabilities {
     }
 }
 
-/// Linux's epoll.
+/// Linux's epoll. The environment variable `AIOLI_TEST_BUSY_TURNS` is the number for [`Config::busy_turns`](aioli_exec_single::Config).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epoll;
 
@@ -104,7 +103,11 @@ impl Backend for Epoll {
     }
 
     fn driver(&self) -> io::Result<Box<dyn Driver>> {
-        Ok(Box::new(EpollDriver::new()?))
+        let mut config = aioli_exec_single::Config::new();
+        if let Some(count) = busy_turns() {
+            config = config.busy_turns(count);
+        }
+        Ok(Box::new(config.build()?))
     }
 }
 
@@ -133,11 +136,15 @@ impl Uring {
         let names = std::env::var("AIOLI_TEST_WITHOUT").unwrap_or_default();
         let masked = names.split(',').filter(|name| !name.is_empty()).map(str::parse::<Rung>);
         let config = masked.collect::<io::Result<Vec<_>>>()?.into_iter().fold(Config::new(), Config::without);
-        Ok(match std::env::var("AIOLI_TEST_BUSY_TURNS").ok().and_then(|count| count.parse().ok()) {
+        Ok(match busy_turns() {
             Some(count) => config.busy_turns(count),
             None => config,
         })
     }
+}
+
+fn busy_turns() -> Option<u32> {
+    std::env::var("AIOLI_TEST_BUSY_TURNS").ok()?.parse().ok()
 }
 
 /// The simulated machine.

@@ -1,11 +1,14 @@
-//! What aioli's drivers for Linux share: the calls on sockets, the process guard, the bell that other threads ring, Ctrl-C.
+//! What aioli's drivers for Linux share: the calls on sockets, the process guard, small sends that wait for
+//! the end of their turn, the bell that other threads ring, Ctrl-C.
 //!
 //! This is a part of the drivers, in a crate of its own so that it is written once. Programs have no use for it.
 
+mod burst;
 pub mod file;
 mod flight;
 mod interrupt;
 mod kind;
+mod parcel;
 mod process;
 mod run;
 pub mod socket;
@@ -13,9 +16,11 @@ pub mod syscall;
 mod wake;
 mod work;
 
+pub use burst::Burst;
 pub use flight::Flight;
 pub use interrupt::Interrupt;
 pub use kind::Kind;
+pub use parcel::Parcel;
 pub use process::Home;
 pub use run::run;
 pub use wake::Wake;

@@ -5,7 +5,7 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use aioli_core::driver::{Completion, Completions, OpId, Submit};
 use aioli_core::op::{Interest, Outcome, Resource};
-use aioli_exec_linux::{Armed, Attempt, Direction, Flight, Kind, Work, syscall};
+use aioli_exec_linux::{Armed, Attempt, Burst, Direction, Flight, Kind, Parcel, Work, syscall};
 
 use crate::children::Children;
 use crate::epoll::{EDGES, ERR, Epoll, HUP, IN, Known, ONE_SHOT, OUT, RDHUP};
@@ -28,17 +28,29 @@ pub(crate) struct Reactor {
     pub(crate) epoll: Epoll,
     pub(crate) table: Table,
     pub(crate) children: Children,
+    pub(crate) burst: Burst,
+    pub(crate) parcel: Parcel,
+    /// So many entries have something left to send that was reported as sent.
+    pub(crate) resting: usize,
     flight: Flight<(u32, Side)>,
 }
 
 impl Reactor {
-    pub(crate) fn new(epoll: Epoll) -> Self {
-        Reactor { epoll, table: Table::default(), children: Children::default(), flight: Flight::default() }
+    pub(crate) fn new(epoll: Epoll, burst: Burst) -> Self {
+        Reactor {
+            epoll,
+            table: Table::default(),
+            children: Children::default(),
+            burst,
+            parcel: Parcel::default(),
+            resting: 0,
+            flight: Flight::default(),
+        }
     }
 
-    /// Whether no op is in flight, so that no event could complete one.
+    /// Whether no op is in flight, so that no event could complete one, and nothing is left to send.
     pub(crate) fn is_idle(&self) -> bool {
-        self.flight.is_empty() && self.children.is_idle()
+        self.flight.is_empty() && self.children.is_idle() && self.resting == 0
     }
 
     /// Makes a resource of a descriptor.
@@ -54,6 +66,12 @@ impl Reactor {
 
     /// Starts an op that may have to wait in a line.
     pub(crate) fn start(&mut self, id: OpId, n: usize, mut work: Work, out: &mut Completions) -> Submit {
+        if work.direction() == Direction::Write {
+            self.send_part(n, out);
+            if let Some(Some(Err(error))) = self.table[n].may_send() {
+                return Submit::Done(work.fail(error));
+            }
+        }
         let mut reported = false;
         let end = |outcome, reported: bool, out: &mut Completions| {
             if !reported {
@@ -166,16 +184,34 @@ impl Reactor {
 
     /// Closes a resource.
     pub(crate) fn close(&mut self, n: usize, out: &mut Completions) {
-        let mut entry = self.table.remove(n);
-        abandon(&mut entry, &mut self.flight, libc::ECANCELED, out);
+        self.send_part(n, out);
+        abandon(&mut self.table[n], &mut self.flight, libc::ECANCELED, out);
+        if !self.lingers(n) {
+            self.release(n);
+        }
+    }
+
+    /// Removes an entry on which no op waits.
+    fn release(&mut self, n: usize) {
+        let entry = self.table.remove(n);
         if entry.registered {
             // A duplicate of the descriptor would keep the registration alive.
             self.epoll.delete(entry.fd.raw());
         }
     }
 
-    /// Closes everything. The epoll set is left alone: another process may share it.
+    /// Sends what was reported as sent, and closes everything.
     pub(crate) fn close_all(&mut self, out: &mut Completions) {
+        self.send_parts(out);
+        for entry in self.table.iter_mut() {
+            abandon(entry, &mut self.flight, libc::ECANCELED, out);
+        }
+        self.linger(out);
+        self.abandon_all(out);
+    }
+
+    /// Closes everything. The epoll set is left alone: another process may share it.
+    pub(crate) fn abandon_all(&mut self, out: &mut Completions) {
         for mut entry in self.table.drain() {
             abandon(&mut entry, &mut self.flight, libc::ECANCELED, out);
         }
@@ -209,6 +245,10 @@ impl Reactor {
         }
         entry.note(flags);
         entry.tell(silent, out);
+        self.send_rest(n, out);
+        if self.table[n].is_over() {
+            return self.release(n);
+        }
         self.advance(n, Direction::Read, out);
         self.advance(n, Direction::Write, out);
     }

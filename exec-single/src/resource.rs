@@ -7,7 +7,7 @@ use aioli_core::driver::{Completion, Completions, OpId, TryReceived};
 use aioli_core::op::{Interest, Outcome};
 use aioli_exec_linux::file::read_cached;
 use aioli_exec_linux::{Armed, Attempt, Direction, Kind, Queue, Work, syscall};
-use bytes::BytesMut;
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::epoll::{ERR, HUP, IN, OUT, PRI, RDHUP};
 
@@ -43,6 +43,19 @@ pub(crate) struct Waiting {
     read: Queue,
     write: Queue,
     pub(crate) polls: Vec<Polling>,
+    pub(crate) rest: Option<Rest>,
+    /// The error of a send that had been reported as done.
+    broken: Option<i32>,
+    /// Its user has closed it. It stays until the rest is sent.
+    pub(crate) closed: bool,
+}
+
+/// What was reported as sent and the kernel has not taken yet.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    pub(crate) data: Bytes,
+    /// The write side is to be shut down afterwards.
+    pub(crate) shut_down: bool,
 }
 
 impl Waiting {
@@ -54,7 +67,8 @@ impl Waiting {
     }
 
     fn is_empty(&self) -> bool {
-        self.read.is_empty() && self.write.is_empty() && self.polls.is_empty()
+        let Waiting { read, write, polls, rest, broken, closed: _ } = self;
+        read.is_empty() && write.is_empty() && polls.is_empty() && rest.is_none() && broken.is_none()
     }
 }
 
@@ -71,6 +85,8 @@ pub(crate) struct Entry {
     readable: bool,
     /// The same of a write.
     writable: bool,
+    /// Where its part of the parcel is, if it has one.
+    pub(crate) part: u32,
     /// The op that is told when a read may go on.
     pub(crate) watch: Option<OpId>,
     waiting: Option<Box<Waiting>>,
@@ -79,7 +95,17 @@ pub(crate) struct Entry {
 impl Entry {
     /// With `readable` false the first read waits for the event of the registration, without trying.
     pub(crate) fn new(fd: Descriptor, kind: Kind, readable: bool) -> Self {
-        Entry { fd, kind, registered: false, marked: false, readable, writable: true, watch: None, waiting: None }
+        Entry {
+            fd,
+            kind,
+            registered: false,
+            marked: false,
+            readable,
+            writable: true,
+            part: 0,
+            watch: None,
+            waiting: None,
+        }
     }
 
     pub(crate) fn is_watched(&self) -> bool {
@@ -112,7 +138,7 @@ impl Entry {
     pub(crate) fn may_try(&self, work: &Work) -> bool {
         match work {
             Work::Accept { .. } | Work::Recv(_) => self.readable,
-            Work::Send(_) => self.writable,
+            Work::Send(_) => self.writable && self.waiting.as_ref().is_none_or(|waiting| waiting.rest.is_none()),
             // The call is what starts it.
             Work::Connect(_) => true,
         }
@@ -208,6 +234,12 @@ impl Entry {
         }
     }
 
+    /// Whether a send to it may wait: nothing is known to be wrong, and what becomes of it reaches whoever watches.
+    #[inline]
+    pub(crate) fn is_sound(&self) -> bool {
+        self.kind.tcp && !self.marked && self.watch.is_some()
+    }
+
     /// Whether more than data may have come.
     pub(crate) fn may_have_ended(&self) -> bool {
         self.marked || !self.kind.edges
@@ -216,8 +248,13 @@ impl Entry {
     /// Receives at once into borrowed memory, unless an op is before it.
     #[inline]
     pub(crate) fn try_recv(&mut self, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
-        if self.has_line(Direction::Read) {
-            return None;
+        if let Some(waiting) = &self.waiting {
+            if !waiting.read.is_empty() {
+                return None;
+            }
+            if let Some(errno) = waiting.broken {
+                return Some(Err(io::Error::from_raw_os_error(errno)));
+            }
         }
         if !self.readable {
             return Some(Err(io::ErrorKind::WouldBlock.into()));
@@ -227,11 +264,56 @@ impl Entry {
         Some(received.map(|count| TryReceived { count, more: self.readable }))
     }
 
-    /// Sends at once from borrowed memory, unless an op is before it.
+    /// The answer to an attempt to send, if it may not be made: something is before it, or has failed.
     #[inline]
-    pub(crate) fn try_send(&mut self, data: &[u8]) -> Option<io::Result<usize>> {
+    pub(crate) fn may_send(&self) -> Option<Option<io::Result<usize>>> {
+        let Waiting { write, rest, broken, .. } = self.waiting.as_deref()?;
+        match broken {
+            Some(errno) => Some(Some(Err(io::Error::from_raw_os_error(*errno)))),
+            None => (!write.is_empty() || rest.is_some()).then_some(None),
+        }
+    }
+
+    /// Sends at once from borrowed memory.
+    #[inline]
+    pub(crate) fn send(&mut self, data: &[u8]) -> io::Result<usize> {
+        let Descriptor::Owned(fd) = &self.fd else { return Err(io::Error::from_raw_os_error(libc::EBADF)) };
+        send(fd.as_fd(), self.kind, &mut self.writable, data)
+    }
+
+    /// What is left to send.
+    pub(crate) fn rest(&mut self) -> Option<&mut Rest> {
+        self.waiting.as_mut()?.rest.as_mut()
+    }
+
+    /// Sends what is left. Gives it back when it is sent, or cannot be.
+    pub(crate) fn send_rest(&mut self) -> Option<(Rest, io::Result<()>)> {
         let Descriptor::Owned(fd) = &self.fd else { return None };
-        (!self.has_line(Direction::Write)).then(|| send(fd.as_fd(), self.kind, &mut self.writable, data))
+        let waiting = self.waiting.as_mut()?;
+        let rest = waiting.rest.as_mut()?;
+        let result = loop {
+            match send(fd.as_fd(), self.kind, &mut self.writable, &rest.data) {
+                Ok(count) => rest.data.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) => break Err(error),
+            }
+            if rest.data.is_empty() {
+                break Ok(());
+            }
+        };
+        waiting.rest.take().map(|rest| (rest, result))
+    }
+
+    /// Whether its user has closed it, and nothing is left to send.
+    pub(crate) fn is_over(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.closed && waiting.rest.is_none())
+    }
+
+    /// A send that was reported as done has failed: everything fails from now on, and whoever watches is to find out.
+    pub(crate) fn fail_sends(&mut self, errno: i32) {
+        self.waiting().broken = Some(errno);
+        self.marked = true;
+        self.readable = true;
     }
 
     /// Reads from a file what is in memory.

@@ -80,6 +80,10 @@ impl Table {
         self.slots[n].generation = self.generation;
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.slots.iter_mut().map(|(_, slot)| &mut slot.entry)
+    }
+
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Entry> {
         self.holders.clear();
         self.slots.drain().map(|slot| slot.entry)

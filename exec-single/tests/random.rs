@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use aioli_core::driver::{Completion, Completions, Driver, OpId, Submit, Wait};
 use aioli_core::op::{Domain, FileOptions, Op, Outcome, Resource, ShutdownHow, SocketKind};
-use aioli_exec_single::Config;
 use bytes::{Bytes, BytesMut};
 use common::*;
 
@@ -101,14 +100,10 @@ struct World {
     moved: u64,
 }
 
-fn driver() -> Box<dyn Driver> {
-    if is_epoll() { Box::new(Config::new().build().unwrap()) } else { Box::new(uring().unwrap()) }
-}
-
 impl World {
     fn new(random: u64, path: PathBuf) -> Self {
         let mut world = World {
-            driver: driver(),
+            driver: driver(0),
             random,
             free: Vec::new(),
             places: 0,

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use aioli_core::driver::{Completion, Completions, OpId};
 use aioli_core::op::Outcome;
-use aioli_exec_linux::{Direction, Flight, Wake};
+use aioli_exec_linux::{Burst, Direction, Flight, Parcel, Wake};
 use io_uring::{opcode, squeue, types};
 
 use crate::buffers::Buffers;
-use crate::outbox::{Burst, Parcel};
 use crate::ring::{Event, Ring, Timeout};
 use crate::rung::{Rung, Rungs};
 use crate::table::{Request, Requests, Table, What};
@@ -119,7 +118,7 @@ impl Core {
             self.ring.enter(Timeout::Zero)?;
         }
         self.reap()?;
-        self.settle_parts();
+        self.parcel.clear();
         Ok(())
     }
 

@@ -1,10 +1,13 @@
 //! [`Outbox`]: small sends of a turn, handed to the kernel together where there are many.
+//!
+//! A part is sent without waiting, so that the kernel is through with the memory when it has taken the queue. If it takes only some,
+//! it is given the [rest](What::Rest), with memory of its own. So a part counts as sent, as what is in the socket's buffer does.
 
 use std::io;
 use std::os::fd::AsFd;
 
 use aioli_core::op::ShutdownHow;
-use aioli_exec_linux::{Direction, socket, syscall};
+use aioli_exec_linux::{Direction, Parcel, socket, syscall};
 use bytes::Bytes;
 use io_uring::{opcode, squeue, types};
 use socket2::SockRef;
@@ -15,17 +18,10 @@ use crate::rung::Rung;
 use crate::table::What;
 use crate::token::Token;
 
-/// Larger sends are a call of their own: they cost so much more than a call that copying them does not pay.
-const SMALL: usize = 2048;
-/// So much of one entry waits for the end of the turn at most.
-const MOST: usize = 16 * 1024;
-/// A turn in which fewer connections send is no busy one.
-const MANY: u32 = 8;
-
 /// The sending side of an entry.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// Where in the parcel its part is, plus one.
+    /// Where in the parcel its part is, if it has one.
     part: u32,
     /// The kernel did not take a part at once, and now has the rest of it.
     pub(crate) rest: bool,
@@ -33,107 +29,6 @@ pub(crate) struct Outbox {
     pub(crate) error: Option<i32>,
     /// The write side is to be shut down after the rest.
     shut_down: bool,
-}
-
-/// Whether small sends wait for the end of the turn.
-///
-/// They do after some busy turns in a row, but for those of the connection that is the first in its turn. A program that sends and then
-/// keeps its thread from going on, to wait for the answer in another way say, so has sent what it believes to have sent, unless many
-/// other connections send at the same time all along.
-#[derive(Debug)]
-pub(crate) struct Burst {
-    /// So many busy turns make one.
-    patience: u32,
-    /// Busy turns in a row. A turn that is not makes half of it.
-    streak: u32,
-    /// In this turn, and who was first and last.
-    senders: u32,
-    first: usize,
-    last: usize,
-}
-
-impl Burst {
-    pub(crate) fn new(patience: u32) -> Self {
-        Burst { patience, streak: 0, senders: 0, first: 0, last: usize::MAX }
-    }
-
-    /// A connection sends little. Returns whether that waits.
-    #[inline]
-    fn note(&mut self, n: usize) -> bool {
-        if self.senders == 0 {
-            self.first = n;
-        }
-        self.senders += u32::from(n != self.last);
-        self.last = n;
-        self.streak >= self.patience && (n != self.first || self.patience == 0)
-    }
-
-    /// The turn is over.
-    #[inline]
-    pub(crate) fn end_turn(&mut self) {
-        let most = self.patience.saturating_mul(2);
-        self.streak = if self.senders < MANY { self.streak / 2 } else { most.min(self.streak + 1) };
-        self.senders = 0;
-        self.last = usize::MAX;
-    }
-}
-
-/// What is sent at the end of the turn.
-///
-/// A part is sent without waiting, so that the kernel is through with the memory when it has taken the queue. If it takes only some,
-/// it is given the [rest](What::Rest), with memory of its own. So a part counts as sent, as what is in the socket's buffer does.
-#[derive(Default)]
-pub(crate) struct Parcel {
-    bytes: Vec<u8>,
-    parts: Vec<Part>,
-}
-
-/// What one entry sends.
-struct Part {
-    entry: usize,
-    start: usize,
-    /// Nothing: it was moved, or sent otherwise.
-    length: usize,
-}
-
-impl Parcel {
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
-    }
-
-    /// Adds data to the part of an entry, if that does not become too large.
-    #[inline]
-    fn add(&mut self, n: usize, outbox: &mut Outbox, data: &[u8]) -> bool {
-        if outbox.part == 0 {
-            self.parts.push(Part { entry: n, start: self.bytes.len(), length: data.len() });
-            outbox.part = self.parts.len() as u32;
-            self.bytes.extend_from_slice(data);
-            return true;
-        }
-        let part = &mut self.parts[outbox.part as usize - 1];
-        if part.length + data.len() > MOST {
-            return false;
-        }
-        let (start, length) = (part.start, part.length);
-        if start + length < self.bytes.len() {
-            // Others have come after it. Only one part of an entry may be on its way, or one could overtake the other.
-            part.start = self.bytes.len();
-            self.bytes.extend_from_within(start..start + length);
-        }
-        self.parts[outbox.part as usize - 1].length += data.len();
-        self.bytes.extend_from_slice(data);
-        true
-    }
-
-    /// Takes the part of an entry out.
-    fn take(&mut self, outbox: &mut Outbox) -> Option<&[u8]> {
-        let index = (outbox.part as usize).checked_sub(1)?;
-        outbox.part = 0;
-        let part = &mut self.parts[index];
-        let length = std::mem::take(&mut part.length);
-        Some(&self.bytes[part.start..part.start + length])
-    }
 }
 
 impl Core {
@@ -148,15 +43,15 @@ impl Core {
             return Some(Err(io::Error::from_raw_os_error(errno)));
         }
         // What becomes of it must reach whoever watches the connection.
-        if data.len() <= SMALL
+        if Parcel::is_small(data.len())
             && entry.inbox.is_attended()
             && self.rungs.has(Rung::BatchedSends)
             && self.burst.note(n)
-            && self.parcel.add(n, &mut entry.outbox, data)
+            && self.parcel.add(n, &mut entry.outbox.part, data)
         {
             return Some(Ok(data.len()));
         }
-        if entry.outbox.part != 0 {
+        if self.parcel.has(n, entry.outbox.part) {
             self.send_part(n);
             return self.try_send_directly(n, data);
         }
@@ -197,7 +92,7 @@ impl Core {
     /// Sends the part of an entry now, since something else is to come after it.
     pub(crate) fn send_part(&mut self, n: usize) {
         let entry = &mut self.table[n];
-        let Some(data) = self.parcel.take(&mut entry.outbox) else { return };
+        let Some(data) = self.parcel.take(n, entry.outbox.part) else { return };
         let sent = match syscall::send(entry.fd.as_fd(), entry.kind.socket, data) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -211,42 +106,28 @@ impl Core {
 
     /// Hands all parts to the kernel's queue.
     pub(crate) fn post_parts(&mut self) -> io::Result<()> {
-        for (number, part) in self.parcel.parts.iter().enumerate() {
-            if part.length == 0 {
-                continue;
-            }
-            let data = &self.parcel.bytes[part.start..part.start + part.length];
+        for (place, n, data) in self.parcel.parts() {
             // All of it, or a report.
             let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
-            let send = opcode::Send::new(types::Fd(self.table[part.entry].raw()), data.as_ptr(), data.len() as u32);
+            let send = opcode::Send::new(types::Fd(self.table[n].raw()), data.as_ptr(), data.len() as u32);
             let send = send.flags(flags).build().flags(squeue::Flags::SKIP_SUCCESS);
-            // SAFETY: the data is not touched before `settle_parts`, which is called when the kernel has taken the whole queue. Since
+            // SAFETY: the data is not touched before the parcel is cleared, which is called when the kernel has taken the whole queue. Since
             // it does not wait to send, it is through with it then.
-            unsafe { self.ring.push(&send.user_data(Token::Part(number as u32).encode()))? };
+            unsafe { self.ring.push(&send.user_data(Token::Part(place as u32).encode()))? };
         }
         Ok(())
     }
 
     /// A part was not sent, or not all of it.
-    pub(crate) fn part_failed(&mut self, number: usize, event: Event) {
-        let Part { entry, start, length } = self.parcel.parts[number];
+    pub(crate) fn part_failed(&mut self, place: usize, event: Event) {
+        let (n, data) = self.parcel.part(place);
         match event.result {
             count if count >= 0 || matches!(-count, libc::EAGAIN | libc::EINTR) => {
-                let rest = Bytes::copy_from_slice(&self.parcel.bytes[start + count.max(0) as usize..start + length]);
-                self.send_rest(entry, rest, 0);
+                let rest = Bytes::copy_from_slice(&data[count.max(0) as usize..]);
+                self.send_rest(n, rest, 0);
             }
-            error => self.send_failed(entry, -error),
+            error => self.send_failed(n, -error),
         }
-    }
-
-    /// The kernel is through with the parts.
-    pub(crate) fn settle_parts(&mut self) {
-        for part in self.parcel.parts.drain(..) {
-            if part.length > 0 {
-                self.table[part.entry].outbox.part = 0;
-            }
-        }
-        self.parcel.bytes.clear();
     }
 
     fn send_rest(&mut self, n: usize, data: Bytes, sent: usize) {

@@ -3,13 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use aioli_exec_linux::{Home, Wake};
+use aioli_exec_linux::{Burst, Home, Wake};
 use io_uring::IoUring;
 
 use crate::buffers::{self, Buffers};
 use crate::core::Core;
 use crate::driver::UringDriver;
-use crate::outbox::Burst;
 use crate::probe::probe;
 use crate::ring::Ring;
 use crate::rung::{Rung, Rungs};

@@ -43,9 +43,9 @@ impl StreamWriter {
 
     /// Writes data: asyncio's `StreamWriter.write`. It never waits: what the kernel does not take is copied to the queue.
     ///
-    /// The data leaves at once, so the peer's answer to it may be waited for in whichever way. On io_uring a small write leaves at the
-    /// end of the loop's turn while eight or more connections have been writing in every turn: a task that blocks its thread
-    /// then, which it should not, holds it up.
+    /// The data leaves at once, so the peer's answer to it may be waited for in whichever way. Over TCP a small write leaves at the end
+    /// of the loop's turn while eight or more connections have been writing in every turn: a task that blocks its thread then,
+    /// which it should not, holds it up.
     ///
     /// On a connection that broke it does nothing, and [`drain`](Self::drain) tells of the error; the fifth such write and those after
     /// are reported to the loop's exception handler.

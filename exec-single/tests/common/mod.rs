@@ -13,7 +13,7 @@ use std::time::Duration;
 use aioli_core::driver::{Completion, Completions, Driver, OpId, Submit, Wait};
 use aioli_core::op::{Address, Domain, Interest, Op, Outcome, Resource, SocketKind};
 use aioli_exec_single::Config;
-use aioli_exec_uring::{Rung, UringDriver};
+use aioli_exec_uring::Rung;
 use bytes::{Bytes, BytesMut};
 
 /// A test that hangs fails after this.
@@ -42,7 +42,7 @@ impl Rig {
 
     /// On epoll with a configuration.
     pub fn with(config: Config) -> Self {
-        Self::over(if is_epoll() { Box::new(config.build().unwrap()) } else { Box::new(uring().unwrap()) })
+        if is_epoll() { Self::over(Box::new(config.busy_turns(0).build().unwrap())) } else { Self::over(driver(0)) }
     }
 
     pub fn over(driver: Box<dyn Driver>) -> Self {
@@ -302,18 +302,26 @@ pub fn is_epoll() -> bool {
     std::env::var_os(URING).is_none()
 }
 
-/// Nothing, where this machine has no io_uring. `AIOLI_TEST_WITHOUT` names features of the kernel to do without, with commas.
-/// Small sends wait for the end of the turn, as they do where many connections send.
-pub fn uring() -> io::Result<UringDriver> {
+/// The driver that a test is on, with so many [busy turns](Config::busy_turns). Where tests do not say, it is 0: small sends wait
+/// for the end of the turn, as they do where many connections send.
+pub fn driver(busy_turns: u32) -> Box<dyn Driver> {
+    if is_epoll() {
+        return Box::new(Config::new().busy_turns(busy_turns).build().unwrap());
+    }
+    Box::new(uring().busy_turns(busy_turns).build().unwrap())
+}
+
+/// `AIOLI_TEST_WITHOUT` names features of the kernel to do without, with commas.
+fn uring() -> aioli_exec_uring::Config {
     let masked = std::env::var("AIOLI_TEST_WITHOUT").unwrap_or_default();
     let masked = masked.split(',').filter(|name| !name.is_empty()).map(|name| name.parse::<Rung>().unwrap());
-    masked.fold(aioli_exec_uring::Config::new().busy_turns(0), aioli_exec_uring::Config::without).build()
+    masked.fold(aioli_exec_uring::Config::new(), aioli_exec_uring::Config::without)
 }
 
 /// Runs all tests of this program on io_uring. To be called by a test named `on_uring_too`.
 #[track_caller]
 pub fn again_on_uring() {
-    if let Err(error) = uring() {
+    if let Err(error) = uring().build() {
         return eprintln!("skipped: {error}");
     }
     let output = std::process::Command::new(std::env::current_exe().unwrap())

@@ -1,0 +1,231 @@
+//! Small sends that wait for the end of the turn, and when they do not.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::io::{Error, ErrorKind, Read};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use aioli_core::driver::Wait;
+use aioli_core::op::{Op, ShutdownHow};
+use bytes::BytesMut;
+use common::{LONG, READ, Rig, again_on_uring, alone, done, driver, errno, open_descriptors, ready, send, sent};
+use socket2::SockRef;
+
+/// A program may wait in its own thread for the answer to what it has sent: it has left, unless many connections send all the time.
+#[test]
+fn a_send_leaves_before_the_turn_ends() {
+    let mut rig = Rig::over(driver(8));
+    let mut connections: Vec<_> = (0..40).map(|_| rig.tcp()).collect();
+    for (socket, peer) in &connections {
+        peer.set_read_timeout(Some(LONG)).unwrap();
+        rig.later(Op::Watch { socket: *socket });
+    }
+    rig.turn(Wait::No);
+    // Some that send, in many turns; and many that send, but in few turns.
+    for (senders, turns) in [(7, 30), (40, 7)] {
+        for _ in 0..turns {
+            for (socket, peer) in &mut connections[..senders] {
+                for data in [b"head", b"body"] {
+                    assert_eq!(rig.driver.try_send(*socket, data).unwrap().unwrap(), 4);
+                }
+                let mut found = [0; 8];
+                peer.read_exact(&mut found).unwrap();
+                assert_eq!(&found, b"headbody");
+            }
+            rig.turn(Wait::No);
+        }
+        rig.turn(Wait::No);
+    }
+    // Where they do wait for the end of the turn, that is the end of it.
+    for turn in 0..100 {
+        for (socket, _) in &connections {
+            assert_eq!(rig.driver.try_send(*socket, b"x").unwrap().unwrap(), 1);
+        }
+        rig.turn(Wait::No);
+        for (n, (_, peer)) in connections.iter_mut().enumerate() {
+            let mut found = [0; 1];
+            peer.read_exact(&mut found).unwrap_or_else(|error| panic!("turn {turn}, {n}: {error}"));
+        }
+    }
+    rig.turn(Wait::No);
+    let (socket, peer) = &mut connections[0];
+    assert_eq!(rig.driver.try_send(*socket, b"!").unwrap().unwrap(), 1);
+    peer.read_exact(&mut [0]).unwrap();
+}
+
+/// Small sends count as sent when they are handed over, so they must arrive: through a full socket, a close and a shutdown.
+#[test]
+fn batched_sends_arrive_whatever_comes_after_them() {
+    for then in 0..5 {
+        let mut rig = Rig::new();
+        let (socket, mut peer) = rig.tcp();
+        rig.later(Op::Watch { socket });
+        rig.turn(Wait::No);
+        let mut expected = Vec::new();
+        // Fills the socket with small sends.
+        let mut n = 0u32;
+        let blocked = loop {
+            let data: Vec<u8> = (0..500u32).flat_map(|k| (n + k).to_ne_bytes()).collect();
+            match rig.driver.try_send(socket, &data) {
+                Some(Ok(count)) => {
+                    expected.extend_from_slice(&data[..count]);
+                    n += 500;
+                    rig.turn(Wait::No);
+                    if count < data.len() {
+                        break false;
+                    }
+                }
+                // The kernel has not taken all of the last one.
+                None => break true,
+                Some(Err(error)) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                    break false;
+                }
+            }
+            assert!(expected.len() < 100 << 20);
+        };
+        assert!(blocked, "a part did not fit");
+        match then {
+            0 => {
+                let id = rig.later(send(socket, b"queued behind"));
+                expected.extend_from_slice(b"queued behind");
+                let reader = read_all(&peer, expected.len());
+                assert_eq!(sent(rig.last(id)).0.unwrap(), 13);
+                assert!(reader.join().unwrap() == expected);
+            }
+            1 => {
+                rig.close(socket);
+                let reader = thread::spawn(move || {
+                    let mut all = Vec::new();
+                    peer.read_to_end(&mut all).unwrap();
+                    all
+                });
+                wait_for(&mut rig, || reader.is_finished());
+                assert!(reader.join().unwrap() == expected);
+            }
+            2 | 3 => {
+                let how = if then == 2 { ShutdownHow::Write } else { ShutdownHow::Both };
+                done(rig.now(Op::Shutdown { socket, how })).unwrap();
+                let reader = thread::spawn(move || {
+                    let mut all = Vec::new();
+                    peer.read_to_end(&mut all).unwrap();
+                    all
+                });
+                wait_for(&mut rig, || reader.is_finished());
+                assert!(reader.join().unwrap() == expected);
+            }
+            _ => {
+                let reader = thread::spawn(move || {
+                    let mut all = Vec::new();
+                    peer.read_to_end(&mut all).unwrap();
+                    all
+                });
+                rig.shutdown();
+                assert!(reader.join().unwrap() == expected);
+            }
+        }
+    }
+}
+
+/// Turns the driver until something is so.
+fn wait_for(rig: &mut Rig, finished: impl Fn() -> bool) {
+    let deadline = rig.driver.now() + LONG;
+    while !finished() {
+        assert!(rig.driver.now() < deadline);
+        let soon = rig.driver.now() + Duration::from_millis(5);
+        rig.turn(Wait::Until(soon));
+    }
+}
+
+fn read_all(peer: &TcpStream, count: usize) -> thread::JoinHandle<Vec<u8>> {
+    let mut peer = peer.try_clone().unwrap();
+    thread::spawn(move || {
+        let mut all = vec![0; count];
+        peer.read_exact(&mut all).unwrap();
+        all
+    })
+}
+
+/// Small and large sends in turns: none overtakes another.
+#[test]
+fn sends_of_all_sizes_keep_their_order() {
+    let mut rig = Rig::new();
+    let connections: Vec<_> = (0..3).map(|_| rig.tcp()).collect();
+    for (socket, _) in &connections {
+        rig.later(Op::Watch { socket: *socket });
+    }
+    rig.turn(Wait::No);
+    let mut expected = vec![Vec::new(); 3];
+    for round in 0..300usize {
+        for (n, (socket, _)) in connections.iter().enumerate() {
+            let length = [1, 700, 2048, 5000, 3][(round * 7 + n) % 5];
+            let data = vec![(round + n) as u8; length];
+            assert_eq!(rig.driver.try_send(*socket, &data).unwrap().unwrap(), length);
+            expected[n].extend(data);
+        }
+        if round % 11 == 0 {
+            rig.turn(Wait::No);
+        }
+        if expected[0].len() > 60_000 {
+            rig.turn(Wait::No);
+            for (n, (_, peer)) in connections.iter().enumerate() {
+                let all = read_all(peer, expected[n].len()).join().unwrap();
+                assert!(all == expected[n], "round {round}");
+                expected[n].clear();
+            }
+        }
+    }
+}
+
+/// What was said to be sent was not: whoever watches the connection is told, and nothing goes on as if it had been.
+#[test]
+fn a_batched_send_that_fails_breaks_the_connection() {
+    let mut rig = Rig::new();
+    let (socket, peer) = rig.tcp();
+    let id = rig.later(Op::Watch { socket });
+    rig.turn(Wait::No);
+    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    assert_eq!(rig.driver.try_send(socket, b"x").unwrap().unwrap(), 1);
+    let broken = |error: Error| assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe));
+    let completion = rig.next(id);
+    assert!(completion.more);
+    assert_eq!(ready(completion.outcome).unwrap(), READ);
+    broken(rig.driver.try_recv(socket, &mut BytesMut::with_capacity(10)).unwrap().unwrap_err());
+    broken(rig.driver.try_send(socket, b"x").unwrap().unwrap_err());
+    broken(sent(rig.now(send(socket, b"x"))).0.unwrap_err());
+    rig.close(socket);
+    rig.turn(Wait::No);
+}
+
+/// A connection that is closed with something left to send is nobody's: the next one with its number is another.
+#[test]
+fn a_connection_that_lingers_is_not_found() {
+    alone("a_connection_that_lingers_is_not_found", || {
+        let mut rig = Rig::new();
+        let before = open_descriptors();
+        let (socket, peer) = rig.tcp();
+        rig.later(Op::Watch { socket });
+        rig.turn(Wait::No);
+        while let Some(Ok(2000)) = rig.driver.try_send(socket, &[1; 2000]) {
+            rig.turn(Wait::No);
+        }
+        rig.close(socket);
+        assert_eq!(open_descriptors(), before + 2, "it stays open");
+        assert_eq!(rig.driver.try_send(socket, b"x").unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(errno(sent(rig.now(send(socket, b"x"))).0), libc::EBADF);
+        let (other, _) = rig.tcp();
+        assert_ne!(other, socket);
+        rig.close(other);
+        drop(peer);
+        wait_for(&mut rig, || open_descriptors() == before);
+    });
+}
+
+#[test]
+fn on_uring_too() {
+    again_on_uring();
+}

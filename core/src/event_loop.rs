@@ -54,7 +54,9 @@ pub(crate) struct LoopCore {
     handles: Cell<u64>,
     poll_at: Cell<u64>,
     clock_at: Cell<u64>,
-    last_poll: Cell<Instant>,
+    /// When the driver was last asked, unless no timer needed the clock then.
+    last_poll: Cell<Option<Instant>>,
+    closed_at: Cell<Instant>,
     driver: RefCell<Option<Box<dyn Driver>>>,
     is_virtual: bool,
     handler: RefCell<Option<Handler>>,
@@ -88,7 +90,8 @@ impl LoopCore {
             handles: Cell::new(0),
             poll_at: Cell::new(0),
             clock_at: Cell::new(0),
-            last_poll: Cell::new(now),
+            last_poll: Cell::new(Some(now)),
+            closed_at: Cell::new(now),
             is_virtual: driver.is_virtual(),
             driver: RefCell::new(Some(driver)),
             handler: RefCell::new(None),
@@ -149,9 +152,9 @@ impl LoopCore {
         discard(old);
     }
 
-    /// The driver's clock; the last reading once the driver is gone.
+    /// The driver's clock; it stands still once the driver is gone.
     pub(crate) fn now(&self) -> Instant {
-        self.driver.borrow().as_ref().map_or(self.last_poll.get(), |driver| driver.now())
+        self.driver.borrow().as_ref().map_or(self.closed_at.get(), |driver| driver.now())
     }
 
     /// The driver; `None` once the loop is closed.
@@ -365,8 +368,10 @@ impl LoopCore {
         if self.handles.get() >= self.clock_at.get() || self.timers.is_due() {
             self.clock_at.set(self.handles.get() + HANDLES_PER_CLOCK);
             let now = self.now();
-            if now - self.last_poll.get() >= TIME_PER_POLL {
-                return self.ask_driver(false);
+            match self.last_poll.get() {
+                Some(last) if now - last >= TIME_PER_POLL => return self.ask_driver(false),
+                Some(_) => {}
+                None => self.last_poll.set(Some(now)),
             }
             self.timers.expire(now, |key| self.push(Ready::Timer(key)));
         }
@@ -398,12 +403,14 @@ impl LoopCore {
             if count > 0 {
                 self.push(Ready::Completions(count));
             }
-            driver.now()
+            (!self.timers.is_empty()).then(|| driver.now())
         };
         self.poll_at.set(self.handles.get() + HANDLES_PER_POLL);
         self.clock_at.set(self.handles.get() + HANDLES_PER_CLOCK);
         self.last_poll.set(now);
-        self.timers.expire(now, |key| self.push(Ready::Timer(key)));
+        if let Some(now) = now {
+            self.timers.expire(now, |key| self.push(Ready::Timer(key)));
+        }
         Ok(())
     }
 
@@ -477,6 +484,7 @@ impl LoopCore {
     pub(crate) fn close_elsewhere(&self) {
         self.closed.set(true);
         let driver = self.driver.borrow_mut().take();
+        self.closed_at.set(driver.as_ref().map_or(self.closed_at.get(), |driver| driver.now()));
         drop(driver);
     }
 
@@ -499,7 +507,7 @@ impl LoopCore {
         let driver = self.driver.borrow_mut().take();
         if let Some(mut driver) = driver {
             driver.shutdown(&mut self.operations.arrived());
-            self.last_poll.set(driver.now());
+            self.closed_at.set(driver.now());
             self.operations.abandon(self);
             drop(driver);
         }

@@ -155,6 +155,11 @@ impl Timers {
         self.due.get()
     }
 
+    /// Whether nothing waits for a time.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.borrow().is_empty() && !self.due.get()
+    }
+
     /// When the loop has to look at the timers next.
     pub(crate) fn next_wake(&self) -> Option<Instant> {
         self.queue.borrow_mut().next_wake().map(Instant::from_nanos)

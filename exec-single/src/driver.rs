@@ -206,6 +206,14 @@ impl EpollDriver {
         }
     }
 
+    /// Hands out what came about outside of the wait: seldom anything.
+    #[inline]
+    fn hand_out(&mut self, completions: &mut Completions) {
+        if !self.owed.is_empty() {
+            completions.append(&mut self.owed);
+        }
+    }
+
     fn adopt(&mut self, fd: OwnedFd) -> io::Result<Resource> {
         SockRef::from(&fd).set_nonblocking(true)?;
         let kind = Kind::of(fd.as_fd());
@@ -338,7 +346,7 @@ impl Driver for EpollDriver {
         let waits = wait != Wait::No && self.owed.is_empty() && !self.closed;
         let most = self.reactor.children.look(waits, &self.reactor.epoll, &mut self.owed);
         let owed = !self.owed.is_empty();
-        completions.append(&mut self.owed);
+        self.hand_out(completions);
         let timeout = match (wait, most) {
             _ if owed || self.closed => Timeout::Zero,
             (Wait::No, _) => Timeout::Zero,
@@ -364,7 +372,7 @@ impl Driver for EpollDriver {
             self.reactor.react(event, completions);
         }
         self.collect();
-        completions.append(&mut self.owed);
+        self.hand_out(completions);
         Ok(())
     }
 

@@ -90,9 +90,9 @@ fn check(name: &str, expected: &[(i64, usize)], body: impl FnOnce()) {
         counts.remove(&call);
     }
     let mut expected: BTreeMap<_, _> = expected.iter().copied().collect();
-    if expected.get(&libc::SYS_epoll_wait) == Some(&ANY) {
-        expected.remove(&libc::SYS_epoll_wait);
-        counts.remove(&libc::SYS_epoll_wait);
+    if expected.get(&libc::SYS_epoll_pwait) == Some(&ANY) {
+        expected.remove(&libc::SYS_epoll_pwait);
+        counts.remove(&libc::SYS_epoll_pwait);
     }
     assert_eq!(counts, expected, "{name}");
 }
@@ -139,7 +139,7 @@ fn calls_are_counted() {
     alone("calls_are_counted", || {
         check(
             "100 requests on a connection",
-            &[(libc::SYS_epoll_wait, 100), (libc::SYS_recvfrom, 100), (libc::SYS_sendto, 100)],
+            &[(libc::SYS_epoll_pwait, 100), (libc::SYS_recvfrom, 100), (libc::SYS_sendto, 100)],
             || {
                 let mut rig = rig();
                 let (listener, address) = rig.listener(8);
@@ -157,7 +157,7 @@ fn calls_are_counted() {
         check(
             "a connection with one request, from accept to close",
             &[
-                (libc::SYS_epoll_wait, ANY),
+                (libc::SYS_epoll_pwait, ANY),
                 // One that finds nothing more.
                 (libc::SYS_accept4, 2),
                 // Registered and taken out.
@@ -236,7 +236,7 @@ fn calls_are_counted() {
         check(
             "a process that the loop waits for",
             &[
-                (libc::SYS_epoll_wait, 1),
+                (libc::SYS_epoll_pwait, 1),
                 (libc::SYS_waitid, 2),
                 (libc::SYS_pidfd_open, 1),
                 (libc::SYS_epoll_ctl, 1),

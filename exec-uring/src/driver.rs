@@ -255,7 +255,11 @@ impl Driver for UringDriver {
             },
         };
         core.turn(timeout, &self.wake)?;
-        completions.append(&mut core.owed);
+        if completions.is_empty() {
+            std::mem::swap(completions, &mut core.owed);
+        } else {
+            completions.append(&mut core.owed);
+        }
         Ok(())
     }
 

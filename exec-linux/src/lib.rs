@@ -1,5 +1,5 @@
 //! What aioli's drivers for Linux share: the calls on sockets, the process guard, small sends that wait for
-//! the end of their turn, the bell that other threads ring, Ctrl-C.
+//! the end of their turn, how long to look before sleeping, the bell that other threads ring, Ctrl-C.
 //!
 //! This is a part of the drivers, in a crate of its own so that it is written once. Programs have no use for it.
 
@@ -12,7 +12,9 @@ mod parcel;
 mod process;
 mod run;
 pub mod socket;
+mod spin;
 pub mod syscall;
+mod timeout;
 mod wake;
 mod work;
 
@@ -23,5 +25,7 @@ pub use kind::Kind;
 pub use parcel::Parcel;
 pub use process::Home;
 pub use run::run;
+pub use spin::Spin;
+pub use timeout::Timeout;
 pub use wake::Wake;
 pub use work::{Armed, Attempt, Direction, Queue, Work};

@@ -69,6 +69,13 @@ impl Wake {
     }
 }
 
+impl Wake {
+    /// Whether there was a kick, which is taken. For a loop that is awake, and looks around before it sleeps if so.
+    pub fn take_kick(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == KICKED && self.state.swap(AWAKE, Ordering::AcqRel) == KICKED
+    }
+}
+
 impl Kick for Wake {
     fn kick(&self) {
         if self.state.swap(KICKED, Ordering::AcqRel) != ASLEEP || self.home.check().is_err() {

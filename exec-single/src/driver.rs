@@ -10,11 +10,11 @@ use aioli_core::Instant;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
 use aioli_core::op::{Op, Outcome, Resource};
 use aioli_exec_linux::file::FileWork;
-use aioli_exec_linux::{Burst, Home, Kind, Wake, Work, socket, syscall};
+use aioli_exec_linux::{Burst, Home, Kind, Spin, Timeout, Wake, Work, socket, syscall};
 use bytes::BytesMut;
 use socket2::SockRef;
 
-use crate::epoll::{Epoll, IN, Timeout};
+use crate::epoll::{Epoll, IN};
 use crate::files::Files;
 use crate::reactor::Reactor;
 use crate::resource::Descriptor;
@@ -37,6 +37,7 @@ pub struct Config {
     epoll_pwait2: bool,
     events: usize,
     busy_turns: u32,
+    spin: Duration,
     reason: Option<String>,
 }
 
@@ -49,7 +50,7 @@ impl Default for Config {
 impl Config {
     /// Everything the kernel has, and 512 events a turn.
     pub fn new() -> Self {
-        Config { epoll_pwait2: true, events: 512, busy_turns: 8, reason: None }
+        Config { epoll_pwait2: true, events: 512, busy_turns: 8, spin: Duration::from_micros(10), reason: None }
     }
 
     /// Whether to wait with `epoll_pwait2`, to the nanosecond, where the kernel has it. Otherwise the driver waits with `epoll_wait`,
@@ -69,6 +70,12 @@ impl Config {
     /// nothing else is said. In a busy turn at least eight connections send. With 0, small sends wait always; with `u32::MAX` never.
     pub fn busy_turns(mut self, count: u32) -> Self {
         self.busy_turns = count;
+        self
+    }
+
+    /// How long to look for events before sleeping, where that has paid lately: 10 µs, if nothing else is said. Zero: never.
+    pub fn spin(mut self, limit: Duration) -> Self {
+        self.spin = limit;
         self
     }
 
@@ -92,6 +99,7 @@ impl Config {
             home,
             reactor,
             wake,
+            spin: Spin::new(self.spin),
             files: None,
             reason: self.reason,
             owed: Completions::new(),
@@ -134,6 +142,7 @@ pub struct EpollDriver {
     home: Home,
     reactor: Reactor,
     wake: Arc<Wake>,
+    spin: Spin,
     /// From the first op on a file on.
     files: Option<Box<Files>>,
     reason: Option<String>,
@@ -204,6 +213,30 @@ impl EpollDriver {
         {
             files.collect(&mut self.reactor, &mut self.owed);
         }
+    }
+
+    /// Waits for events, and returns how many there are.
+    fn wait(&mut self, timeout: Timeout) -> io::Result<usize> {
+        let epoll = &mut self.reactor.epoll;
+        if self.spin.is_on(timeout) {
+            let mut count = 0;
+            let found = self.spin.look(|| {
+                count = epoll.wait(Timeout::Zero)?;
+                Ok(count > 0 || self.wake.take_kick())
+            })?;
+            if found {
+                return Ok(count);
+            }
+        }
+        if timeout == Timeout::Zero || !self.wake.sleep() {
+            return epoll.wait(Timeout::Zero);
+        }
+        let before = self.spin.before_sleep();
+        let count = epoll.wait(timeout);
+        self.wake.wake();
+        let count = count?;
+        self.spin.after_sleep(before, count > 0);
+        Ok(count)
     }
 
     /// Hands out what came about outside of the wait: seldom anything.
@@ -360,13 +393,7 @@ impl Driver for EpollDriver {
         let count = match timeout {
             // No event could complete anything.
             Timeout::Zero if self.reactor.is_idle() => return Ok(()),
-            Timeout::Zero => self.reactor.epoll.wait(Timeout::Zero)?,
-            timeout if self.wake.sleep() => {
-                let count = self.reactor.epoll.wait(timeout);
-                self.wake.wake();
-                count?
-            }
-            _ => self.reactor.epoll.wait(Timeout::Zero)?,
+            timeout => self.wait(timeout)?,
         };
         for event in 0..count {
             self.reactor.react(event, completions);

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use aioli_exec_linux::Timeout;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags};
 
@@ -17,14 +18,6 @@ pub(crate) const RDHUP: u32 = libc::EPOLLRDHUP as u32;
 pub(crate) const EDGES: u32 = IN | OUT | PRI | RDHUP | libc::EPOLLET as u32;
 /// Reports once and is then asleep until set again.
 pub(crate) const ONE_SHOT: u32 = libc::EPOLLONESHOT as u32;
-
-/// How long to wait for events.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Timeout {
-    Zero,
-    For(Duration),
-    Forever,
-}
 
 /// Whether the kernel knew of a registration what we knew.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,6 +9,7 @@
 //!   of an end, an error or urgent data. Anything else is read and written until it would block.
 //! - Where many connections send in each turn, their small writes are put together and sent at its end, one after the other.
 //! - A request on a TCP connection so costs one receive, one send, and its share of one wait.
+//! - Where events have kept coming within microseconds, it looks for them a little before it sleeps: see [`Config::spin`].
 //! - A turn that does not wait and has nothing in flight makes no system call, nor does a kick that finds the loop awake.
 
 mod children;

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use aioli_core::driver::Completions;
 use aioli_core::op::ShutdownHow;
-use aioli_exec_linux::{Parcel, socket};
+use aioli_exec_linux::{Parcel, Timeout, socket};
 use bytes::Bytes;
 use socket2::SockRef;
 
-use crate::epoll::{EDGES, Timeout};
+use crate::epoll::EDGES;
 use crate::reactor::Reactor;
 use crate::resource::{Descriptor, Rest};
 

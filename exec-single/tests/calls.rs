@@ -97,9 +97,9 @@ fn check(name: &str, expected: &[(i64, usize)], body: impl FnOnce()) {
     assert_eq!(counts, expected, "{name}");
 }
 
-/// A rig that makes every wait with the same call.
+/// A rig that makes every wait with the same call, once.
 fn rig() -> Rig {
-    Rig::with(Config::new().epoll_pwait2(false))
+    Rig::with(Config::new().epoll_pwait2(false).spin(Duration::ZERO))
 }
 
 /// Serves a connection to its end; `before_answer` is called with the number of each request.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use aioli_core::driver::{Driver, Wait};
 use aioli_exec_single::Config;
+use bytes::Bytes;
 use common::*;
 
 fn rigs() -> [Rig; 2] {
@@ -240,6 +241,67 @@ fn a_signal_ends_a_wait_with_nothing() {
         assert_eq!(rig.turn(Wait::Forever), 0);
         drop(stop);
         thread.join().unwrap();
+    }
+}
+
+/// The CPU time of this thread.
+fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// After many short waits the driver looks for events before it sleeps: it must find all that can end a wait, and it must sleep when
+/// there is nothing to be found.
+#[test]
+fn a_driver_that_looks_before_it_sleeps_misses_nothing_and_sleeps() {
+    for mut rig in rigs() {
+        let (socket, mut peer) = rig.tcp();
+        peer.set_nodelay(true).unwrap();
+        let partner = thread::spawn(move || {
+            let mut byte = [0];
+            while peer.read(&mut byte).unwrap() == 1 {
+                peer.write_all(&byte).unwrap();
+            }
+        });
+        let kicks = Arc::new(AtomicU64::new(0));
+        let (ask, asked) = std::sync::mpsc::channel::<()>();
+        let kicker = {
+            let (kick, kicks) = (rig.driver.kicker(), Arc::clone(&kicks));
+            thread::spawn(move || {
+                for () in asked {
+                    kicks.fetch_add(1, Ordering::Relaxed);
+                    kick.kick();
+                }
+            })
+        };
+        for round in 0..3000 {
+            let byte = round as u8;
+            rig.send_all(socket, Bytes::from(vec![byte]));
+            assert_eq!(bytes_of(rig.run(recv(socket))).unwrap(), [byte]);
+            if round % 3 == 0 {
+                let before = kicks.load(Ordering::Relaxed);
+                ask.send(()).unwrap();
+                let deadline = rig.driver.now() + LONG;
+                while kicks.load(Ordering::Relaxed) == before {
+                    rig.turn(Wait::Until(deadline));
+                    assert!(rig.driver.now() < deadline, "a kick was lost");
+                }
+            }
+        }
+        rig.later(recv(socket));
+        rig.turn(Wait::Until(rig.driver.now() + SETTLE));
+        let before = cpu();
+        for _ in 0..10 {
+            let deadline = rig.driver.now() + SETTLE;
+            while rig.driver.now() < deadline {
+                rig.turn(Wait::Until(deadline));
+            }
+        }
+        assert!(cpu() - before < SETTLE * 5, "it slept less than half of the time");
+        drop(ask);
+        kicker.join().unwrap();
+        rig.close(socket);
+        partner.join().unwrap();
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use aioli_core::driver::{Completion, Completions, OpId};
 use aioli_core::op::Outcome;
-use aioli_exec_linux::{Burst, Direction, Flight, Parcel, Wake};
+use aioli_exec_linux::{Burst, Direction, Flight, Parcel, Spin, Timeout, Wake};
 use io_uring::{opcode, squeue, types};
 
 use crate::buffers::Buffers;
-use crate::ring::{Event, Ring, Timeout};
+use crate::ring::{Event, Ring};
 use crate::rung::{Rung, Rungs};
 use crate::table::{Request, Requests, Table, What};
 use crate::token::{Key, Token};
@@ -32,6 +32,7 @@ pub(crate) struct Core {
     pub(crate) buffers: Option<Buffers>,
     pub(crate) parcel: Parcel,
     pub(crate) burst: Burst,
+    spin: Spin,
     pub(crate) requests: Requests,
     pub(crate) table: Table,
     pub(crate) rungs: Rungs,
@@ -53,12 +54,13 @@ pub(crate) fn canceled() -> io::Error {
 }
 
 impl Core {
-    pub(crate) fn new(ring: Ring, buffers: Option<Buffers>, rungs: Rungs, burst: Burst) -> Self {
+    pub(crate) fn new(ring: Ring, buffers: Option<Buffers>, rungs: Rungs, burst: Burst, spin: Spin) -> Self {
         Core {
             ring,
             buffers,
             parcel: Parcel::default(),
             burst,
+            spin,
             requests: Requests::default(),
             table: Table::default(),
             rungs,
@@ -94,17 +96,36 @@ impl Core {
             // What is there already need not be waited for.
             _ if self.ring.has_events() => self.flush()?,
             Timeout::Zero => self.flush()?,
-            timeout if wake.sleep() => {
-                let entered = self.ring.enter(timeout);
-                wake.wake();
-                entered?;
-            }
-            _ => self.ring.enter(Timeout::Zero)?,
+            timeout => self.wait(timeout, wake)?,
         }
         if !self.parcel.is_empty() {
             self.finish_parts()?;
         }
         self.reap()
+    }
+
+    /// Hands everything to the kernel, and waits until there are completions.
+    fn wait(&mut self, timeout: Timeout, wake: &Wake) -> io::Result<()> {
+        if self.spin.is_on(timeout) {
+            self.flush()?;
+            let ring = &mut self.ring;
+            let found = self.spin.look(|| {
+                std::hint::spin_loop();
+                Ok(ring.has_events() || ring.has_hidden() || wake.take_kick())
+            })?;
+            if found {
+                return self.flush();
+            }
+        }
+        if !wake.sleep() {
+            return self.ring.enter(Timeout::Zero);
+        }
+        let before = self.spin.before_sleep();
+        let entered = self.ring.enter(timeout);
+        wake.wake();
+        entered?;
+        self.spin.after_sleep(before, self.ring.has_events());
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -11,12 +11,11 @@ use aioli_core::Instant;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
 use aioli_core::op::{Op, Outcome, Resource};
 use aioli_exec_linux::file::{FileWork, read_cached};
-use aioli_exec_linux::{Home, Kind, Wake, Work, socket, syscall};
+use aioli_exec_linux::{Home, Kind, Timeout, Wake, Work, socket, syscall};
 use bytes::BytesMut;
 use socket2::SockRef;
 
 use crate::core::{Core, canceled};
-use crate::ring::Timeout;
 use crate::setup::Config;
 
 /// The driver that runs operations on io_uring.

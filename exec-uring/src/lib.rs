@@ -8,6 +8,7 @@
 //! - Where many connections send in each turn, their small writes go with the system call at its end, and the kernel reports only those
 //!   that fail.
 //! - A listener accepts by one request, as many connections as its credit allows.
+//! - Where completions have kept coming within microseconds, it looks for them a little before it sleeps: see [`Config::spin`].
 //! - A turn that does not wait, and for which the kernel has nothing, makes no system call.
 //!
 //! What an older kernel has not is done in another way: see [`Rung`].

@@ -3,10 +3,11 @@
 use std::time::Duration;
 use std::{io, ptr};
 
+use aioli_exec_linux::Timeout;
 use io_uring::{opcode, squeue, types};
 
 use crate::buffers;
-use crate::ring::{Ring, Timeout};
+use crate::ring::Ring;
 use crate::rung::{Rung, Rungs};
 use crate::setup::explain;
 use crate::stream::with_credit;

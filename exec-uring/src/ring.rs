@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::Duration;
 
+use aioli_exec_linux::Timeout;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
 
@@ -12,14 +12,6 @@ use crate::token::Token;
 const GETEVENTS: u32 = 1;
 const EXT_ARG: u32 = 1 << 3;
 const NO_IOWAIT: u32 = 1 << 7;
-
-/// How long to wait for a completion.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Timeout {
-    Zero,
-    For(Duration),
-    Forever,
-}
 
 /// A completion as the kernel reports it.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::Timeout;
 
 /// A sleep that is shorter could have been spared.
-const SHORT: Duration = Duration::from_micros(50);
+const SHORT: Duration = Duration::from_micros(100);
 /// So many short sleeps in a row, or more if that did not pay before, make the loop look.
 const FEWEST: u32 = 16;
 const MOST: u32 = 4096;
@@ -72,6 +72,8 @@ impl Spin {
             if found || missed {
                 return Ok(found);
             }
+            // The peer may need this processor.
+            std::thread::yield_now();
         }
     }
 

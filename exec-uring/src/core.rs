@@ -109,10 +109,7 @@ impl Core {
         if self.spin.is_on(timeout) {
             self.flush()?;
             let ring = &mut self.ring;
-            let found = self.spin.look(|| {
-                std::hint::spin_loop();
-                Ok(ring.has_events() || ring.has_hidden() || wake.take_kick())
-            })?;
+            let found = self.spin.look(|| Ok(ring.has_events() || ring.has_hidden() || wake.take_kick()))?;
             if found {
                 return self.flush();
             }

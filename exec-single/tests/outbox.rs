@@ -61,7 +61,7 @@ fn a_send_leaves_before_the_turn_ends() {
 fn batched_sends_arrive_whatever_comes_after_them() {
     for then in 0..5 {
         let mut rig = Rig::new();
-        let (socket, mut peer) = rig.tcp();
+        let (socket, peer) = rig.tcp();
         rig.later(Op::Watch { socket });
         rig.turn(Wait::No);
         let mut expected = Vec::new();
@@ -98,31 +98,19 @@ fn batched_sends_arrive_whatever_comes_after_them() {
             }
             1 => {
                 rig.close(socket);
-                let reader = thread::spawn(move || {
-                    let mut all = Vec::new();
-                    peer.read_to_end(&mut all).unwrap();
-                    all
-                });
+                let reader = read_to_end(peer);
                 wait_for(&mut rig, || reader.is_finished());
                 assert!(reader.join().unwrap() == expected);
             }
             2 | 3 => {
                 let how = if then == 2 { ShutdownHow::Write } else { ShutdownHow::Both };
                 done(rig.now(Op::Shutdown { socket, how })).unwrap();
-                let reader = thread::spawn(move || {
-                    let mut all = Vec::new();
-                    peer.read_to_end(&mut all).unwrap();
-                    all
-                });
+                let reader = read_to_end(peer);
                 wait_for(&mut rig, || reader.is_finished());
                 assert!(reader.join().unwrap() == expected);
             }
             _ => {
-                let reader = thread::spawn(move || {
-                    let mut all = Vec::new();
-                    peer.read_to_end(&mut all).unwrap();
-                    all
-                });
+                let reader = read_to_end(peer);
                 rig.shutdown();
                 assert!(reader.join().unwrap() == expected);
             }
@@ -138,6 +126,14 @@ fn wait_for(rig: &mut Rig, finished: impl Fn() -> bool) {
         let soon = rig.driver.now() + Duration::from_millis(5);
         rig.turn(Wait::Until(soon));
     }
+}
+
+fn read_to_end(mut peer: TcpStream) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        all
+    })
 }
 
 fn read_all(peer: &TcpStream, count: usize) -> thread::JoinHandle<Vec<u8>> {

@@ -57,6 +57,14 @@ impl Driver for Varied {
         if self.fast { self.driver.try_recv(resource, buffer) } else { None }
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        self.driver.flush()
+    }
+
+    fn discard(&mut self, resource: Resource) {
+        self.driver.discard(resource);
+    }
+
     fn may_have_ended(&mut self, resource: Resource) -> bool {
         self.driver.may_have_ended(resource)
     }

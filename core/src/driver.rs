@@ -259,6 +259,22 @@ pub trait Driver: 'static {
         None
     }
 
+    /// Hands the kernel what [`try_send`](Self::try_send) took and has not handed to it yet. The loop asks for it at the end of a turn in
+    /// which that was called, unless it asks for a [`turn`](Self::turn), which has to do the same. Nothing to do for a driver that
+    /// always sends at once.
+    ///
+    /// # Errors
+    /// As those of a [`turn`](Self::turn).
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Forgets what [`try_send`](Self::try_send) took and the kernel has not taken, since the connection is aborted. Nothing to do for a
+    /// driver that keeps nothing.
+    fn discard(&mut self, resource: crate::op::Resource) {
+        let _ = resource;
+    }
+
     /// Tries to receive on a stream socket into the spare capacity of a buffer, without waiting: `None` where this driver has no such
     /// path, or where a receive of this resource is in flight. `WouldBlock` means that there is nothing now. See [`Op::Watch`].
     fn try_recv(
@@ -353,6 +369,14 @@ impl<D: Driver + ?Sized> Driver for Box<D> {
 
     fn try_send(&mut self, resource: crate::op::Resource, data: &[u8]) -> Option<io::Result<usize>> {
         (**self).try_send(resource, data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (**self).flush()
+    }
+
+    fn discard(&mut self, resource: crate::op::Resource) {
+        (**self).discard(resource);
     }
 
     fn try_recv(

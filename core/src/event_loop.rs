@@ -32,9 +32,10 @@ use crate::timer::Timers;
 
 /// While handles are ready, the driver is asked after this many of them…
 const HANDLES_PER_POLL: u64 = 64;
-/// …or after this time, for which the clock is read after every so many handles.
+/// …or after this time, for which the clock is read after every so many handles, the first of them earlier if it was not read before.
 const TIME_PER_POLL: Duration = Duration::from_micros(100);
 const HANDLES_PER_CLOCK: u64 = 16;
+const HANDLES_TO_FIRST_CLOCK: u64 = 4;
 /// A loop.
 pub(crate) struct LoopCore {
     pub(crate) shared: Arc<LoopShared>,
@@ -54,7 +55,7 @@ pub(crate) struct LoopCore {
     handles: Cell<u64>,
     poll_at: Cell<u64>,
     clock_at: Cell<u64>,
-    /// When the driver was last asked, unless no timer needed the clock then.
+    /// When the driver was last asked; the first reading of the clock since then, if no timer needed it then.
     last_poll: Cell<Option<Instant>>,
     closed_at: Cell<Instant>,
     driver: RefCell<Option<Box<dyn Driver>>>,
@@ -340,7 +341,7 @@ impl LoopCore {
             }
             self.run_ready();
             if self.stopping.replace(false) {
-                break Ok(());
+                break self.flush();
             }
         };
         self.running.set(false);
@@ -365,6 +366,7 @@ impl LoopCore {
         if idle || self.is_virtual || self.handles.get() >= self.poll_at.get() {
             return self.ask_driver(idle);
         }
+        self.flush()?;
         if self.handles.get() >= self.clock_at.get() || self.timers.is_due() {
             self.clock_at.set(self.handles.get() + HANDLES_PER_CLOCK);
             let now = self.now();
@@ -378,7 +380,19 @@ impl LoopCore {
         Ok(())
     }
 
+    /// What was written in the last turn leaves, if the driver is not asked now.
+    #[inline]
+    fn flush(&self) -> Result<()> {
+        if self.operations.take_wrote()
+            && let Some(driver) = self.driver.borrow_mut().as_mut()
+        {
+            driver.flush()?;
+        }
+        Ok(())
+    }
+
     fn ask_driver(&self, idle: bool) -> Result<()> {
+        self.operations.take_wrote();
         let wait = match self.timers.next_wake() {
             _ if !idle || self.stopping.get() || self.timers.is_due() => Wait::No,
             Some(deadline) => Wait::Until(deadline),
@@ -406,7 +420,8 @@ impl LoopCore {
             (!self.timers.is_empty()).then(|| driver.now())
         };
         self.poll_at.set(self.handles.get() + HANDLES_PER_POLL);
-        self.clock_at.set(self.handles.get() + HANDLES_PER_CLOCK);
+        let clock_after = if now.is_some() { HANDLES_PER_CLOCK } else { HANDLES_TO_FIRST_CLOCK };
+        self.clock_at.set(self.handles.get() + clock_after);
         self.last_poll.set(now);
         if let Some(now) = now {
             self.timers.expire(now, |key| self.push(Ready::Timer(key)));

@@ -93,12 +93,20 @@ pub(crate) struct Operations {
     /// How many of these were posted in this turn.
     posted: Cell<usize>,
     generation: Cell<u32>,
+    /// The driver was given something to send that it may keep for the end of the turn.
+    wrote: Cell<bool>,
 }
 
 impl Operations {
     /// Completions that were not handed to their owners yet.
     pub(crate) fn arrived(&self) -> RefMut<'_, Completions> {
         self.arrived.borrow_mut()
+    }
+
+    /// Whether the driver may have something to send, unless it was asked to since.
+    #[inline]
+    pub(crate) fn take_wrote(&self) -> bool {
+        self.wrote.replace(false)
     }
 
     /// Hands the oldest completions to their owners, this many.
@@ -246,7 +254,15 @@ impl crate::Loop {
     /// Tries to send on a stream socket without waiting, see [`Driver::try_send`](crate::driver::Driver::try_send).
     #[inline(always)]
     pub fn try_send(&self, socket: crate::op::Resource, data: &[u8]) -> Option<std::io::Result<usize>> {
-        self.core().driver().as_mut()?.try_send(socket, data)
+        let core = self.core();
+        core.operations.wrote.set(true);
+        core.driver().as_mut()?.try_send(socket, data)
+    }
+
+    /// Has the driver forget what it took of [`try_send`](Self::try_send) and could not send yet, see
+    /// [`Driver::discard`](crate::driver::Driver::discard).
+    pub fn discard(&self, socket: crate::op::Resource) {
+        self.core().with_driver(|driver| driver.discard(socket));
     }
 
     /// Tries to receive on a stream socket without waiting, see [`Driver::try_recv`](crate::driver::Driver::try_recv).

@@ -12,18 +12,17 @@ const MANY: u32 = 8;
 pub struct Burst {
     /// So many busy turns make one.
     patience: u32,
-    /// Busy turns in a row. A turn that is not makes half of it.
+    /// Busy turns in a row. A turn in which few send makes half of it, and ends the burst.
     streak: u32,
-    /// In this turn, and who was first and last.
-    senders: u32,
+    /// Who sends in this turn: a bit for each connection, which others may share.
+    senders: u64,
     first: usize,
-    last: usize,
 }
 
 impl Burst {
     /// Of so many busy turns. With 0, every small send waits; with `u32::MAX`, none.
     pub fn new(patience: u32) -> Self {
-        Burst { patience, streak: 0, senders: 0, first: 0, last: usize::MAX }
+        Burst { patience, streak: 0, senders: 0, first: 0 }
     }
 
     /// The connection with this number sends little. Returns whether that waits.
@@ -32,17 +31,18 @@ impl Burst {
         if self.senders == 0 {
             self.first = n;
         }
-        self.senders += u32::from(n != self.last);
-        self.last = n;
+        self.senders |= 1 << (n % 64);
         self.streak >= self.patience && (n != self.first || self.patience == 0)
     }
 
     /// The turn is over.
     #[inline]
     pub fn end_turn(&mut self) {
-        let most = self.patience.saturating_mul(2);
-        self.streak = if self.senders < MANY { self.streak / 2 } else { most.min(self.streak + 1) };
+        if self.senders == 0 {
+            return;
+        }
+        let most = self.patience.saturating_mul(2).saturating_sub(1);
+        self.streak = if self.senders.count_ones() < MANY { self.streak / 2 } else { most.min(self.streak + 1) };
         self.senders = 0;
-        self.last = usize::MAX;
     }
 }

@@ -2,8 +2,12 @@
 
 /// Larger sends do not wait: they cost so much more than a call that copying them does not pay.
 const SMALL: usize = 2048;
-/// So much of one entry waits at most.
+/// So much of one entry waits at most…
 const MOST: usize = 16 * 1024;
+/// …and so much of all.
+const MOST_OF_ALL: usize = 256 * 1024;
+/// A part that is longer does not move.
+const MOVABLE: usize = 512;
 
 /// What is sent at the end of the turn: small sends, one part for each entry of a driver that sends.
 ///
@@ -33,7 +37,7 @@ impl Parcel {
     /// Whether data of this length may wait.
     #[inline]
     pub fn is_small(length: usize) -> bool {
-        length <= SMALL
+        (1..=SMALL).contains(&length)
     }
 
     /// Whether an entry has something in it. `place` is where it was put last.
@@ -42,9 +46,12 @@ impl Parcel {
         self.parts.get(place as usize).is_some_and(|part| part.entry == entry && part.length > 0)
     }
 
-    /// Adds data to the part of an entry, if that does not become too large.
+    /// Adds data to the part of an entry, if there is room.
     #[inline]
     pub fn add(&mut self, entry: usize, place: &mut u32, data: &[u8]) -> bool {
+        if self.bytes.len() + data.len() > MOST_OF_ALL {
+            return false;
+        }
         if !self.has(entry, *place) {
             *place = self.parts.len() as u32;
             self.parts.push(Part { entry, start: self.bytes.len(), length: data.len() });
@@ -57,12 +64,13 @@ impl Parcel {
     fn extend(&mut self, place: usize, data: &[u8]) -> bool {
         let end = self.bytes.len();
         let part = &mut self.parts[place];
-        if part.length + data.len() > MOST {
+        let (start, length) = (part.start, part.length);
+        let moves = start + length < end;
+        if length + data.len() > MOST || moves && (length > MOVABLE || end + length + data.len() > MOST_OF_ALL) {
             return false;
         }
-        let (start, length) = (part.start, part.length);
         part.length += data.len();
-        if start + length < end {
+        if moves {
             // Others have come after it. Only one part of an entry may be on its way, or one could overtake the other.
             part.start = end;
             self.bytes.extend_from_within(start..start + length);

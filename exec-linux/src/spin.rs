@@ -49,15 +49,20 @@ impl Spin {
             }
     }
 
-    /// Looks until something is found. False: nothing is, and it is time to sleep.
+    /// Looks until something is found. If nothing is, it is time to sleep: returns for how long.
     ///
     /// # Errors
     /// Those of `look`.
-    pub fn look(&mut self, mut look: impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
+    pub fn look(
+        &mut self,
+        timeout: Timeout,
+        mut look: impl FnMut() -> io::Result<bool>,
+    ) -> io::Result<Option<Timeout>> {
         let started = Instant::now();
         loop {
             let found = look()?;
-            let missed = started.elapsed() > self.limit;
+            let looked = started.elapsed();
+            let missed = looked > self.limit;
             if missed {
                 self.trust = self.trust.saturating_sub(MISS);
                 if self.trust == 0 {
@@ -69,8 +74,11 @@ impl Spin {
                     (self.trust, self.needed) = (FULL_TRUST, FEWEST);
                 }
             }
-            if found || missed {
-                return Ok(found);
+            if found {
+                return Ok(None);
+            }
+            if missed {
+                return Ok(Some(timeout.after(looked)));
             }
             // The peer may need this processor.
             std::thread::yield_now();

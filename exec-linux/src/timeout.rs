@@ -12,3 +12,14 @@ pub enum Timeout {
     /// Until it happens.
     Forever,
 }
+
+impl Timeout {
+    /// What is left of it when some time has passed.
+    pub(crate) fn after(self, passed: Duration) -> Self {
+        match self {
+            Timeout::For(duration) if duration > passed => Timeout::For(duration - passed),
+            Timeout::For(_) => Timeout::Zero,
+            other => other,
+        }
+    }
+}

@@ -17,7 +17,7 @@ const KICKED: u8 = 2;
 /// Every change of the state is a read-modify-write, so all of them have one order, and what a thread published before its kick is
 /// seen by whoever finds `KICKED` later in that order. No kick is lost:
 ///
-/// - It finds `AWAKE`: the next [`sleep`](Self::sleep) finds `KICKED` and refuses.
+/// - It finds `AWAKE`: the next [`sleep`](Self::sleep) finds `KICKED` and refuses, or [`take_kick`](Self::take_kick) says so before.
 /// - It finds `ASLEEP`: it rings. The bell is registered edge-triggered, and a ring before the wait is an edge the wait finds.
 /// - It finds `KICKED`: an earlier kick's refusal or ring is still to come, or the loop is on its way out of the wait. Either
 ///   way the loop takes the state back with [`wake`](Self::wake) after this kick, and looks around before it sleeps again.
@@ -67,10 +67,8 @@ impl Wake {
     pub fn wake(&self) {
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
-}
 
-impl Wake {
-    /// Whether there was a kick, which is taken. For a loop that is awake, and looks around before it sleeps if so.
+    /// Takes a kick that came while the loop was awake. True: there was one, look around before the next wait.
     pub fn take_kick(&self) -> bool {
         self.state.load(Ordering::Relaxed) == KICKED && self.state.swap(AWAKE, Ordering::AcqRel) == KICKED
     }

@@ -111,6 +111,14 @@ impl<D: Driver> Driver for VirtualClock<D> {
         self.driver.try_recv(resource, buffer)
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        self.driver.flush()
+    }
+
+    fn discard(&mut self, resource: Resource) {
+        self.driver.discard(resource);
+    }
+
     fn may_have_ended(&mut self, resource: Resource) -> bool {
         self.driver.may_have_ended(resource)
     }

@@ -216,16 +216,17 @@ impl EpollDriver {
     }
 
     /// Waits for events, and returns how many there are.
-    fn wait(&mut self, timeout: Timeout) -> io::Result<usize> {
+    fn wait(&mut self, mut timeout: Timeout) -> io::Result<usize> {
         let epoll = &mut self.reactor.epoll;
         if self.spin.is_on(timeout) {
             let mut count = 0;
-            let found = self.spin.look(|| {
+            let left = self.spin.look(timeout, || {
                 count = epoll.wait(Timeout::Zero)?;
                 Ok(count > 0 || self.wake.take_kick())
             })?;
-            if found {
-                return Ok(count);
+            match left {
+                None => return Ok(count),
+                Some(left) => timeout = left,
             }
         }
         if timeout == Timeout::Zero || !self.wake.sleep() {
@@ -358,6 +359,20 @@ impl Driver for EpollDriver {
         match self.usable() {
             Ok(()) => self.reactor.table.find_mut(resource).map_or_else(gone, |entry| entry.try_recv(buffer)),
             Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // In a fork, what was to be sent is the parent's.
+        if self.home.check().is_ok() {
+            self.reactor.send_parts(&mut self.owed);
+        }
+        Ok(())
+    }
+
+    fn discard(&mut self, resource: Resource) {
+        if let (Ok(()), Ok(n)) = (self.usable(), self.find(resource)) {
+            self.reactor.discard(n, &mut self.owed);
         }
     }
 

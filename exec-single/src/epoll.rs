@@ -1,12 +1,10 @@
 //! [`Epoll`]: the epoll set, and its ways to wait.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use aioli_exec_linux::Timeout;
-use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, CreateFlags};
 
 pub(crate) const IN: u32 = libc::EPOLLIN as u32;
 pub(crate) const OUT: u32 = libc::EPOLLOUT as u32;
@@ -38,14 +36,21 @@ struct Timespec {
 /// An epoll set and the events of the last wait.
 pub(crate) struct Epoll {
     fd: OwnedFd,
-    events: Vec<epoll::Event>,
+    events: Vec<libc::epoll_event>,
     /// Why `epoll_pwait2` cannot be used. Waits are of whole milliseconds then.
     inexact: Option<String>,
 }
 
 impl Epoll {
     pub(crate) fn new(events: usize, exact: bool) -> io::Result<Self> {
-        let fd = epoll::create(CreateFlags::CLOEXEC)?;
+        // SAFETY: no pointers; the descriptor that comes back is ours alone.
+        let fd = unsafe {
+            let fd = libc::epoll_create1(libc::EPOLL_CLOEXEC);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
         let mut epoll = Epoll { fd, events: Vec::with_capacity(events.clamp(1, 1 << 16)), inexact: None };
         if !exact {
             epoll.inexact = Some("masked".to_owned());
@@ -94,17 +99,17 @@ impl Epoll {
     /// Waits, and returns how many events there are. An interrupted wait has none.
     pub(crate) fn wait(&mut self, timeout: Timeout) -> io::Result<usize> {
         let result = match timeout {
-            Timeout::Zero => self.wait_whole(Some(Duration::ZERO)),
-            Timeout::Forever => self.wait_whole(None),
+            Timeout::Zero => self.wait_whole(0),
+            Timeout::Forever => self.wait_whole(-1),
             Timeout::For(duration) if self.inexact.is_none() => match self.wait_exact(duration) {
                 // A filter on system calls may have come after the probe.
                 Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
                     self.inexact = Some(e.to_string());
-                    self.wait_whole(Some(duration))
+                    self.wait_whole(millis(duration))
                 }
                 result => result,
             },
-            Timeout::For(duration) => self.wait_whole(Some(duration)),
+            Timeout::For(duration) => self.wait_whole(millis(duration)),
         };
         match result {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(0),
@@ -114,18 +119,14 @@ impl Epoll {
 
     /// The token and the flags of an event of the last wait.
     pub(crate) fn event(&self, n: usize) -> (u64, u32) {
-        let epoll::Event { flags, data, .. } = self.events[n];
-        (data.u64(), flags.bits())
+        let event = self.events[n];
+        (event.u64, event.events)
     }
 
-    /// Waits some whole milliseconds, rounded up: never too short.
-    fn wait_whole(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
-        self.events.clear();
-        let timeout = timeout.map(|timeout| {
-            let millis = timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i64;
-            rustix::event::Timespec { tv_sec: millis / 1000, tv_nsec: millis % 1000 * 1_000_000 }
-        });
-        Ok(epoll::wait(&self.fd, spare_capacity(&mut self.events), timeout.as_ref())?)
+    /// Waits some milliseconds, or, if they are negative, until there are events.
+    fn wait_whole(&mut self, millis: libc::c_int) -> io::Result<usize> {
+        // SAFETY: a timeout in milliseconds is what this call takes.
+        unsafe { self.call(libc::SYS_epoll_pwait, libc::c_long::from(millis)) }
     }
 
     fn wait_exact(&mut self, timeout: Duration) -> io::Result<usize> {
@@ -133,25 +134,29 @@ impl Epoll {
             seconds: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             nanoseconds: i64::from(timeout.subsec_nanos()),
         };
-        let no_signals = std::ptr::null::<libc::sigset_t>();
+        // SAFETY: a timeout in the kernel's layout is what this call takes, and it lives across the call.
+        unsafe { self.call(libc::SYS_epoll_pwait2, &raw const timeout as libc::c_long) }
+    }
+
+    /// Waits, by the system call itself: that of the C library is more work, since a thread can be cancelled in it.
+    ///
+    /// # Safety
+    /// The call is one of those that wait, and the timeout is one for it.
+    unsafe fn call(&mut self, call: libc::c_long, timeout: libc::c_long) -> io::Result<usize> {
         self.events.clear();
         let (events, capacity) = (self.events.as_mut_ptr(), self.events.capacity());
-        // SAFETY: there is room for `capacity` events, which have the kernel's layout, as has the timeout, which lives across the call;
-        // no signal mask is given. The kernel filled as many events as it returns.
+        let no_signals = std::ptr::null::<libc::sigset_t>();
+        // SAFETY: there is room for `capacity` events, no signal mask is given, and the kernel fills as many events as it returns.
         unsafe {
-            let timeout = &raw const timeout;
-            let count = libc::syscall(
-                libc::SYS_epoll_pwait2,
-                self.fd.as_raw_fd(),
-                events,
-                capacity,
-                timeout,
-                no_signals,
-                0usize,
-            );
+            let count = libc::syscall(call, self.fd.as_raw_fd(), events, capacity, timeout, no_signals, 0usize);
             let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
             self.events.set_len(count);
             Ok(count)
         }
     }
+}
+
+/// Whole milliseconds, rounded up: a wait is never early.
+fn millis(duration: Duration) -> libc::c_int {
+    libc::c_int::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
 }

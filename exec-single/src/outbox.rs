@@ -47,10 +47,8 @@ impl Reactor {
     pub(crate) fn send_part(&mut self, n: usize, out: &mut Completions) {
         let entry = &mut self.table[n];
         let Some(data) = self.parcel.take(n, entry.part) else { return };
-        let sent = entry.send(data);
-        if !matches!(sent, Ok(count) if count == data.len()) {
-            let data = Bytes::copy_from_slice(data);
-            self.part_left(n, &data, sent, out);
+        if let Some(rest) = rest(data, entry.send(data)) {
+            self.keep(n, rest, out);
         }
     }
 
@@ -66,26 +64,24 @@ impl Reactor {
     fn send_all(&mut self, out: &mut Completions) {
         let mut parcel = std::mem::take(&mut self.parcel);
         for (_, n, data) in parcel.parts() {
-            let sent = self.table[n].send(data);
-            if !matches!(sent, Ok(count) if count == data.len()) {
-                self.part_left(n, data, sent, out);
+            if let Some(rest) = rest(data, self.table[n].send(data)) {
+                self.keep(n, rest, out);
             }
         }
         parcel.clear();
         self.parcel = parcel;
     }
 
-    /// The kernel did not take all of a part.
+    /// Keeps what the kernel did not take of a part. It has said so, and tells when it takes more.
     #[cold]
-    fn part_left(&mut self, n: usize, data: &[u8], sent: io::Result<usize>, out: &mut Completions) {
-        let sent = match sent {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return self.send_failed(n, &error, out),
-        };
-        self.resting += 1;
-        self.table[n].waiting().rest = Some(Rest { data: Bytes::copy_from_slice(&data[sent..]), shut_down: false });
-        self.send_rest(n, out);
+    fn keep(&mut self, n: usize, rest: io::Result<Bytes>, out: &mut Completions) {
+        match rest {
+            Ok(data) => {
+                self.resting += 1;
+                self.table[n].waiting().rest = Some(Rest { data, shut_down: false });
+            }
+            Err(error) => self.send_failed(n, &error, out),
+        }
     }
 
     /// Sends what the kernel did not take before, as far as it takes it now.
@@ -103,11 +99,12 @@ impl Reactor {
         }
     }
 
-    /// What was reported as sent was not: the connection is broken.
-    fn send_failed(&mut self, n: usize, error: &io::Error, out: &mut Completions) {
-        let entry = &mut self.table[n];
-        entry.fail_sends(error.raw_os_error().unwrap_or(libc::EIO));
-        entry.tell(false, out);
+    /// Forgets what was reported as sent and the kernel has not taken.
+    pub(crate) fn discard(&mut self, n: usize, out: &mut Completions) {
+        self.send_part(n, out);
+        if self.table[n].waits().is_some_and(|waiting| waiting.rest.take().is_some()) {
+            self.resting -= 1;
+        }
     }
 
     /// Ends one or both directions of a connection, after what was sent before.
@@ -115,6 +112,7 @@ impl Reactor {
         self.send_part(n, out);
         let entry = &mut self.table[n];
         let mut how = how;
+        entry.is_shut |= how != ShutdownHow::Read;
         if let Some(rest) = entry.rest() {
             rest.shut_down |= how != ShutdownHow::Read;
             if how == ShutdownHow::Write {
@@ -131,6 +129,10 @@ impl Reactor {
     /// Keeps an entry that is closed, if it has something left to send. Its user knows it no more.
     pub(crate) fn lingers(&mut self, n: usize) -> bool {
         if self.table[n].rest().is_none() {
+            return false;
+        }
+        if self.table[n].is_to_reset() {
+            self.resting -= 1;
             return false;
         }
         self.table.renew(n);
@@ -156,4 +158,16 @@ impl Reactor {
             }
         }
     }
+}
+
+/// What is left of data to send, after an attempt; or the error.
+#[inline]
+fn rest(data: &[u8], sent: io::Result<usize>) -> Option<io::Result<Bytes>> {
+    let sent = match sent {
+        Ok(count) if count == data.len() => return None,
+        Ok(count) => count,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        Err(error) => return Some(Err(error)),
+    };
+    Some(Ok(Bytes::copy_from_slice(&data[sent..])))
 }

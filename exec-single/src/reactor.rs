@@ -68,9 +68,9 @@ impl Reactor {
     pub(crate) fn start(&mut self, id: OpId, n: usize, mut work: Work, out: &mut Completions) -> Submit {
         if work.direction() == Direction::Write {
             self.send_part(n, out);
-            if let Some(Some(Err(error))) = self.table[n].may_send() {
-                return Submit::Done(work.fail(error));
-            }
+        }
+        if let Some(error) = self.table[n].failure() {
+            return Submit::Done(work.fail(error));
         }
         let mut reported = false;
         let end = |outcome, reported: bool, out: &mut Completions| {
@@ -117,11 +117,14 @@ impl Reactor {
 
     /// Starts a poll of a descriptor of the caller's.
     pub(crate) fn poll_fd(&mut self, id: OpId, fd: RawFd, interest: Interest, out: &mut Completions) -> Submit {
+        // A descriptor is registered once: one that is a resource is polled through the resource.
+        let n = self.table.holder(fd);
+        if n.is_some_and(|n| self.table[n].is_closed()) {
+            return Submit::Done(Outcome::Ready(Err(io::Error::from_raw_os_error(libc::EBADF))));
+        }
         if let Some(found) = test(fd, interest) {
             return Submit::Done(Outcome::Ready(found));
         }
-        // A descriptor is registered once: one that is a resource is polled through the resource.
-        let n = self.table.holder(fd);
         let n = n.unwrap_or_else(|| self.table.insert(Entry::new(Descriptor::Watched(fd), Kind::OTHER, true)));
         self.await_ready(id, n, interest, out)
     }
@@ -215,6 +218,7 @@ impl Reactor {
         for mut entry in self.table.drain() {
             abandon(&mut entry, &mut self.flight, libc::ECANCELED, out);
         }
+        self.resting = 0;
         self.children.abandon(out);
     }
 
@@ -246,7 +250,8 @@ impl Reactor {
         entry.note(flags);
         entry.tell(silent, out);
         self.send_rest(n, out);
-        if self.table[n].is_over() {
+        let entry = &mut self.table[n];
+        if entry.is_closed() && entry.rest().is_none() {
             return self.release(n);
         }
         self.advance(n, Direction::Read, out);
@@ -269,6 +274,15 @@ impl Reactor {
             }
             waits
         });
+    }
+
+    /// What was reported as sent was not: the connection is broken.
+    pub(crate) fn send_failed(&mut self, n: usize, error: &io::Error, out: &mut Completions) {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        let entry = &mut self.table[n];
+        abandon_lines(entry, &mut self.flight, errno, out);
+        entry.fail_sends(errno);
+        entry.tell(false, out);
     }
 
     /// Tries the ops in a line until one would block.
@@ -331,19 +345,27 @@ impl Reactor {
     }
 }
 
+/// Ends the ops in the lines of an entry.
+fn abandon_lines(entry: &mut Entry, flight: &mut Flight<(u32, Side)>, errno: i32, out: &mut Completions) {
+    let Some(waiting) = entry.waits() else { return };
+    for direction in [Direction::Read, Direction::Write] {
+        while let Some(Armed { id, work }) = waiting.line(direction).pop() {
+            flight.remove(id);
+            let outcome = work.fail(io::Error::from_raw_os_error(errno));
+            out.push_back(Completion { id, more: false, outcome });
+        }
+    }
+}
+
 /// Ends every op on an entry.
 fn abandon(entry: &mut Entry, flight: &mut Flight<(u32, Side)>, errno: i32, out: &mut Completions) {
+    abandon_lines(entry, flight, errno, out);
     let mut end = |id, outcome| {
         flight.remove(id);
         out.push_back(Completion { id, more: false, outcome });
     };
     let error = || io::Error::from_raw_os_error(errno);
     if let Some(waiting) = entry.waits() {
-        for direction in [Direction::Read, Direction::Write] {
-            while let Some(Armed { id, work }) = waiting.line(direction).pop() {
-                end(id, work.fail(error()));
-            }
-        }
         for Polling { id, .. } in waiting.polls.drain(..) {
             end(id, Outcome::Ready(Err(error())));
         }

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use aioli_core::driver::{Completion, Completions, OpId, TryReceived};
 use aioli_core::op::{Interest, Outcome};
 use aioli_exec_linux::file::read_cached;
 use aioli_exec_linux::{Armed, Attempt, Direction, Kind, Queue, Work, syscall};
 use bytes::{Buf, Bytes, BytesMut};
+use socket2::SockRef;
 
 use crate::epoll::{ERR, HUP, IN, OUT, PRI, RDHUP};
 
@@ -85,6 +87,8 @@ pub(crate) struct Entry {
     readable: bool,
     /// The same of a write.
     writable: bool,
+    /// Its user has ended its sending side.
+    pub(crate) is_shut: bool,
     /// Where its part of the parcel is, if it has one.
     pub(crate) part: u32,
     /// The op that is told when a read may go on.
@@ -102,6 +106,7 @@ impl Entry {
             marked: false,
             readable,
             writable: true,
+            is_shut: false,
             part: 0,
             watch: None,
             waiting: None,
@@ -237,7 +242,7 @@ impl Entry {
     /// Whether a send to it may wait: nothing is known to be wrong, and what becomes of it reaches whoever watches.
     #[inline]
     pub(crate) fn is_sound(&self) -> bool {
-        self.kind.tcp && !self.marked && self.watch.is_some()
+        self.kind.tcp && self.writable && !self.marked && !self.is_shut && self.watch.is_some()
     }
 
     /// Whether more than data may have come.
@@ -252,8 +257,8 @@ impl Entry {
             if !waiting.read.is_empty() {
                 return None;
             }
-            if let Some(errno) = waiting.broken {
-                return Some(Err(io::Error::from_raw_os_error(errno)));
+            if let Some(error) = self.failure() {
+                return Some(Err(error));
             }
         }
         if !self.readable {
@@ -286,9 +291,18 @@ impl Entry {
         self.waiting.as_mut()?.rest.as_mut()
     }
 
+    /// Whether closing it is to reset the connection, and not to send anything more.
+    pub(crate) fn is_to_reset(&self) -> bool {
+        let Descriptor::Owned(fd) = &self.fd else { return false };
+        matches!(SockRef::from(fd).linger(), Ok(Some(Duration::ZERO)))
+    }
+
     /// Sends what is left. Gives it back when it is sent, or cannot be.
     pub(crate) fn send_rest(&mut self) -> Option<(Rest, io::Result<()>)> {
         let Descriptor::Owned(fd) = &self.fd else { return None };
+        if !self.writable {
+            return None;
+        }
         let waiting = self.waiting.as_mut()?;
         let rest = waiting.rest.as_mut()?;
         let result = loop {
@@ -304,9 +318,14 @@ impl Entry {
         waiting.rest.take().map(|rest| (rest, result))
     }
 
-    /// Whether its user has closed it, and nothing is left to send.
-    pub(crate) fn is_over(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|waiting| waiting.closed && waiting.rest.is_none())
+    /// Whether its user has closed it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.closed)
+    }
+
+    /// The error of a send that had been reported as done.
+    pub(crate) fn failure(&self) -> Option<io::Error> {
+        self.waiting.as_ref()?.broken.map(io::Error::from_raw_os_error)
     }
 
     /// A send that was reported as done has failed: everything fails from now on, and whoever watches is to find out.

@@ -3,15 +3,16 @@
 
 mod common;
 
-use std::io::{Error, ErrorKind, Read};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
 use aioli_core::driver::Wait;
-use aioli_core::op::{Op, ShutdownHow};
+use aioli_core::op::{Op, Resource, ShutdownHow, SocketOption};
 use bytes::BytesMut;
-use common::{LONG, READ, Rig, again_on_uring, alone, done, driver, errno, open_descriptors, ready, send, sent};
+use common::*;
 use socket2::SockRef;
 
 /// A program may wait in its own thread for the answer to what it has sent: it has left, unless many connections send all the time.
@@ -193,8 +194,140 @@ fn a_batched_send_that_fails_breaks_the_connection() {
     broken(rig.driver.try_recv(socket, &mut BytesMut::with_capacity(10)).unwrap().unwrap_err());
     broken(rig.driver.try_send(socket, b"x").unwrap().unwrap_err());
     broken(sent(rig.now(send(socket, b"x"))).0.unwrap_err());
+    broken(received(rig.now(recv(socket))).0.unwrap_err());
     rig.close(socket);
     rig.turn(Wait::No);
+}
+
+/// A send after the end fails by itself, and receiving goes on.
+#[test]
+fn a_small_send_after_the_end_breaks_nothing() {
+    let mut rig = Rig::new();
+    let (socket, mut peer) = rig.tcp();
+    let id = rig.later(Op::Watch { socket });
+    rig.turn(Wait::No);
+    done(rig.now(Op::Shutdown { socket, how: ShutdownHow::Write })).unwrap();
+    assert_eq!(errno(rig.driver.try_send(socket, b"x").unwrap()), libc::EPIPE);
+    peer.write_all(b"answer").unwrap();
+    assert_eq!(ready(rig.next(id).outcome).unwrap(), READ);
+    let mut buffer = BytesMut::with_capacity(10);
+    assert_eq!(rig.driver.try_recv(socket, &mut buffer).unwrap().unwrap().count, 6);
+}
+
+/// Two connections are not many, however often they take turns.
+#[test]
+fn two_connections_that_alternate_send_at_once() {
+    let mut rig = Rig::over(driver(8));
+    let mut connections = [rig.tcp(), rig.tcp()];
+    for (socket, peer) in &connections {
+        peer.set_read_timeout(Some(LONG)).unwrap();
+        rig.later(Op::Watch { socket: *socket });
+    }
+    rig.turn(Wait::No);
+    for _ in 0..30 {
+        for _ in 0..8 {
+            for (socket, peer) in &mut connections {
+                assert_eq!(rig.driver.try_send(*socket, b"x").unwrap().unwrap(), 1);
+                peer.read_exact(&mut [0]).unwrap();
+            }
+        }
+        rig.turn(Wait::No);
+    }
+}
+
+/// What waits for the end of the turn is little; the rest leaves before, in order.
+#[test]
+fn a_turn_in_which_much_is_sent_gathers_little_of_it() {
+    let mut rig = Rig::new();
+    let connections: Vec<_> = (0..100).map(|_| rig.tcp()).collect();
+    for (socket, _) in &connections {
+        rig.later(Op::Watch { socket: *socket });
+    }
+    rig.turn(Wait::No);
+    for round in 0..100u8 {
+        for (socket, _) in &connections {
+            assert_eq!(rig.driver.try_send(*socket, &[round; 100]).unwrap().unwrap(), 100);
+        }
+    }
+    let expected: Vec<u8> = (0..100).flat_map(|round| [round; 100]).collect();
+    let mut left = 0;
+    for (_, peer) in &connections {
+        peer.set_nonblocking(true).unwrap();
+        let mut found = Vec::new();
+        let _ = (&*peer).read_to_end(&mut found);
+        assert_eq!(found, expected[..found.len()]);
+        left += found.len();
+    }
+    assert!(left > 500_000, "{left} of 1,000,000 bytes have left");
+    rig.turn(Wait::No);
+    for (_, peer) in &connections {
+        peer.set_nonblocking(false).unwrap();
+    }
+    for (socket, _) in &connections {
+        rig.close(*socket);
+    }
+    for (_, peer) in connections {
+        left += read_to_end(peer).join().unwrap().len();
+    }
+    assert_eq!(left, 1_000_000);
+}
+
+/// Where closing is to reset the connection, it does, though something is left to send.
+#[test]
+fn a_connection_without_linger_is_reset() {
+    let mut rig = Rig::new();
+    let (socket, peer) = rig.tcp();
+    rig.later(Op::Watch { socket });
+    rig.turn(Wait::No);
+    fill(&mut rig, socket);
+    done(rig.now(Op::SetOption { socket, option: SocketOption::Linger(Some(0)) })).unwrap();
+    rig.close(socket);
+    rig.turn(Wait::Until(rig.driver.now() + SETTLE));
+    let error = SockRef::from(&peer).take_error().unwrap().expect("a reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+/// A connection that is aborted is closed by the next close, though something is left to send.
+#[test]
+fn a_discarded_rest_keeps_nothing_open() {
+    alone("a_discarded_rest_keeps_nothing_open", || {
+        let mut rig = Rig::new();
+        let (socket, _peer) = rig.tcp();
+        rig.later(Op::Watch { socket });
+        rig.turn(Wait::No);
+        let before = open_descriptors();
+        fill(&mut rig, socket);
+        rig.driver.discard(socket);
+        rig.close(socket);
+        rig.turn(Wait::Until(rig.driver.now() + SETTLE));
+        assert_eq!(open_descriptors(), before - 1);
+    });
+}
+
+/// The number of a connection that lingers is not the caller's to poll.
+#[test]
+fn a_descriptor_that_lingers_cannot_be_polled() {
+    if !is_epoll() {
+        return;
+    }
+    let mut rig = Rig::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let fd = ours.as_raw_fd();
+    let socket = rig.adopt(ours);
+    let (_peer, _) = listener.accept().unwrap();
+    rig.later(Op::Watch { socket });
+    rig.turn(Wait::No);
+    fill(&mut rig, socket);
+    rig.close(socket);
+    assert_eq!(errno(ready(rig.now(Op::PollFd { fd, interest: READ }))), libc::EBADF);
+}
+
+/// Sends until something is left to send.
+fn fill(rig: &mut Rig, socket: Resource) {
+    while let Some(Ok(_)) = rig.driver.try_send(socket, &[1; 2000]) {
+        rig.turn(Wait::No);
+    }
 }
 
 /// A connection that is closed with something left to send is nobody's: the next one with its number is another.
@@ -206,9 +339,7 @@ fn a_connection_that_lingers_is_not_found() {
         let (socket, peer) = rig.tcp();
         rig.later(Op::Watch { socket });
         rig.turn(Wait::No);
-        while let Some(Ok(2000)) = rig.driver.try_send(socket, &[1; 2000]) {
-            rig.turn(Wait::No);
-        }
+        fill(&mut rig, socket);
         rig.close(socket);
         assert_eq!(open_descriptors(), before + 2, "it stays open");
         assert_eq!(rig.driver.try_send(socket, b"x").unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));

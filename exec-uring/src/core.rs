@@ -105,13 +105,13 @@ impl Core {
     }
 
     /// Hands everything to the kernel, and waits until there are completions.
-    fn wait(&mut self, timeout: Timeout, wake: &Wake) -> io::Result<()> {
+    fn wait(&mut self, mut timeout: Timeout, wake: &Wake) -> io::Result<()> {
         if self.spin.is_on(timeout) {
             self.flush()?;
             let ring = &mut self.ring;
-            let found = self.spin.look(|| Ok(ring.has_events() || ring.has_hidden() || wake.take_kick()))?;
-            if found {
-                return self.flush();
+            match self.spin.look(timeout, || Ok(ring.has_events() || ring.has_hidden() || wake.take_kick()))? {
+                None => return self.flush(),
+                Some(left) => timeout = left,
             }
         }
         if !wake.sleep() {
@@ -130,7 +130,7 @@ impl Core {
     }
 
     /// Waits until the kernel has taken the whole queue, which it does at once unless memory is short.
-    fn finish_parts(&mut self) -> io::Result<()> {
+    pub(crate) fn finish_parts(&mut self) -> io::Result<()> {
         while self.ring.has_entries() {
             self.reap()?;
             self.ring.enter(Timeout::Zero)?;
@@ -250,6 +250,9 @@ impl Core {
     /// Ends what goes on with an entry. Returns whether that was all, and the entry is removed.
     fn begin_close(&mut self, n: usize) -> bool {
         self.send_part(n);
+        if self.is_to_reset(n) {
+            self.discard(n);
+        }
         self.table[n].closing = true;
         for direction in [Direction::Read, Direction::Write] {
             let entry = &mut self.table[n];

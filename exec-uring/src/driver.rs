@@ -229,6 +229,20 @@ impl Driver for UringDriver {
         }
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        // In a fork, what was to be sent is the parent's.
+        match self.core() {
+            Ok(core) => core.send_parts(),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn discard(&mut self, resource: Resource) {
+        if let Ok((core, n)) = self.find(resource) {
+            core.discard(n);
+        }
+    }
+
     #[inline]
     fn may_have_ended(&mut self, resource: Resource) -> bool {
         self.find(resource).map_or(true, |(core, n)| core.table[n].inbox.may_have_ended())

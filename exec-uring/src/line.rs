@@ -57,6 +57,9 @@ impl Core {
             self.send_part(n);
         }
         let entry = &mut self.table[n];
+        if let Some(errno) = entry.outbox.error {
+            return Submit::Done(work.fail(io::Error::from_raw_os_error(errno)));
+        }
         let mut free = entry.line(direction).is_empty() && entry.asked(direction).is_none();
         while free {
             match self.attempt(n, &mut work) {
@@ -107,14 +110,8 @@ impl Core {
                 None if *credit > 1 && self.rungs.has(Rung::MultishotAccept) => return Attempt::Blocked,
                 None => (),
             },
-            Work::Send(_) if entry.outbox.rest => return Attempt::Blocked,
-            Work::Send(data) => {
-                if let Some(errno) = entry.outbox.error {
-                    let result = Err(io::Error::from_raw_os_error(errno));
-                    return Attempt::Done(Outcome::Sent { result, data: std::mem::take(data) });
-                }
-            }
-            Work::Connect(_) => (),
+            Work::Send(_) if entry.outbox.rest.is_some() => return Attempt::Blocked,
+            Work::Send(_) | Work::Connect(_) => (),
         }
         work.attempt(entry.fd.as_fd(), entry.kind)
     }
@@ -148,7 +145,7 @@ impl Core {
                         continue;
                     }
                 }
-                Work::Send(_) if entry.outbox.rest => return,
+                Work::Send(_) if entry.outbox.rest.is_some() => return,
                 Work::Send(_) | Work::Connect(_) => (),
             }
             if self.ask(n, direction) {

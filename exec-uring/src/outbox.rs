@@ -5,9 +5,10 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use aioli_core::op::ShutdownHow;
-use aioli_exec_linux::{Direction, Parcel, socket, syscall};
+use aioli_exec_linux::{Direction, Parcel, Timeout, socket, syscall};
 use bytes::Bytes;
 use io_uring::{opcode, squeue, types};
 use socket2::SockRef;
@@ -16,7 +17,7 @@ use crate::core::Core;
 use crate::ring::Event;
 use crate::rung::Rung;
 use crate::table::What;
-use crate::token::Token;
+use crate::token::{Key, Token};
 
 /// The sending side of an entry.
 #[derive(Debug, Default)]
@@ -24,10 +25,12 @@ pub(crate) struct Outbox {
     /// Where in the parcel its part is, if it has one.
     part: u32,
     /// The kernel did not take a part at once, and now has the rest of it.
-    pub(crate) rest: bool,
+    pub(crate) rest: Option<Key>,
     /// What became of a part, if it failed.
     pub(crate) error: Option<i32>,
-    /// The write side is to be shut down after the rest.
+    /// The user has ended the write side…
+    is_shut: bool,
+    /// …which is to be done after the rest.
     shut_down: bool,
 }
 
@@ -36,7 +39,7 @@ impl Core {
     #[inline]
     pub(crate) fn try_send(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {
         let entry = &mut self.table[n];
-        if !entry.write.is_empty() || entry.outbox.rest {
+        if !entry.write.is_empty() || entry.outbox.rest.is_some() {
             return None;
         }
         if let Some(errno) = entry.outbox.error {
@@ -45,6 +48,7 @@ impl Core {
         // What becomes of it must reach whoever watches the connection.
         if Parcel::is_small(data.len())
             && entry.inbox.is_attended()
+            && !entry.outbox.is_shut
             && self.rungs.has(Rung::BatchedSends)
             && self.burst.note(n)
             && self.parcel.add(n, &mut entry.outbox.part, data)
@@ -84,7 +88,7 @@ impl Core {
         let entry = &self.table[n];
         match entry.outbox.error {
             Some(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
-            None if entry.outbox.rest => None,
+            None if entry.outbox.rest.is_some() => None,
             None => Some(self.send_now(n, data)),
         }
     }
@@ -104,6 +108,31 @@ impl Core {
         }
     }
 
+    /// Has the kernel send all parts now: the turn is over.
+    pub(crate) fn send_parts(&mut self) -> io::Result<()> {
+        self.burst.end_turn();
+        if self.parcel.is_empty() {
+            return Ok(());
+        }
+        self.post_parts()?;
+        self.ring.enter(Timeout::Zero)?;
+        self.finish_parts()
+    }
+
+    /// Forgets what was reported as sent and the kernel has not taken.
+    pub(crate) fn discard(&mut self, n: usize) {
+        self.send_part(n);
+        if let Some(key) = self.table[n].outbox.rest {
+            self.cancel_request(key);
+        }
+    }
+
+    /// Whether closing an entry is to reset the connection, and not to send anything more.
+    pub(crate) fn is_to_reset(&self, n: usize) -> bool {
+        let entry = &self.table[n];
+        entry.outbox.rest.is_some() && matches!(SockRef::from(&entry.fd).linger(), Ok(Some(Duration::ZERO)))
+    }
+
     /// Hands all parts to the kernel's queue.
     pub(crate) fn post_parts(&mut self) -> io::Result<()> {
         for (place, n, data) in self.parcel.parts() {
@@ -111,7 +140,7 @@ impl Core {
             let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
             let send = opcode::Send::new(types::Fd(self.table[n].raw()), data.as_ptr(), data.len() as u32);
             let send = send.flags(flags).build().flags(squeue::Flags::SKIP_SUCCESS);
-            // SAFETY: the data is not touched before the parcel is cleared, which is called when the kernel has taken the whole queue. Since
+            // SAFETY: the data is not touched before the parcel is cleared, which is when the kernel has taken the whole queue. Since
             // it does not wait to send, it is through with it then.
             unsafe { self.ring.push(&send.user_data(Token::Part(place as u32).encode()))? };
         }
@@ -142,7 +171,7 @@ impl Core {
         // SAFETY: the request holds the data until it is completed; bytes do not move.
         match unsafe { self.ring.push(&send.user_data(Token::Request(key).encode())) } {
             Ok(()) => {
-                entry.outbox.rest = true;
+                entry.outbox.rest = Some(key);
                 entry.held += 1;
             }
             Err(error) => {
@@ -156,7 +185,7 @@ impl Core {
     pub(crate) fn rest_sent(&mut self, n: usize, data: Bytes, sent: usize, event: Event, cancelled: bool) {
         let entry = &mut self.table[n];
         entry.held -= 1;
-        entry.outbox.rest = false;
+        entry.outbox.rest = None;
         let again = matches!(-event.result, libc::EINTR | libc::EAGAIN) && !cancelled;
         match event.count() {
             Ok(count) if count > 0 => self.send_rest(n, data, sent + count),
@@ -165,7 +194,7 @@ impl Core {
             Err(error) => self.send_failed(n, error.raw_os_error().unwrap_or(libc::EIO)),
         }
         let entry = &mut self.table[n];
-        if entry.outbox.rest {
+        if entry.outbox.rest.is_some() {
             return;
         }
         if std::mem::take(&mut entry.outbox.shut_down) {
@@ -191,7 +220,8 @@ impl Core {
     pub(crate) fn shut_down(&mut self, n: usize, how: ShutdownHow) -> io::Result<()> {
         self.send_part(n);
         let entry = &mut self.table[n];
-        if !entry.outbox.rest {
+        entry.outbox.is_shut |= how != ShutdownHow::Read;
+        if entry.outbox.rest.is_none() {
             return socket::shutdown(&SockRef::from(&entry.fd), how);
         }
         entry.outbox.shut_down |= how != ShutdownHow::Read;

@@ -81,6 +81,7 @@ tables! {
     group_ports as __cases_group_ports;
     groups as __cases_groups;
     loop_ports as __cases_loop_ports;
+    net::busy as __cases_net_busy;
     net::connect as __cases_net_connect;
     net::descriptors as __cases_net_descriptors;
     net::ending as __cases_net_ending;

@@ -360,6 +360,9 @@ impl Connection {
         if let Some(id) = self.sending.get() {
             self.event_loop.cancel_op(id);
         }
+        if let Some(resource) = self.resource.get() {
+            self.event_loop.discard(resource);
+        }
         if !self.is_closing() {
             self.closing.set(by);
         }

@@ -2,6 +2,7 @@
 
 pub(super) mod support;
 
+pub(super) mod busy;
 pub(super) mod connect;
 pub(super) mod descriptors;
 pub(super) mod ending;

@@ -15,6 +15,17 @@ use bytes::BytesMut;
 use common::*;
 use socket2::SockRef;
 
+/// Whether the driver puts small sends off: not without the features of a ring that it takes.
+fn gathers() -> bool {
+    let mut rig = Rig::new();
+    let (socket, mut peer) = rig.tcp();
+    rig.later(Op::Watch { socket });
+    rig.turn(Wait::No);
+    assert_eq!(rig.driver.try_send(socket, b"x").unwrap().unwrap(), 1);
+    peer.set_nonblocking(true).unwrap();
+    peer.read(&mut [0]).is_err()
+}
+
 /// A program may wait in its own thread for the answer to what it has sent: it has left, unless many connections send all the time.
 #[test]
 fn a_send_leaves_before_the_turn_ends() {
@@ -60,6 +71,9 @@ fn a_send_leaves_before_the_turn_ends() {
 /// Small sends count as sent when they are handed over, so they must arrive: through a full socket, a close and a shutdown.
 #[test]
 fn batched_sends_arrive_whatever_comes_after_them() {
+    if !gathers() {
+        return;
+    }
     for then in 0..5 {
         let mut rig = Rig::new();
         let (socket, peer) = rig.tcp();
@@ -180,6 +194,9 @@ fn sends_of_all_sizes_keep_their_order() {
 /// What was said to be sent was not: whoever watches the connection is told, and nothing goes on as if it had been.
 #[test]
 fn a_batched_send_that_fails_breaks_the_connection() {
+    if !gathers() {
+        return;
+    }
     let mut rig = Rig::new();
     let (socket, peer) = rig.tcp();
     let id = rig.later(Op::Watch { socket });
@@ -334,6 +351,9 @@ fn fill(rig: &mut Rig, socket: Resource) {
 #[test]
 fn a_connection_that_lingers_is_not_found() {
     alone("a_connection_that_lingers_is_not_found", || {
+        if !gathers() {
+            return;
+        }
         let mut rig = Rig::new();
         let before = open_descriptors();
         let (socket, peer) = rig.tcp();

@@ -93,7 +93,8 @@ impl Capabilities {
     }
 }
 
-/// Linux's epoll. The environment variable `AIOLI_TEST_BUSY_TURNS` is the number for [`Config::busy_turns`](aioli_exec_single::Config).
+/// Linux's epoll. The environment variable `AIOLI_TEST_BUSY_TURNS` is the number for its
+/// [`busy_turns`](aioli_exec_single::Config::busy_turns).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epoll;
 

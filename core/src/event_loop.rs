@@ -36,6 +36,7 @@ const HANDLES_PER_POLL: u64 = 64;
 const TIME_PER_POLL: Duration = Duration::from_micros(100);
 const HANDLES_PER_CLOCK: u64 = 16;
 const HANDLES_TO_FIRST_CLOCK: u64 = 4;
+
 /// A loop.
 pub(crate) struct LoopCore {
     pub(crate) shared: Arc<LoopShared>,
@@ -498,8 +499,8 @@ impl LoopCore {
     /// would undo as they are dropped, are that process's.
     pub(crate) fn close_elsewhere(&self) {
         self.closed.set(true);
+        self.closed_at.set(self.now());
         let driver = self.driver.borrow_mut().take();
-        self.closed_at.set(driver.as_ref().map_or(self.closed_at.get(), |driver| driver.now()));
         drop(driver);
     }
 

@@ -1,5 +1,5 @@
-//! What aioli's drivers for Linux share: the calls on sockets, the process guard, small sends that wait for
-//! the end of their turn, how long to look before sleeping, the bell that other threads ring, Ctrl-C.
+//! What aioli's drivers for Linux share: the calls on sockets, the process guard, small sends that wait for the end of their turn, how
+//! long to look before sleeping, the bell that other threads ring, Ctrl-C.
 //!
 //! This is a part of the drivers, in a crate of its own so that it is written once. Programs have no use for it.
 

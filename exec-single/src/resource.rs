@@ -272,10 +272,10 @@ impl Entry {
     /// The answer to an attempt to send, if it may not be made: something is before it, or has failed.
     #[inline]
     pub(crate) fn may_send(&self) -> Option<Option<io::Result<usize>>> {
-        let Waiting { write, rest, broken, .. } = self.waiting.as_deref()?;
-        match broken {
-            Some(errno) => Some(Some(Err(io::Error::from_raw_os_error(*errno)))),
-            None => (!write.is_empty() || rest.is_some()).then_some(None),
+        let waiting = self.waiting.as_deref()?;
+        match self.failure() {
+            Some(error) => Some(Some(Err(error))),
+            None => (!waiting.write.is_empty() || waiting.rest.is_some()).then_some(None),
         }
     }
 

@@ -9,18 +9,24 @@ use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
-use aioli_core::driver::Wait;
+use aioli_core::driver::{OpId, Wait};
 use aioli_core::op::{Op, Resource, ShutdownHow, SocketOption};
 use bytes::BytesMut;
 use common::*;
 use socket2::SockRef;
 
+/// A connection that is watched, as a stream's is; its peer, and the op that watches.
+fn watched(rig: &mut Rig) -> (Resource, TcpStream, OpId) {
+    let (socket, peer) = rig.tcp();
+    let id = rig.later(Op::Watch { socket });
+    rig.turn(Wait::No);
+    (socket, peer, id)
+}
+
 /// Whether the driver puts small sends off: not without the features of a ring that it takes.
 fn gathers() -> bool {
     let mut rig = Rig::new();
-    let (socket, mut peer) = rig.tcp();
-    rig.later(Op::Watch { socket });
-    rig.turn(Wait::No);
+    let (socket, mut peer, _) = watched(&mut rig);
     assert_eq!(rig.driver.try_send(socket, b"x").unwrap().unwrap(), 1);
     peer.set_nonblocking(true).unwrap();
     peer.read(&mut [0]).is_err()
@@ -76,9 +82,7 @@ fn batched_sends_arrive_whatever_comes_after_them() {
     }
     for then in 0..5 {
         let mut rig = Rig::new();
-        let (socket, peer) = rig.tcp();
-        rig.later(Op::Watch { socket });
-        rig.turn(Wait::No);
+        let (socket, peer, _) = watched(&mut rig);
         let mut expected = Vec::new();
         // Fills the socket with small sends.
         let mut n = 0u32;
@@ -198,9 +202,7 @@ fn a_batched_send_that_fails_breaks_the_connection() {
         return;
     }
     let mut rig = Rig::new();
-    let (socket, peer) = rig.tcp();
-    let id = rig.later(Op::Watch { socket });
-    rig.turn(Wait::No);
+    let (socket, peer, id) = watched(&mut rig);
     SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
     drop(peer);
     assert_eq!(rig.driver.try_send(socket, b"x").unwrap().unwrap(), 1);
@@ -220,9 +222,7 @@ fn a_batched_send_that_fails_breaks_the_connection() {
 #[test]
 fn a_small_send_after_the_end_breaks_nothing() {
     let mut rig = Rig::new();
-    let (socket, mut peer) = rig.tcp();
-    let id = rig.later(Op::Watch { socket });
-    rig.turn(Wait::No);
+    let (socket, mut peer, id) = watched(&mut rig);
     done(rig.now(Op::Shutdown { socket, how: ShutdownHow::Write })).unwrap();
     assert_eq!(errno(rig.driver.try_send(socket, b"x").unwrap()), libc::EPIPE);
     peer.write_all(b"answer").unwrap();
@@ -293,9 +293,7 @@ fn a_turn_in_which_much_is_sent_gathers_little_of_it() {
 #[test]
 fn a_connection_without_linger_is_reset() {
     let mut rig = Rig::new();
-    let (socket, peer) = rig.tcp();
-    rig.later(Op::Watch { socket });
-    rig.turn(Wait::No);
+    let (socket, peer, _) = watched(&mut rig);
     fill(&mut rig, socket);
     done(rig.now(Op::SetOption { socket, option: SocketOption::Linger(Some(0)) })).unwrap();
     rig.close(socket);
@@ -309,9 +307,7 @@ fn a_connection_without_linger_is_reset() {
 fn a_discarded_rest_keeps_nothing_open() {
     alone("a_discarded_rest_keeps_nothing_open", || {
         let mut rig = Rig::new();
-        let (socket, _peer) = rig.tcp();
-        rig.later(Op::Watch { socket });
-        rig.turn(Wait::No);
+        let (socket, _peer, _) = watched(&mut rig);
         let before = open_descriptors();
         fill(&mut rig, socket);
         rig.driver.discard(socket);
@@ -355,9 +351,7 @@ fn a_connection_that_lingers_is_not_found() {
         }
         let mut rig = Rig::new();
         let before = open_descriptors();
-        let (socket, peer) = rig.tcp();
-        rig.later(Op::Watch { socket });
-        rig.turn(Wait::No);
+        let (socket, peer, _) = watched(&mut rig);
         fill(&mut rig, socket);
         rig.close(socket);
         assert_eq!(open_descriptors(), before + 2, "it stays open");

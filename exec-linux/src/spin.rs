@@ -15,6 +15,8 @@ const TRUST: u32 = 16;
 const FULL_TRUST: u32 = 64;
 /// A miss costs as much trust as so many hits gain. So looking goes on only where nine in ten are hits.
 const MISS: u32 = 8;
+/// The clock is read after so many looks: it costs as much as one.
+const LOOKS: u32 = 4;
 
 /// Whether a loop looks for events a little before it sleeps.
 ///
@@ -60,28 +62,33 @@ impl Spin {
     ) -> io::Result<Option<Timeout>> {
         let started = Instant::now();
         loop {
-            let found = look()?;
+            for _ in 0..LOOKS {
+                if look()? {
+                    self.hit();
+                    return Ok(None);
+                }
+                // The peer may need this processor.
+                std::thread::yield_now();
+            }
             let looked = started.elapsed();
-            let missed = looked > self.limit;
-            if missed {
-                self.trust = self.trust.saturating_sub(MISS);
-                if self.trust == 0 {
-                    self.needed = MOST.min(self.needed * 2);
-                }
-            } else if found {
-                self.trust += 1;
-                if self.trust >= FULL_TRUST {
-                    (self.trust, self.needed) = (FULL_TRUST, FEWEST);
-                }
-            }
-            if found {
-                return Ok(None);
-            }
-            if missed {
+            if looked > self.limit {
+                self.miss();
                 return Ok(Some(timeout.after(looked)));
             }
-            // The peer may need this processor.
-            std::thread::yield_now();
+        }
+    }
+
+    fn hit(&mut self) {
+        self.trust += 1;
+        if self.trust >= FULL_TRUST {
+            (self.trust, self.needed) = (FULL_TRUST, FEWEST);
+        }
+    }
+
+    fn miss(&mut self) {
+        self.trust = self.trust.saturating_sub(MISS);
+        if self.trust == 0 {
+            self.needed = MOST.min(self.needed * 2);
         }
     }
 

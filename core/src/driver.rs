@@ -20,6 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::op::{Op, Outcome};
+pub use crate::task::fetch::prefetch;
 use crate::task::home;
 use crate::time::Instant;
 

@@ -12,7 +12,7 @@ use crate::driver::{Completion, Completions, OpId, Submit, TryReceived};
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
 use crate::op::{Op, Outcome};
-use crate::task::fetch::fetch;
+use crate::task::fetch::{fetch, prefetch};
 use crate::task::home;
 
 /// Whoever submitted an operation and takes its outcome. See [`Loop::submit`](crate::Loop::submit).
@@ -69,7 +69,8 @@ pub enum Submitted {
     InFlight(OpId),
 }
 
-/// Owners are fetched so many completions ahead, and so much of each: the counts before it, and its beginning.
+/// Owners are fetched so many completions ahead, and so much of each: the counts before it, and its beginning. What says where they
+/// are is fetched twice as many ahead.
 const AHEAD: usize = 4;
 const OWNER_LINES: usize = 4;
 const COUNTS: usize = 2 * size_of::<usize>();
@@ -120,9 +121,12 @@ impl Operations {
     /// With many connections each owner has left the caches since the last turn.
     #[inline]
     fn fetch_ahead(&self) {
-        if let Some(ahead) = self.arrived.borrow().get(AHEAD)
-            && let Some(entry) = self.entries.borrow().get(place(ahead.id))
-        {
+        let (arrived, entries) = (self.arrived.borrow(), self.entries.borrow());
+        let entry = |ahead| entries.get(place(arrived.get(ahead)?.id));
+        if let Some(entry) = entry(2 * AHEAD) {
+            prefetch(entry);
+        }
+        if let Some(entry) = entry(AHEAD) {
             fetch::<OWNER_LINES>(Rc::as_ptr(&entry.owner).cast::<u8>().wrapping_sub(COUNTS));
         }
     }

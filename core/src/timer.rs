@@ -171,7 +171,7 @@ impl Timers {
         self.queue.borrow_mut().expire_with_values(now.as_nanos(), |key, target| {
             // It will be asked for in a moment, and has slept since it was last used.
             if let TimerTarget::Wake(task, _) = target {
-                task.prefetch();
+                task.prefetch::<4>();
             }
             due(key);
         });

@@ -22,6 +22,9 @@ use crate::resource::Descriptor;
 /// The token of the bell in the epoll set. No entry has it: its low bits are no place in a table.
 const BELL: u64 = u64::MAX;
 
+/// What events are of is fetched so many ahead.
+const AHEAD: usize = 4;
+
 /// How to make an [`EpollDriver`], for tests and for kernels with a fault.
 ///
 /// ```
@@ -411,6 +414,7 @@ impl Driver for EpollDriver {
             timeout => self.wait(timeout)?,
         };
         for event in 0..count {
+            self.reactor.prefetch(event + AHEAD);
             self.reactor.react(event, completions);
         }
         self.collect();

@@ -117,6 +117,12 @@ impl Epoll {
         }
     }
 
+    /// The token of an event of the last wait, if there were so many.
+    #[inline]
+    pub(crate) fn token(&self, n: usize) -> Option<u64> {
+        self.events.get(n).map(|event| event.u64)
+    }
+
     /// The token and the flags of an event of the last wait.
     pub(crate) fn event(&self, n: usize) -> (u64, u32) {
         let event = self.events[n];

@@ -222,6 +222,14 @@ impl Reactor {
         self.children.abandon(out);
     }
 
+    /// Has the processor fetch what an event of the last wait will need, if there are so many.
+    #[inline]
+    pub(crate) fn prefetch(&self, event: usize) {
+        if let Some(token) = self.epoll.token(event) {
+            self.table.prefetch(Resource(token));
+        }
+    }
+
     /// Works off an event of the last wait.
     pub(crate) fn react(&mut self, event: usize, out: &mut Completions) {
         let (token, flags) = self.epoll.event(event);

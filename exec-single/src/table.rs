@@ -3,6 +3,7 @@
 use std::ops::{Index, IndexMut};
 use std::os::fd::RawFd;
 
+use aioli_core::driver::prefetch;
 use aioli_core::op::Resource;
 use slab::Slab;
 
@@ -67,6 +68,14 @@ impl Table {
     pub(crate) fn find_mut(&mut self, id: Resource) -> Option<&mut Entry> {
         let slot = self.slots.get_mut(id.0 as u32 as usize)?;
         (u64::from(slot.generation) == id.0 >> 32).then_some(&mut slot.entry)
+    }
+
+    /// Has the processor fetch an entry.
+    #[inline]
+    pub(crate) fn prefetch(&self, id: Resource) {
+        if let Some(slot) = self.slots.get(id.0 as u32 as usize) {
+            prefetch(slot);
+        }
     }
 
     pub(crate) fn holder(&self, fd: RawFd) -> Option<usize> {

@@ -173,6 +173,11 @@ impl Buffers {
             self.slots[usize::from(kept.tail)].next = number;
             kept.tail = number;
         }
+    }
+
+    /// The kernel is to be entered. If it has few, because readers have not read, it gets more; those that were read it has again.
+    #[inline]
+    pub(crate) fn top_up(&mut self) {
         if self.given < self.wanted / 4 {
             self.replenish();
         }

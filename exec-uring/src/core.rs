@@ -18,6 +18,9 @@ use crate::token::{Key, Token};
 /// How long the end of the driver may take to send what is on its way.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// What events are of is fetched so many ahead.
+const AHEAD: usize = 4;
+
 /// Where an op is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
@@ -92,6 +95,9 @@ impl Core {
             self.ring.unhide()?;
         }
         self.post_parts()?;
+        if let Some(buffers) = &mut self.buffers {
+            buffers.top_up();
+        }
         match timeout {
             // What is there already need not be waited for.
             _ if self.ring.has_events() => self.flush()?,
@@ -145,9 +151,13 @@ impl Core {
         loop {
             let mut events = std::mem::take(&mut self.events);
             self.ring.take(&mut events);
-            for event in events.drain(..) {
-                self.dispatch(event);
+            for n in 0..events.len() {
+                if let Some(&Event { token: Token::Stream(entry), .. }) = events.get(n + AHEAD) {
+                    self.table.prefetch(entry as usize);
+                }
+                self.dispatch(events[n]);
             }
+            events.clear();
             self.events = events;
             if !self.ring.has_overflown() {
                 return Ok(());
@@ -180,7 +190,7 @@ impl Core {
                     What::Process(process) => self.process_event(process, cancelled, event),
                     What::File { entry, id, job } => {
                         if let Some(n) = entry {
-                            self.table[n].requests.retain(|known| *known != key);
+                            self.table[n].forget(key);
                         }
                         self.file_event(entry, id, job, cancelled, event);
                     }
@@ -226,11 +236,12 @@ impl Core {
             Some(Place::Request(key)) => self.cancel_request(key),
             Some(Place::Line(n, direction)) => {
                 let entry = &mut self.table[n];
-                let first = entry.line(direction).first().is_some_and(|armed| armed.id == id);
-                match *entry.asked(direction) {
+                let Some(line) = entry.line(direction) else { return };
+                let first = line.ops.first().is_some_and(|armed| armed.id == id);
+                match line.asked {
                     Some(key) if first => self.cancel_request(key),
                     _ => {
-                        if let Some(armed) = entry.line(direction).remove(id) {
+                        if let Some(armed) = line.ops.remove(id) {
                             self.complete(id, armed.work.fail(canceled()));
                         }
                     }
@@ -256,26 +267,26 @@ impl Core {
         self.table[n].closing = true;
         for direction in [Direction::Read, Direction::Write] {
             let entry = &mut self.table[n];
-            let first = match *entry.asked(direction) {
+            let first = match entry.asked(direction) {
                 Some(key) => {
-                    let first = entry.line(direction).pop();
+                    let first = entry.pop(direction);
                     self.cancel_request(key);
                     first
                 }
                 None => None,
             };
-            while let Some(armed) = self.table[n].line(direction).pop() {
+            while let Some(armed) = self.table[n].pop(direction) {
                 self.complete(armed.id, armed.work.fail(canceled()));
             }
             // The kernel may still use what this one owns.
-            first.into_iter().for_each(|first| self.table[n].line(direction).push(first));
+            first.into_iter().for_each(|first| self.table[n].waiting().line(direction).ops.push(first));
         }
         self.unwatch(n);
         self.discard_kept(n);
-        for key in self.table[n].requests.clone() {
+        for key in self.table[n].requests().to_vec() {
             self.cancel_request(key);
         }
-        let surplus = std::mem::take(&mut self.table[n].surplus);
+        let surplus = self.table[n].waits().map(|waiting| std::mem::take(&mut waiting.surplus));
         drop(surplus);
         let closed = self.table[n].held == 0;
         self.release(n);
@@ -324,7 +335,7 @@ impl Core {
         let mut end = |id, outcome| owed.push_back(Completion { id, more: false, outcome });
         for mut entry in self.table.drain() {
             for direction in [Direction::Read, Direction::Write] {
-                while let Some(armed) = entry.line(direction).pop() {
+                while let Some(armed) = entry.pop(direction) {
                     end(armed.id, armed.work.fail(canceled()));
                 }
             }

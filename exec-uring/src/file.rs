@@ -102,7 +102,7 @@ impl Core {
                 self.flight.insert(id, Place::Request(key));
                 if let Some(n) = entry {
                     self.table[n].held += 1;
-                    self.table[n].requests.push(key);
+                    self.table[n].waiting().requests.push(key);
                 }
                 Submit::Pending
             }

@@ -39,11 +39,8 @@ impl Entry {
 
     /// Tries the first op of a line.
     fn attempt_first(&mut self, direction: Direction) -> Option<Attempt> {
-        let line = match direction {
-            Direction::Read => &mut self.read,
-            Direction::Write => &mut self.write,
-        };
-        line.first_mut().map(|armed| armed.work.attempt(self.fd.as_fd(), self.kind))
+        let armed = self.waiting.as_deref_mut()?.line(direction).ops.first_mut()?;
+        Some(armed.work.attempt(self.fd.as_fd(), self.kind))
     }
 }
 
@@ -56,11 +53,11 @@ impl Core {
         if direction == Direction::Write {
             self.send_part(n);
         }
-        let entry = &mut self.table[n];
+        let entry = &self.table[n];
         if let Some(errno) = entry.outbox.error {
             return Submit::Done(work.fail(io::Error::from_raw_os_error(errno)));
         }
-        let mut free = entry.line(direction).is_empty() && entry.asked(direction).is_none();
+        let mut free = !entry.has_line(direction) && entry.asked(direction).is_none();
         while free {
             match self.attempt(n, &mut work) {
                 Attempt::Blocked => free = false,
@@ -77,7 +74,7 @@ impl Core {
             }
         }
         self.flight.insert(id, Place::Line(n, direction));
-        self.table[n].line(direction).push(Armed { id, work });
+        self.table[n].waiting().line(direction).ops.push(Armed { id, work });
         self.advance(n, direction);
         Submit::Pending
     }
@@ -101,7 +98,7 @@ impl Core {
                 None if entry.inbox.is_receiving() => return Attempt::Blocked,
                 None => (),
             },
-            Work::Accept { credit } => match entry.surplus.pop_front() {
+            Work::Accept { credit } => match entry.waits().and_then(|waiting| waiting.surplus.pop_front()) {
                 Some(socket) => {
                     *credit -= 1;
                     let address = syscall::accepted_from(socket.as_fd());
@@ -120,14 +117,12 @@ impl Core {
     pub(crate) fn advance(&mut self, n: usize, direction: Direction) {
         loop {
             let entry = &mut self.table[n];
-            if entry.asked(direction).is_some() {
+            let Some(waiting) = &mut entry.waiting else { return };
+            let line = waiting.line(direction);
+            if line.asked.is_some() {
                 return;
             }
-            let line = match direction {
-                Direction::Read => &mut entry.read,
-                Direction::Write => &mut entry.write,
-            };
-            let Some(armed) = line.first_mut() else { return };
+            let Some(armed) = line.ops.first_mut() else { return };
             let id = armed.id;
             match &mut armed.work {
                 Work::Recv(buffer) => match entry.inbox.receive(&mut self.buffers, buffer) {
@@ -140,7 +135,7 @@ impl Core {
                     None => (),
                 },
                 Work::Accept { .. } => {
-                    if let Some(socket) = entry.surplus.pop_front() {
+                    if let Some(socket) = waiting.surplus.pop_front() {
                         self.accepted(n, id, socket);
                         continue;
                     }
@@ -157,13 +152,13 @@ impl Core {
     /// Ends the first op of a line.
     fn end_first(&mut self, n: usize, direction: Direction, outcome: Outcome) {
         let outcome = self.table[n].outcome(outcome);
-        if let Some(Armed { id, .. }) = self.table[n].line(direction).pop() {
+        if let Some(Armed { id, .. }) = self.table[n].pop(direction) {
             self.complete(id, outcome);
         }
     }
 
     fn fail_first(&mut self, n: usize, direction: Direction, error: io::Error) {
-        if let Some(Armed { id, work }) = self.table[n].line(direction).pop() {
+        if let Some(Armed { id, work }) = self.table[n].pop(direction) {
             self.complete(id, work.fail(error));
         }
     }
@@ -174,7 +169,8 @@ impl Core {
         let fd = types::Fd(entry.raw());
         let requests = entry.kind.socket;
         let multishot = self.rungs.has(Rung::MultishotAccept);
-        let Some(armed) = entry.line(direction).first_mut() else { return true };
+        let Some(line) = entry.line(direction) else { return true };
+        let Some(armed) = line.ops.first_mut() else { return true };
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         let request = match &mut armed.work {
             Work::Recv(buffer) if requests => {
@@ -204,8 +200,8 @@ impl Core {
         // out of a line. What a buffer or the data point to does not move with them.
         match unsafe { self.ring.push(&request.user_data(Token::Request(key).encode())) } {
             Ok(()) => {
+                line.asked = Some(key);
                 entry.held += 1;
-                *entry.asked(direction) = Some(key);
                 true
             }
             Err(error) => {
@@ -220,7 +216,7 @@ impl Core {
     fn accepted(&mut self, n: usize, id: OpId, socket: OwnedFd) {
         let entry = &mut self.table[n];
         let (kind, address) = (entry.kind, syscall::accepted_from(socket.as_fd()));
-        let last = match entry.read.first_mut() {
+        let last = match entry.line(Direction::Read).and_then(|line| line.ops.first_mut()) {
             Some(Armed { work: Work::Accept { credit }, .. }) => {
                 *credit -= 1;
                 *credit == 0
@@ -230,7 +226,7 @@ impl Core {
         let outcome = Outcome::Accepted(Ok((self.table.insert(socket, kind), address)));
         if last {
             self.end_first(n, Direction::Read, outcome);
-            if let Some(key) = self.table[n].reading {
+            if let Some(key) = self.table[n].asked(Direction::Read) {
                 // It goes on otherwise. The op has ended, so that this is not its cancellation.
                 self.cancel_token(Token::Request(key));
             }
@@ -244,7 +240,7 @@ impl Core {
         let entry = &mut self.table[n];
         if !event.more() {
             entry.held -= 1;
-            *entry.asked(direction) = None;
+            entry.waiting().line(direction).asked = None;
         }
         if poll {
             self.poll_of_line(n, direction, cancelled, event);
@@ -271,7 +267,7 @@ impl Core {
             }
             return;
         }
-        let Some(&Armed { id, .. }) = self.table[n].line(direction).first() else { return };
+        let Some(id) = self.table[n].first(direction) else { return };
         loop {
             match self.table[n].attempt_first(direction) {
                 None | Some(Attempt::Blocked) => return,
@@ -292,10 +288,11 @@ impl Core {
     fn line_result(&mut self, n: usize, direction: Direction, cancelled: bool, event: Event) {
         let entry = &mut self.table[n];
         let closing = entry.closing;
-        let Some(armed) = entry.line(direction).first_mut() else {
+        let waiting = entry.waiting();
+        let Some(armed) = waiting.line(direction).ops.first_mut() else {
             // An accept that had all its connections before its request ended.
             if let Some(socket) = owned(event.result).filter(|_| direction == Direction::Read && !closing) {
-                entry.surplus.push_back(socket);
+                waiting.surplus.push_back(socket);
             }
             return;
         };
@@ -326,7 +323,7 @@ impl Core {
                 Some(socket) if closing => drop(socket),
                 Some(socket) => {
                     self.accepted(n, id, socket);
-                    let unfinished = self.table[n].read.first().is_some_and(|armed| armed.id == id);
+                    let unfinished = self.table[n].first(Direction::Read) == Some(id);
                     if cancelled && unfinished && !event.more() {
                         self.fail_first(n, direction, canceled());
                     }
@@ -387,7 +384,7 @@ impl Core {
                 self.flight.insert(id, Place::Request(key));
                 if let Some(n) = entry {
                     self.table[n].held += 1;
-                    self.table[n].requests.push(key);
+                    self.table[n].waiting().requests.push(key);
                 }
                 Submit::Pending
             }
@@ -420,14 +417,14 @@ impl Core {
         if let Some(n) = n {
             let entry = &mut self.table[n];
             entry.held -= 1;
-            entry.requests.retain(|known| *known != key);
+            entry.forget(key);
             self.release(n);
         }
     }
 
     /// The kernel has received for an entry: what polls for that need not find anything in the socket.
     pub(crate) fn settle_polls(&mut self, n: usize) {
-        for key in self.table[n].requests.clone() {
+        for key in self.table[n].requests().to_vec() {
             let Some(request) = self.requests.find(key) else { continue };
             let What::Poll { id, interest: Interest { readable: true, .. }, .. } = &mut request.what else { continue };
             if let Some(id) = id.take() {

@@ -39,7 +39,7 @@ impl Core {
     #[inline]
     pub(crate) fn try_send(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {
         let entry = &mut self.table[n];
-        if !entry.write.is_empty() || entry.outbox.rest.is_some() {
+        if entry.has_line(Direction::Write) || entry.outbox.rest.is_some() {
             return None;
         }
         if let Some(errno) = entry.outbox.error {

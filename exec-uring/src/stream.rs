@@ -38,7 +38,7 @@ pub(crate) struct Inbox {
     /// Pieces that the receive has brought, or small ones in a row that came in spite of `bulk`.
     pieces: u16,
     /// What the receive has brought.
-    taken: usize,
+    taken: u32,
     pub(crate) kept: Kept,
     end: Option<End>,
 }
@@ -205,7 +205,7 @@ impl Core {
         if entry.inbox.is_active() || entry.inbox.watch.is_none() || entry.inbox.end.is_some() {
             return;
         }
-        if entry.reading.is_some() {
+        if entry.asked(Direction::Read).is_some() {
             // Two receives in the kernel would not be served in order. When that one is done, this is called again.
             return;
         }
@@ -254,7 +254,7 @@ impl Core {
             (count @ 1.., Some(number)) => {
                 let first = inbox.kept.is_empty();
                 inbox.pieces = inbox.pieces.saturating_add(1);
-                inbox.taken += count as usize;
+                inbox.taken = inbox.taken.saturating_add(count as u32);
                 buffers.keep(number, count as usize, &mut inbox.kept);
                 if entry.closing {
                     buffers.discard(&mut inbox.kept);
@@ -278,10 +278,10 @@ impl Core {
         }
         if !event.more() {
             entry.held -= 1;
-            if entry.inbox.taken >= CREDIT / 4 {
+            if entry.inbox.taken as usize >= CREDIT / 4 {
                 // Pieces are no larger than the buffers.
                 let large = BULK.min(buffers.size() / 2);
-                entry.inbox.bulk = entry.inbox.taken / usize::from(entry.inbox.pieces.max(1)) >= large;
+                entry.inbox.bulk = entry.inbox.taken as usize / usize::from(entry.inbox.pieces.max(1)) >= large;
             }
             entry.inbox.state = State::Nothing;
         }
@@ -319,10 +319,10 @@ impl Core {
     /// There is something new to receive.
     fn inform(&mut self, n: usize) {
         let entry = &self.table[n];
-        if !entry.read.is_empty() {
+        if entry.has_line(Direction::Read) {
             self.advance(n, Direction::Read);
         }
-        if !self.table[n].requests.is_empty() {
+        if !self.table[n].requests().is_empty() {
             self.settle_polls(n);
         }
         if self.table[n].inbox.has_some() {
@@ -346,7 +346,7 @@ impl Core {
     #[inline]
     pub(crate) fn try_recv(&mut self, n: usize, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
         let entry = &mut self.table[n];
-        if !entry.read.is_empty() {
+        if entry.has_line(Direction::Read) {
             return None;
         }
         if let Some(errno) = entry.outbox.error {

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use aioli_core::driver::OpId;
+use aioli_core::driver::{OpId, prefetch};
 use aioli_core::op::{Interest, Resource};
-use aioli_exec_linux::{Direction, Kind, Queue};
+use aioli_exec_linux::{Armed, Direction, Kind, Queue};
 use bytes::Bytes;
 use slab::Slab;
 
@@ -16,7 +16,8 @@ use crate::process::Process;
 use crate::stream::Inbox;
 use crate::token::{GENERATION, Key};
 
-/// A descriptor, what the kernel was asked of it, and the ops that wait.
+/// A descriptor, what the kernel was asked of it, and the ops that wait. What streams need, on which nothing waits but their watch, is
+/// two lines of the processor's caches.
 pub(crate) struct Entry {
     pub(crate) fd: OwnedFd,
     pub(crate) kind: Kind,
@@ -25,19 +26,39 @@ pub(crate) struct Entry {
     pub(crate) closing: bool,
     /// So many requests refer to the descriptor.
     pub(crate) held: u32,
-    /// The ops that wait, in order. Only for the first one the kernel may be asked.
-    pub(crate) read: Queue,
-    pub(crate) write: Queue,
-    pub(crate) reading: Option<Key>,
-    pub(crate) writing: Option<Key>,
-    /// Polls, and what is done with a file.
-    pub(crate) requests: Vec<Key>,
     /// The error that a send in flight has had.
     pub(crate) broken: Option<i32>,
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Outbox,
+    pub(crate) waiting: Option<Box<Waiting>>,
+}
+
+/// What waits on an entry.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    read: Line,
+    write: Line,
+    /// Polls, and what is done with a file.
+    pub(crate) requests: Vec<Key>,
     /// Connections that arrived after the accept they were for had ended. The next accept gets them first.
     pub(crate) surplus: VecDeque<OwnedFd>,
+}
+
+/// The ops that wait for a direction, in order.
+#[derive(Default)]
+pub(crate) struct Line {
+    pub(crate) ops: Queue,
+    /// The request for the first op: the kernel is asked for no other.
+    pub(crate) asked: Option<Key>,
+}
+
+impl Waiting {
+    pub(crate) fn line(&mut self, direction: Direction) -> &mut Line {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        }
+    }
 }
 
 impl Entry {
@@ -45,26 +66,72 @@ impl Entry {
         self.fd.as_raw_fd()
     }
 
-    pub(crate) fn line(&mut self, direction: Direction) -> &mut Queue {
-        match direction {
-            Direction::Read => &mut self.read,
-            Direction::Write => &mut self.write,
-        }
+    /// What waits, or may.
+    pub(crate) fn waiting(&mut self) -> &mut Waiting {
+        self.waiting.get_or_insert_default()
+    }
+
+    /// What waits, if anything did.
+    pub(crate) fn waits(&mut self) -> Option<&mut Waiting> {
+        self.waiting.as_deref_mut()
+    }
+
+    /// The line of a direction, if anything ever waited.
+    pub(crate) fn line(&mut self, direction: Direction) -> Option<&mut Line> {
+        Some(self.waits()?.line(direction))
+    }
+
+    /// Whether ops wait for a direction.
+    #[inline]
+    pub(crate) fn has_line(&self, direction: Direction) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| match direction {
+            Direction::Read => !waiting.read.ops.is_empty(),
+            Direction::Write => !waiting.write.ops.is_empty(),
+        })
     }
 
     /// The request for the first op of a line.
-    pub(crate) fn asked(&mut self, direction: Direction) -> &mut Option<Key> {
+    pub(crate) fn asked(&self, direction: Direction) -> Option<Key> {
+        let waiting = self.waiting.as_ref()?;
         match direction {
-            Direction::Read => &mut self.reading,
-            Direction::Write => &mut self.writing,
+            Direction::Read => waiting.read.asked,
+            Direction::Write => waiting.write.asked,
         }
     }
+
+    /// The first op of a line.
+    pub(crate) fn first(&mut self, direction: Direction) -> Option<OpId> {
+        self.line(direction)?.ops.first().map(|armed| armed.id)
+    }
+
+    /// Takes the first op out of a line.
+    pub(crate) fn pop(&mut self, direction: Direction) -> Option<Armed> {
+        self.line(direction)?.ops.pop()
+    }
+
+    /// The polls, and what is done with a file.
+    pub(crate) fn requests(&self) -> &[Key] {
+        self.waiting.as_ref().map_or(&[], |waiting| &waiting.requests)
+    }
+
+    /// One of them has ended.
+    pub(crate) fn forget(&mut self, key: Key) {
+        if let Some(waiting) = self.waits() {
+            waiting.requests.retain(|known| *known != key);
+        }
+    }
+}
+
+#[repr(align(64))]
+struct Slot {
+    generation: u32,
+    entry: Entry,
 }
 
 /// The entries of a driver. The id of an entry is its place, and above that a number that no other entry had.
 #[derive(Default)]
 pub(crate) struct Table {
-    slots: Slab<(u32, Entry)>,
+    slots: Slab<Slot>,
     generation: u32,
 }
 
@@ -76,17 +143,12 @@ impl Table {
             kind,
             closing: false,
             held: 0,
-            read: Queue::default(),
-            write: Queue::default(),
-            reading: None,
-            writing: None,
-            requests: Vec::new(),
             broken: None,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
-            surplus: VecDeque::new(),
+            waiting: None,
         };
-        let n = self.slots.insert((self.generation, entry));
+        let n = self.slots.insert(Slot { generation: self.generation, entry });
         Resource(u64::from(self.generation) << 32 | n as u64)
     }
 
@@ -94,16 +156,24 @@ impl Table {
     #[inline]
     pub(crate) fn find(&self, id: Resource) -> Option<usize> {
         let n = id.0 as u32 as usize;
-        let (generation, entry) = self.slots.get(n)?;
-        (u64::from(*generation) == id.0 >> 32 && !entry.closing).then_some(n)
+        let slot = self.slots.get(n)?;
+        (u64::from(slot.generation) == id.0 >> 32 && !slot.entry.closing).then_some(n)
+    }
+
+    /// Has the processor fetch an entry.
+    #[inline]
+    pub(crate) fn prefetch(&self, n: usize) {
+        if let Some(slot) = self.slots.get(n) {
+            prefetch(slot);
+        }
     }
 
     pub(crate) fn get(&self, n: usize) -> Option<&Entry> {
-        self.slots.get(n).map(|(_, entry)| entry)
+        self.slots.get(n).map(|slot| &slot.entry)
     }
 
     pub(crate) fn remove(&mut self, n: usize) -> Entry {
-        self.slots.remove(n).1
+        self.slots.remove(n).entry
     }
 
     pub(crate) fn places(&self) -> Vec<usize> {
@@ -111,7 +181,7 @@ impl Table {
     }
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Entry> {
-        self.slots.drain().map(|(_, entry)| entry)
+        self.slots.drain().map(|slot| slot.entry)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -123,14 +193,14 @@ impl Index<usize> for Table {
     type Output = Entry;
     #[inline]
     fn index(&self, n: usize) -> &Entry {
-        &self.slots[n].1
+        &self.slots[n].entry
     }
 }
 
 impl IndexMut<usize> for Table {
     #[inline]
     fn index_mut(&mut self, n: usize) -> &mut Entry {
-        &mut self.slots[n].1
+        &mut self.slots[n].entry
     }
 }
 

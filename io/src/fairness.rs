@@ -10,7 +10,8 @@ const INLINE: u32 = 64;
 /// Counts the operations of one direction of a stream that completed without suspending.
 #[derive(Default, Debug)]
 pub(crate) struct Fairness {
-    turn: Cell<u64>,
+    /// The turn's last digits: all of it would cost each connection another line of the caches.
+    turn: Cell<u32>,
     count: Cell<u32>,
 }
 
@@ -18,7 +19,7 @@ impl Fairness {
     /// Counts one more. Returns whether it has to [`give_way`] first.
     #[inline]
     pub(crate) fn is_spent(&self, event_loop: &Loop) -> bool {
-        let turn = event_loop.turn();
+        let turn = event_loop.turn() as u32;
         let count = if self.turn.replace(turn) == turn { self.count.get() } else { 0 };
         self.count.set(count + 1);
         count >= INLINE

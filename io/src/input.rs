@@ -20,25 +20,26 @@ const PIECE: usize = 4096;
 const SMALL: usize = 512;
 
 /// The receiving half of a stream: its buffer, its end, and who waits for it.
+#[repr(C)]
 pub(crate) struct Input {
     buffer: RefCell<BytesMut>,
-    /// The buffer's memory goes to another stream when everything is read.
-    borrowed: Cell<bool>,
+    waiter: Cell<Waiter>,
     /// Bytes of the buffer that are out on loan to a poll of `AsyncBufRead`.
     lent: Cell<usize>,
     limit: usize,
+    pub(crate) fairness: Fairness,
+    /// The buffer's memory goes to another stream when everything is read.
+    borrowed: Cell<bool>,
     eof: Cell<bool>,
-    error: RefCell<Option<Error>>,
     /// There is an error.
     broken: Cell<bool>,
-    waiter: Cell<Waiter>,
     /// The waiter is an await.
     awaited: Cell<bool>,
     /// The task that waits was woken by an error.
     failed: Cell<bool>,
     /// The transport was told to pause, since too much is buffered.
     paused: Cell<bool>,
-    pub(crate) fairness: Fairness,
+    error: Cell<Option<Box<Error>>>,
 }
 
 /// Who waits for data. There is one at most.
@@ -76,7 +77,7 @@ impl Input {
             lent: Cell::new(0),
             limit,
             eof: Cell::new(false),
-            error: RefCell::new(None),
+            error: Cell::new(None),
             broken: Cell::new(false),
             waiter: Cell::new(Waiter::Nobody),
             awaited: Cell::new(false),
@@ -123,10 +124,21 @@ impl Input {
 
     pub(crate) fn set_error(&self, error: Error) {
         self.broken.set(true);
-        let old = self.error.replace(Some(error));
+        let old = self.error.replace(Some(Box::new(error)));
         drop(old);
         self.failed.set(self.awaited.get());
         self.wake();
+    }
+
+    /// Has the processor fetch what waking an await will need.
+    #[inline(always)]
+    pub(crate) fn prefetch_waiter(&self) {
+        let waiter = self.waiter.take();
+        if let Waiter::Await(token) = &waiter {
+            token.prefetch();
+        }
+        // The place is empty. A drop would look at what was there.
+        std::mem::forget(self.waiter.replace(waiter));
     }
 
     /// Wakes whoever waits.
@@ -166,7 +178,10 @@ impl Input {
     }
 
     pub(crate) fn error(&self) -> Option<Error> {
-        self.error.borrow().clone()
+        let error = self.error.take();
+        let copy = error.as_deref().cloned();
+        self.error.set(error);
+        copy
     }
 
     /// # Errors

@@ -61,21 +61,21 @@ impl AsyncRead for StreamReader {
 impl AsyncBufRead for StreamReader {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
-        if this.loan.get_mut().is_empty() {
+        if this.loan.get_mut().as_ref().is_none_or(|loan| loan.is_empty()) {
             std::task::ready!(this.poll_ready(cx))?;
-            *this.loan.get_mut() = this.connection().input.lend();
+            **this.loan.get_mut().get_or_insert_default() = this.connection().input.lend();
         }
-        Poll::Ready(Ok(this.loan.get_mut()))
+        Poll::Ready(Ok(this.loan.get_mut().as_deref().map_or(&[], |loan| loan)))
     }
 
     fn consume(self: Pin<&mut Self>, count: usize) {
         let this = self.get_mut();
-        let loan: &mut BytesMut = this.loan.get_mut();
+        let Some(loan) = this.loan.get_mut() else { return };
         let count = count.min(loan.len());
         loan.advance(count);
         if loan.is_empty() {
             // It would keep the buffer's memory.
-            *loan = BytesMut::new();
+            **loan = BytesMut::new();
         }
         this.connection().input.use_up(count);
         this.connection().maybe_resume_reading();

@@ -19,9 +19,9 @@ const WHOLE: usize = 4096;
 pub(crate) struct Output {
     /// Bytes in the queue, and those of it that a send in flight has not reported yet.
     size: Cell<usize>,
+    pub(crate) fairness: Fairness,
     eof: Cell<bool>,
     paused: Cell<bool>,
-    pub(crate) fairness: Fairness,
     queue: RefCell<Queue>,
     high: Cell<usize>,
     low: Cell<usize>,

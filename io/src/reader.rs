@@ -54,8 +54,8 @@ pub const DEFAULT_LIMIT: usize = 64 * 1024;
 /// ```
 pub struct StreamReader {
     connection: Rc<Connection>,
-    /// What a poll of `AsyncBufRead` has borrowed from the buffer.
-    pub(crate) loan: Cell<BytesMut>,
+    /// What a poll of `AsyncBufRead` has borrowed from the buffer. Few do, and readers lie in their coroutines.
+    pub(crate) loan: Cell<Option<Box<BytesMut>>>,
 }
 
 impl StreamReader {
@@ -209,7 +209,7 @@ impl StreamReader {
     #[inline]
     pub(crate) fn restore(&self) {
         if self.input().has_lent() {
-            self.input().restore(self.loan.take());
+            self.input().restore(self.loan.take().map_or_else(BytesMut::new, |loan| *loan));
         }
     }
 

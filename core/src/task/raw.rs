@@ -280,11 +280,11 @@ impl RawTask {
         self.raw.core()
     }
 
-    /// Has the processor fetch the task's memory, which it will need soon.
+    /// Has the processor fetch so many lines of the task's memory, which it will need soon: two for the head, and some of the
+    /// coroutine, which keeps its state behind its variables.
     #[inline]
-    pub(crate) fn prefetch(&self) {
-        // The head, and the line or two after it: small coroutines keep their state behind their variables.
-        fetch::<4>(self.raw.cell.as_ptr().cast_const().cast());
+    pub(crate) fn prefetch<const LINES: usize>(&self) {
+        fetch::<LINES>(self.raw.cell.as_ptr().cast_const().cast());
     }
 
     /// Puts the task into the ready queue, unless it is there or done.

@@ -114,7 +114,7 @@ impl ReadyQueue {
     fn run_far(handles: &mut Drain<'_, Option<RawTask>>, core: &LoopCore) {
         while let Some(next) = handles.next() {
             if let Some(Some(task)) = handles.as_slice().get(AHEAD) {
-                task.prefetch();
+                task.prefetch::<4>();
             }
             core.run_handle(next);
         }

@@ -11,7 +11,7 @@ use aioli_core::driver::OpId;
 use aioli_core::op::{Address, Op, Outcome, Resource, ShutdownHow, SocketOption};
 use aioli_core::ops::{Owner, Submitted};
 use aioli_core::{Error, Loop, Report, Result};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::handle::Handle;
 use crate::input::Input;
@@ -55,7 +55,6 @@ pub(crate) enum Ways {
 /// In memory it begins with what each receive and each write looks at: with many connections those are out of the caches each time.
 #[repr(C)]
 pub(crate) struct Connection {
-    this: Weak<Connection>,
     event_loop: Loop,
     /// The id of the socket; `None` when the connection is lost, and where a reader is fed by hand.
     resource: Cell<Option<Resource>>,
@@ -71,6 +70,9 @@ pub(crate) struct Connection {
     landing: Landing,
     pub(crate) input: Input,
     pub(crate) output: Output,
+    this: Weak<Connection>,
+    /// The memory of the last receive, where one is in flight all the time.
+    memory: Cell<BytesMut>,
     receiving: Cell<Receiving>,
     sending: Cell<Option<OpId>>,
     /// The socket of that id.
@@ -137,6 +139,7 @@ impl Connection {
             afterwards: Cell::new(None),
             addresses,
             landing: Landing::new(),
+            memory: Cell::default(),
             receiving: Cell::new(Receiving::No),
             sending: Cell::new(None),
             reading_paused: Cell::new(false),

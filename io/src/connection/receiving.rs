@@ -166,6 +166,7 @@ impl Connection {
             self.unread.set(true);
             return;
         }
+        self.input.prefetch_waiter();
         let mut more = false;
         let mut total = 0;
         loop {
@@ -236,7 +237,7 @@ impl Connection {
 
     fn submit_receive(&self) -> Option<Outcome> {
         let (socket, owner) = (self.resource.get()?, self.owner()?);
-        let buffer = self.landing.lend();
+        let buffer = self.landing.prepare(self.memory.take());
         match self.event_loop.submit(Op::Recv { socket, buffer }, &owner, DATA) {
             Ok(Submitted::InFlight(id)) => {
                 self.receiving.set(Receiving::InFlight(id));
@@ -267,7 +268,7 @@ impl Connection {
             total += count;
             self.landing.note(count, filled);
             self.feed(&mut buffer);
-            self.landing.put_back(buffer);
+            self.memory.set(buffer);
             if self.reading_paused.get() {
                 break;
             }

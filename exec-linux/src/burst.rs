@@ -42,7 +42,9 @@ impl Burst {
             return;
         }
         let most = self.patience.saturating_mul(2).saturating_sub(1);
-        self.streak = if self.senders.count_ones() < MANY { self.streak / 2 } else { most.min(self.streak + 1) };
+        // With one sender, which is common, the bits need not be counted.
+        let few = self.senders.is_power_of_two() || self.senders.count_ones() < MANY;
+        self.streak = if few { self.streak / 2 } else { most.min(self.streak + 1) };
         self.senders = 0;
     }
 }

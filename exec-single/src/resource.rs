@@ -225,7 +225,7 @@ impl Entry {
     /// Forgets the memory of the lines of an idle stream, which has connected, or had to wait to send, and seldom does so again.
     #[inline]
     pub(crate) fn forget_lines(&mut self) {
-        if self.watch.is_some() {
+        if self.watch.is_some() && self.waiting.is_some() {
             self.waiting = None;
         }
     }

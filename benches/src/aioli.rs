@@ -7,6 +7,7 @@ use aioli_core::driver::Driver;
 use aioli_core::{Result, Sleep, Task};
 
 use crate::Runtime;
+use crate::promise::Kept;
 
 /// A backend of aioli.
 pub trait Backend: Copy + 'static {
@@ -63,9 +64,7 @@ impl<B: Backend + Default> Runtime for Aioli<B> {
         let current = aioli_core::get_running_loop().expect("inside of the loop");
         let future: aioli_core::Future<T> = current.create_future();
         let setter = future.clone();
-        (move |value| setter.set_result(value).expect("it is set once"), async move {
-            future.await.expect("it has a result")
-        })
+        (move |value| setter.set_result(value).expect("it is set once"), Kept(future))
     }
 
     fn oneshot<T: 'static>() -> (impl FnOnce(T) + 'static, impl Future<Output = T> + 'static) {

@@ -18,6 +18,7 @@ pub mod echo;
 pub mod files;
 pub mod machine;
 pub mod peers;
+mod promise;
 pub mod random;
 pub mod runtime;
 mod slot;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::aioli::{Aioli, Epoll};
 #[cfg(any(feature = "tokio", feature = "monoio", feature = "glommio", feature = "smol"))]
 use crate::peers;
+use crate::promise::{Kept, Taken};
 use crate::slot::Slot;
 
 /// A single-threaded runtime, as far as the workloads use one.
@@ -64,14 +65,14 @@ pub trait Runtime: Copy + 'static {
     fn promise<T: 'static>() -> (impl FnOnce(T) + 'static, impl Future<Output = T> + 'static) {
         let slot = Rc::new(Slot::default());
         let setter = Rc::clone(&slot);
-        (move |value| setter.put(value), async move { slot.take().await })
+        (move |value| setter.put(value), Taken(slot))
     }
 
     /// The same as users have it, with an error where the other half is dropped: the runtime's own, or else that of `futures`.
     fn oneshot<T: 'static>() -> (impl FnOnce(T) + 'static, impl Future<Output = T> + 'static) {
         let (sender, receiver) = futures_channel::oneshot::channel();
         let send = move |value| sender.send(value).ok().expect("somebody waits for it");
-        (send, async move { receiver.await.expect("it is sent") })
+        (send, Kept(receiver))
     }
 
     /// A future that may poll as many of the runtime's own futures as it likes without being made to yield. The same future, for

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// Holds at most one value and at most one waiting task, without any synchronisation.
 pub(crate) struct Slot<T> {
@@ -27,12 +27,16 @@ impl<T> Slot<T> {
 
     /// Waits for a value and takes it.
     pub(crate) fn take(&self) -> impl Future<Output = T> {
-        poll_fn(|cx| {
-            if let Some(value) = self.value.take() {
-                return Poll::Ready(value);
-            }
-            self.waiting.set(Some(cx.waker().clone()));
-            Poll::Pending
-        })
+        poll_fn(|cx| self.poll_take(cx))
+    }
+
+    /// The same, as one poll.
+    #[inline]
+    pub(crate) fn poll_take(&self, cx: &Context<'_>) -> Poll<T> {
+        if let Some(value) = self.value.take() {
+            return Poll::Ready(value);
+        }
+        self.waiting.set(Some(cx.waker().clone()));
+        Poll::Pending
     }
 }

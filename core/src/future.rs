@@ -259,20 +259,16 @@ impl Join {
     /// Ready when the future is done, or with what the await returns instead of its result.
     #[inline(always)]
     pub(crate) fn poll(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
-        if raw.is_done() && !self.wait.is_registered() {
+        if raw.is_done() && (!self.wait.is_registered() || self.wait.end_if_fired()) {
             return Poll::Ready(Ok(()));
         }
         self.suspend(raw, cx)
     }
 
-    /// The await has to wait, or has waited: as nearly all do, or as [`wait_for`](Self::wait_for) knows.
+    /// The await has to wait: as nearly all do, or as [`wait_for`](Self::wait_for) knows.
     #[inline(never)]
     fn suspend(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
-        if raw.is_done() {
-            if self.wait.end_if_fired() {
-                return Poll::Ready(Ok(()));
-            }
-        } else if !self.wait.is_registered() && self.wait.register_on_future(cx, raw) {
+        if !raw.is_done() && !self.wait.is_registered() && self.wait.register_on_future(cx, raw) {
             return Poll::Pending;
         }
         self.wait_for(raw, cx)

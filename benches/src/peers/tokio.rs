@@ -7,6 +7,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::{self, JoinError, JoinHandle, LocalSet};
 
 use crate::Runtime;
+use crate::promise::Kept;
 
 /// Tasks in a `LocalSet`, or (`LOCAL_SET` false) in a `LocalRuntime`, whose scheduler is the one of `tokio::spawn`.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +63,7 @@ impl<const LOCAL_SET: bool> Runtime for Tokio<LOCAL_SET> {
     fn oneshot<T: 'static>() -> (impl FnOnce(T) + 'static, impl Future<Output = T> + 'static) {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let send = move |value| sender.send(value).ok().expect("somebody waits for it");
-        (send, async move { receiver.await.expect("it is sent") })
+        (send, Kept(receiver))
     }
 
     fn unrationed<F: Future>(future: F) -> impl Future<Output = F::Output> {

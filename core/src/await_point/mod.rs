@@ -423,7 +423,10 @@ impl Wait {
         head.wait_serial.set(0);
         let (target, scope) = (head.wait_target.take(), head.wait_scope.take());
         let task = self.task.take();
-        drop((target, scope, task));
+        // One by one: together they would be dropped through memory.
+        drop(target);
+        drop(scope);
+        drop(task);
         true
     }
 

@@ -17,7 +17,7 @@ use socket2::SockRef;
 use crate::epoll::{Epoll, IN};
 use crate::files::Files;
 use crate::reactor::Reactor;
-use crate::resource::Descriptor;
+use crate::resource::{Descriptor, gone};
 
 /// The token of the bell in the epoll set. No entry has it: its low bits are no place in a table.
 const BELL: u64 = u64::MAX;
@@ -258,12 +258,6 @@ impl EpollDriver {
     }
 }
 
-/// The answer to an attempt on a resource that is closed.
-#[cold]
-fn gone<T>() -> Option<io::Result<T>> {
-    Some(Err(io::Error::from_raw_os_error(libc::EBADF)))
-}
-
 impl Driver for EpollDriver {
     fn report(&self) -> DriverReport {
         let exact = match self.reactor.epoll.inexact() {
@@ -350,17 +344,14 @@ impl Driver for EpollDriver {
 
     fn try_send(&mut self, resource: Resource, data: &[u8]) -> Option<io::Result<usize>> {
         match self.usable() {
-            Ok(()) => match self.reactor.table.find(resource) {
-                Some(n) => self.reactor.try_send(n, data, &mut self.owed),
-                None => gone(),
-            },
+            Ok(()) => self.reactor.try_send(resource, data, &mut self.owed),
             Err(error) => Some(Err(error)),
         }
     }
 
     fn try_recv(&mut self, resource: Resource, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
         match self.usable() {
-            Ok(()) => self.reactor.table.find_mut(resource).map_or_else(gone, |entry| entry.try_recv(buffer)),
+            Ok(()) => self.reactor.table.find_mut(resource).map_or_else(gone, |(_, entry)| entry.try_recv(buffer)),
             Err(error) => Some(Err(error)),
         }
     }
@@ -380,12 +371,12 @@ impl Driver for EpollDriver {
     }
 
     fn may_have_ended(&mut self, resource: Resource) -> bool {
-        self.reactor.table.find_mut(resource).is_none_or(|entry| entry.may_have_ended())
+        self.reactor.table.find_mut(resource).is_none_or(|(_, entry)| entry.may_have_ended())
     }
 
     fn try_read(&mut self, file: Resource, offset: u64, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
         match self.usable() {
-            Ok(()) => self.reactor.table.find_mut(file).map_or_else(gone, |entry| entry.try_read(offset, buffer)),
+            Ok(()) => self.reactor.table.find_mut(file).map_or_else(gone, |(_, entry)| entry.try_read(offset, buffer)),
             Err(error) => Some(Err(error)),
         }
     }

@@ -4,14 +4,14 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use aioli_core::driver::Completions;
-use aioli_core::op::ShutdownHow;
+use aioli_core::op::{Resource, ShutdownHow};
 use aioli_exec_linux::{Parcel, Timeout, socket};
 use bytes::Bytes;
 use socket2::SockRef;
 
 use crate::epoll::EDGES;
 use crate::reactor::Reactor;
-use crate::resource::{Descriptor, Rest};
+use crate::resource::{Descriptor, Rest, gone};
 
 /// How long the end of the driver may take to send what is on its way.
 const LINGER: Duration = Duration::from_secs(1);
@@ -19,8 +19,8 @@ const LINGER: Duration = Duration::from_secs(1);
 impl Reactor {
     /// Tries to send at once, unless an op is before it.
     #[inline]
-    pub(crate) fn try_send(&mut self, n: usize, data: &[u8], out: &mut Completions) -> Option<io::Result<usize>> {
-        let entry = &mut self.table[n];
+    pub(crate) fn try_send(&mut self, id: Resource, data: &[u8], out: &mut Completions) -> Option<io::Result<usize>> {
+        let Some((n, entry)) = self.table.find_mut(id) else { return gone() };
         if let Some(answer) = entry.may_send() {
             return answer;
         }

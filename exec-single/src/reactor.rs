@@ -234,7 +234,7 @@ impl Reactor {
     pub(crate) fn react(&mut self, event: usize, out: &mut Completions) {
         let (token, flags) = self.epoll.event(event);
         // The token may also be that of an entry which is gone, while its file lives on in a duplicate.
-        let Some(entry) = self.table.find_mut(Resource(token)) else { return self.children.react(token, out) };
+        let Some((n, entry)) = self.table.find_mut(Resource(token)) else { return self.children.react(token, out) };
         let silent = entry.is_readable();
         if entry.is_idle() {
             // A stream whose owner receives at once.
@@ -243,7 +243,6 @@ impl Reactor {
             entry.tell(silent, out);
             return;
         }
-        let Some(n) = self.table.find(Resource(token)) else { return };
         let broken = flags & (ERR | HUP) != 0;
         let found = Interest { readable: broken || flags & (IN | RDHUP) != 0, writable: broken || flags & OUT != 0 };
         self.settle(n, found, out);

@@ -342,6 +342,12 @@ impl Entry {
     }
 }
 
+/// The answer to an attempt on a resource that is closed.
+#[cold]
+pub(crate) fn gone<T>() -> Option<io::Result<T>> {
+    Some(Err(io::Error::from_raw_os_error(libc::EBADF)))
+}
+
 #[inline]
 fn send(fd: BorrowedFd<'_>, kind: Kind, ready: &mut bool, data: &[u8]) -> io::Result<usize> {
     let result = syscall::send(fd, kind.socket, data);

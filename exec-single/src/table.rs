@@ -63,11 +63,12 @@ impl Table {
         self.find(id).filter(|&n| matches!(self[n].fd, Descriptor::Owned(_)))
     }
 
-    /// An entry, if it is still there.
+    /// An entry and its place, if it is still there.
     #[inline]
-    pub(crate) fn find_mut(&mut self, id: Resource) -> Option<&mut Entry> {
-        let slot = self.slots.get_mut(id.0 as u32 as usize)?;
-        (u64::from(slot.generation) == id.0 >> 32).then_some(&mut slot.entry)
+    pub(crate) fn find_mut(&mut self, id: Resource) -> Option<(usize, &mut Entry)> {
+        let n = id.0 as u32 as usize;
+        let slot = self.slots.get_mut(n)?;
+        (u64::from(slot.generation) == id.0 >> 32).then_some((n, &mut slot.entry))
     }
 
     /// Has the processor fetch an entry.

@@ -128,6 +128,8 @@ struct Slot {
     entry: Entry,
 }
 
+const _: () = assert!(size_of::<Slot>() <= 2 * 64);
+
 /// The entries of a driver. The id of an entry is its place, and above that a number that no other entry had.
 #[derive(Default)]
 pub(crate) struct Table {

@@ -1,0 +1,77 @@
+//! What the driver allocates while data comes.
+#![allow(missing_docs)]
+
+#[path = "../../exec-single/tests/common/mod.rs"]
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::Write;
+
+use aioli_core::driver::Wait;
+use aioli_core::op::Op;
+use aioli_exec_uring::{Config, Rung};
+use bytes::BytesMut;
+use common::Rig;
+
+/// Buffers are at least this large.
+const LARGE: usize = 16 * 1024;
+
+thread_local! {
+    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counts the large allocations of each thread.
+struct Counting;
+
+// SAFETY: it is the system's allocator; the counter has no destructor and allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() >= LARGE {
+            ALLOCATED.set(ALLOCATED.get() + 1);
+        }
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Each burst allocated, and freed, a buffer for each message.
+#[test]
+fn bursts_of_small_messages_use_the_same_buffers_again() {
+    const CONNECTIONS: usize = 60;
+    // So that a turn brings all that has come.
+    let driver = match Config::new().without(Rung::DeferTaskrun).build() {
+        Ok(driver) => driver,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let mut rig = Rig::over(Box::new(driver));
+    let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| rig.tcp()).collect();
+    let watches: Vec<_> = connections.iter().map(|(socket, _)| rig.later(Op::Watch { socket: *socket })).collect();
+    rig.turn(Wait::No);
+    let mut buffer = BytesMut::with_capacity(100);
+    let mut before = 0;
+    for round in 0..20 {
+        if round == 10 {
+            before = ALLOCATED.get();
+        }
+        for (_, peer) in &mut connections {
+            peer.write_all(&[round; 64]).unwrap();
+        }
+        for (id, (socket, _)) in watches.iter().zip(&connections) {
+            assert!(rig.next(*id).more);
+            buffer.clear();
+            let received = rig.driver.try_recv(*socket, &mut buffer).unwrap().unwrap();
+            assert_eq!((received.count, received.more), (64, false));
+            assert_eq!(buffer, [round; 64].as_slice());
+        }
+    }
+    assert_eq!(ALLOCATED.get() - before, 0, "large allocations in ten rounds");
+}

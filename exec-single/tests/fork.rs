@@ -205,6 +205,9 @@ fn an_interrupt_is_for_the_childs_own_loop_or_ends_it() {
     // SIGINT is handled on main threads, which this test's is not, but the one of a fork is.
     let in_a_program = |body: &dyn Fn()| alone("an_interrupt_is_for_the_childs_own_loop_or_ends_it", || in_fork(body));
     in_a_program(&|| {
+        // What a shell starts in the background ignores it.
+        // SAFETY: the default needs no handler.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
         let status = |with_loop: bool| {
             aioli_exec_single::run(async move {
                 assert!(is_interrupt_handled());

@@ -62,33 +62,26 @@ impl Spin {
     ) -> io::Result<Option<Timeout>> {
         let started = Instant::now();
         loop {
-            for _ in 0..LOOKS {
-                if look()? {
-                    self.hit();
-                    return Ok(None);
-                }
-                // The peer may need this processor.
-                std::thread::yield_now();
-            }
+            let found = look_some(&mut look)?;
             let looked = started.elapsed();
-            if looked > self.limit {
-                self.miss();
+            let missed = looked > self.limit;
+            if missed {
+                self.trust = self.trust.saturating_sub(MISS);
+                if self.trust == 0 {
+                    self.needed = MOST.min(self.needed * 2);
+                }
+            } else if found {
+                self.trust += 1;
+                if self.trust >= FULL_TRUST {
+                    (self.trust, self.needed) = (FULL_TRUST, FEWEST);
+                }
+            }
+            if found {
+                return Ok(None);
+            }
+            if missed {
                 return Ok(Some(timeout.after(looked)));
             }
-        }
-    }
-
-    fn hit(&mut self) {
-        self.trust += 1;
-        if self.trust >= FULL_TRUST {
-            (self.trust, self.needed) = (FULL_TRUST, FEWEST);
-        }
-    }
-
-    fn miss(&mut self) {
-        self.trust = self.trust.saturating_sub(MISS);
-        if self.trust == 0 {
-            self.needed = MOST.min(self.needed * 2);
         }
     }
 
@@ -112,4 +105,16 @@ impl Spin {
             self.trust = TRUST;
         }
     }
+}
+
+/// Looks as often as one reading of the clock is good for.
+fn look_some(look: &mut impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
+    for _ in 0..LOOKS {
+        if look()? {
+            return Ok(true);
+        }
+        // The peer may need this processor.
+        std::thread::yield_now();
+    }
+    Ok(false)
 }

@@ -81,27 +81,30 @@ impl Entry {
         Some(self.waits()?.line(direction))
     }
 
+    /// The same, to look at.
+    #[inline]
+    fn known_line(&self, direction: Direction) -> Option<&Line> {
+        let waiting = self.waiting.as_ref()?;
+        Some(match direction {
+            Direction::Read => &waiting.read,
+            Direction::Write => &waiting.write,
+        })
+    }
+
     /// Whether ops wait for a direction.
     #[inline]
     pub(crate) fn has_line(&self, direction: Direction) -> bool {
-        self.waiting.as_ref().is_some_and(|waiting| match direction {
-            Direction::Read => !waiting.read.ops.is_empty(),
-            Direction::Write => !waiting.write.ops.is_empty(),
-        })
+        self.known_line(direction).is_some_and(|line| !line.ops.is_empty())
     }
 
     /// The request for the first op of a line.
     pub(crate) fn asked(&self, direction: Direction) -> Option<Key> {
-        let waiting = self.waiting.as_ref()?;
-        match direction {
-            Direction::Read => waiting.read.asked,
-            Direction::Write => waiting.write.asked,
-        }
+        self.known_line(direction)?.asked
     }
 
     /// The first op of a line.
-    pub(crate) fn first(&mut self, direction: Direction) -> Option<OpId> {
-        self.line(direction)?.ops.first().map(|armed| armed.id)
+    pub(crate) fn first(&self, direction: Direction) -> Option<OpId> {
+        self.known_line(direction)?.ops.first().map(|armed| armed.id)
     }
 
     /// Takes the first op out of a line.

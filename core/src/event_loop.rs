@@ -396,7 +396,7 @@ impl LoopCore {
         self.operations.take_wrote();
         let wait = match self.timers.next_wake() {
             _ if !idle || self.stopping.get() || self.timers.is_due() => Wait::No,
-            Some(deadline) => Wait::Until(deadline),
+            Some(deadline) => Wait::Until(self.put_off(deadline)),
             None => Wait::Forever,
         };
         if wait == Wait::Forever && self.is_virtual && self.is_deadlocked() {
@@ -428,6 +428,14 @@ impl LoopCore {
             self.timers.expire(now, |key| self.push(Ready::Timer(key)));
         }
         Ok(())
+    }
+
+    /// Until when to sleep, if this is the next deadline.
+    fn put_off(&self, deadline: Instant) -> Instant {
+        match self.last_poll.get() {
+            Some(now) if !self.is_virtual => self.timers.slack.put_off(deadline, now),
+            _ => deadline,
+        }
     }
 
     /// Receives what was sent on the loop's own thread, after what other threads sent before.

@@ -59,6 +59,7 @@ mod runner;
 mod scope;
 mod shared;
 mod shield;
+mod slack;
 mod sleep;
 mod sync;
 mod task;

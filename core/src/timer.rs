@@ -9,6 +9,7 @@ use aioli_timers::{TimerKey, TimerQueue};
 use crate::await_point::Token;
 use crate::callback::{Call, HookRef};
 use crate::event_loop::LoopCore;
+use crate::slack::Slack;
 use crate::task::RawTask;
 use crate::task::ready::Ready;
 use crate::time::Instant;
@@ -65,6 +66,7 @@ pub(crate) struct Timers {
     unsettled: Cell<bool>,
     /// Some timer was armed for a time that had passed already.
     due: Cell<bool>,
+    pub(crate) slack: Slack,
 }
 
 impl Timers {
@@ -74,6 +76,7 @@ impl Timers {
             fresh: RefCell::new(Vec::new()),
             unsettled: Cell::new(false),
             due: Cell::new(false),
+            slack: Slack::new(now),
         }
     }
 
@@ -168,13 +171,16 @@ impl Timers {
     /// Reports every timer that is due, in the order of deadlines.
     pub(crate) fn expire(&self, now: Instant, mut due: impl FnMut(TimerKey)) {
         self.due.set(false);
+        let mut fired = 0;
         self.queue.borrow_mut().expire_with_values(now.as_nanos(), |key, target| {
+            fired += 1;
             // It will be asked for in a moment, and has slept since it was last used.
             if let TimerTarget::Wake(task, _) = target {
                 task.prefetch::<4>();
             }
             due(key);
         });
+        self.slack.count(fired);
     }
 
     /// Does what a due timer is for.

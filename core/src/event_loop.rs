@@ -433,7 +433,7 @@ impl LoopCore {
     /// Until when to sleep, if this is the next deadline.
     fn put_off(&self, deadline: Instant) -> Instant {
         match self.last_poll.get() {
-            Some(now) if !self.is_virtual => self.timers.slack.put_off(deadline, now),
+            Some(now) if !self.is_virtual => self.timers.put_off(deadline, now),
             _ => deadline,
         }
     }

@@ -9,10 +9,14 @@ use crate::time::Instant;
 const USUAL: Duration = Duration::from_micros(500);
 /// Timers are dense if so many of them fire within…
 const SOME: u32 = 8;
-/// …this time for each…
+/// …this time for each, …
 const EACH: Duration = Duration::from_micros(10);
-/// …and the next one is due within that of all.
-const ALL: Duration = Duration::from_micros(80);
+/// …twice in a row, since a burst may look like that once, …
+const ROW: u8 = 2;
+/// …and so many are armed, of which the next is due within this time. A few that are armed again and again, each when it has fired,
+/// would not gather.
+const CROWD: usize = 256;
+const SOON: Duration = Duration::from_micros(80);
 
 /// How long past a deadline the loop may sleep.
 ///
@@ -21,15 +25,16 @@ const ALL: Duration = Duration::from_micros(80);
 #[derive(Debug)]
 pub(crate) struct Slack {
     most: Cell<Duration>,
-    /// Timers that fired since this time, and what that said at the last count.
+    /// Timers that fired since this time.
     fired: Cell<u32>,
     since: Cell<Instant>,
-    dense: Cell<bool>,
+    /// How often in a row those were dense.
+    dense: Cell<u8>,
 }
 
 impl Slack {
     pub(crate) fn new(now: Instant) -> Self {
-        Slack { most: Cell::new(USUAL), fired: Cell::new(0), since: Cell::new(now), dense: Cell::new(false) }
+        Slack { most: Cell::new(USUAL), fired: Cell::new(0), since: Cell::new(now), dense: Cell::new(0) }
     }
 
     pub(crate) fn most(&self) -> Duration {
@@ -46,14 +51,16 @@ impl Slack {
         self.fired.set(self.fired.get().saturating_add(fired));
     }
 
-    /// The loop goes to sleep: until when, if this is the next deadline.
-    pub(crate) fn put_off(&self, deadline: Instant, now: Instant) -> Instant {
+    /// The loop goes to sleep: until when, if this is the next deadline, and so many timers are armed.
+    pub(crate) fn put_off(&self, deadline: Instant, now: Instant, armed: usize) -> Instant {
         let (fired, passed) = (self.fired.get(), now - self.since.get());
-        if fired >= SOME || passed > ALL {
-            self.dense.set(fired >= SOME && EACH * fired >= passed);
+        if fired >= SOME || passed > SOON {
+            let dense = fired >= SOME && EACH * fired >= passed;
+            self.dense.set(if dense { ROW.min(self.dense.get() + 1) } else { 0 });
             self.fired.set(0);
             self.since.set(now);
         }
-        if self.dense.get() && deadline - now < ALL { deadline + self.most.get() } else { deadline }
+        let soon = now < deadline && deadline - now < SOON;
+        if soon && armed >= CROWD && self.dense.get() == ROW { deadline + self.most.get() } else { deadline }
     }
 }

@@ -168,6 +168,11 @@ impl Timers {
         self.queue.borrow_mut().next_wake().map(Instant::from_nanos)
     }
 
+    /// Until when to sleep, if this is the next deadline.
+    pub(crate) fn put_off(&self, deadline: Instant, now: Instant) -> Instant {
+        self.slack.put_off(deadline, now, self.queue.borrow().len())
+    }
+
     /// Reports every timer that is due, in the order of deadlines.
     pub(crate) fn expire(&self, now: Instant, mut due: impl FnMut(TimerKey)) {
         self.due.set(false);

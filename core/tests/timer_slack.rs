@@ -50,6 +50,9 @@ impl Driver for Real {
     }
 }
 
+/// Timers that are due all at once and much later: so there are many to the last.
+const CROWD: [u64; 300] = [1_000_000; 300];
+
 /// Arms timers that are due so many microseconds from now. Returns the waits that it took, and how late each timer was, in the order in
 /// which they fired.
 fn fire(slack: Option<Duration>, micros: impl Iterator<Item = u64>) -> (u32, Vec<(Instant, Duration)>) {
@@ -85,7 +88,7 @@ fn latest(fired: &[(Instant, Duration)]) -> Duration {
 #[test]
 fn dense_timers_are_gathered_in_the_order_of_their_deadlines() {
     // 2 µs apart, armed in another order.
-    let (waits, fired) = fire(None, (0..10_000).map(|n| n * 7_919 % 10_000 * 2));
+    let (waits, fired) = fire(None, (0..10_000).map(|n| n * 7_919 % 10_000 * 2).chain(CROWD));
     assert!(fired.is_sorted_by_key(|(due, _)| *due), "out of order");
     assert!((40..100).contains(&waits), "{waits} waits within 20 ms");
     assert!(latest(&fired) <= Duration::from_micros(500), "{:?} late", latest(&fired));
@@ -107,7 +110,7 @@ fn without_slack_dense_timers_fire_when_they_are_due() {
 
 #[test]
 fn a_longer_slack_gathers_more() {
-    let (waits, fired) = fire(Some(Duration::from_millis(5)), (1..=10_000).map(|n| n * 2));
+    let (waits, fired) = fire(Some(Duration::from_millis(5)), (1..=10_000).map(|n| n * 2).chain(CROWD));
     assert!(waits < 30, "{waits} waits");
     assert!(latest(&fired) <= Duration::from_millis(5));
 }
@@ -118,6 +121,39 @@ fn bursts_are_not_dense() {
     let (waits, fired) = fire(None, (1..=20).flat_map(|n| std::iter::repeat_n(n * 10_000, 100)));
     assert_eq!(waits, 21);
     assert_eq!(latest(&fired), Duration::ZERO);
+}
+
+/// Sleeps for these times, in microseconds, one after the other. Returns how late each ended.
+async fn naps(micros: impl IntoIterator<Item = u64>) -> Result<Vec<Duration>> {
+    let event_loop = get_running_loop()?;
+    let mut late = Vec::new();
+    for nap in micros.into_iter().map(Duration::from_micros) {
+        let due = event_loop.time() + nap;
+        sleep(nap).await?;
+        late.push(event_loop.time() - due);
+    }
+    Ok(late)
+}
+
+#[test]
+fn a_few_timers_that_are_armed_again_and_again_are_not_dense() {
+    let late = run(Real { machine: SimDriver::new(), waits: Rc::default() }, async {
+        let tasks: Vec<_> = (0..10).map(|n| create_task(naps(std::iter::repeat_n(15 + n, 200)))).collect();
+        Ok(gather(tasks).await?.concat())
+    });
+    assert_eq!(late.unwrap(), [Duration::ZERO; 2_000]);
+}
+
+#[test]
+fn a_timer_soon_after_a_burst_fires_when_it_is_due() {
+    let late = run(Real { machine: SimDriver::new(), waits: Rc::default() }, async {
+        let _later: Vec<_> = (0..1_000).map(|_| create_task(sleep(60.0))).collect();
+        let burst: Vec<_> = (0..1_000).map(|_| create_task(naps([50]))).collect();
+        let mut late = gather(burst).await?.concat();
+        late.extend(naps([70, 5, 5]).await?);
+        Ok(late)
+    });
+    assert_eq!(late.unwrap(), [Duration::ZERO; 1_003]);
 }
 
 #[test]

@@ -407,7 +407,8 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
             open.retain(|node| {
                 let stays = node.open.get();
                 node.probe.set(stays && node.probe.get());
-                node.chance.set(false);
+                // A body that was not polled still has its chance.
+                node.chance.set(stays && node.chance.get());
                 stays
             });
             open.clone()

@@ -74,8 +74,22 @@ struct Inner {
 /// Errors are dropped in all places, some of which must not unwind.
 impl Drop for Inner {
     fn drop(&mut self) {
-        if !matches!(self.detail, Detail::Text(_) | Detail::Group(..) | Detail::LimitOverrun { .. }) {
-            discard(std::mem::replace(&mut self.detail, Detail::Text(String::new())));
+        match &mut self.detail {
+            Detail::Text(_) | Detail::LimitOverrun { .. } => (),
+            Detail::Group(_, errors) => take_apart(std::mem::take(errors)),
+            _ => discard(std::mem::replace(&mut self.detail, Detail::Text(String::new()))),
+        }
+    }
+}
+
+/// Drops the errors of groups one after the other: groups may be nested as deep as tasks wait for each other.
+fn take_apart(mut errors: Vec<Error>) {
+    while let Some(error) = errors.pop() {
+        if let Repr::Boxed(inner) = error.0
+            && let Some(mut inner) = Arc::into_inner(inner)
+            && let Detail::Group(_, nested) = &mut inner.detail
+        {
+            errors.append(nested);
         }
     }
 }
@@ -387,20 +401,20 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Error {
+    /// Writes the text of this error, and not those of a group's.
+    fn write_own(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Repr::Cancelled(None) => f.write_str("cancelled"),
             Repr::Cancelled(Some(message)) => write!(f, "cancelled: {message}"),
             Repr::Boxed(inner) => match &inner.detail {
                 Detail::Text(text) => f.write_str(text),
-                Detail::Io(error) => error.fmt(f),
-                Detail::Std(error) => error.fmt(f),
+                Detail::Io(error) => fmt::Display::fmt(error, f),
+                Detail::Std(error) => fmt::Display::fmt(error, f),
                 Detail::Panic(Some(text), _) => write!(f, "panicked: {text}"),
                 Detail::Panic(None, _) => f.write_str("panicked"),
                 Detail::Group(message, errors) => {
-                    write!(f, "{message} ({} sub-error{})", errors.len(), if errors.len() == 1 { "" } else { "s" })?;
-                    errors.iter().try_for_each(|error| write!(f, "; {error}"))
+                    write!(f, "{message} ({} sub-error{})", errors.len(), if errors.len() == 1 { "" } else { "s" })
                 }
                 Detail::IncompleteRead { partial, expected: Some(expected) } => {
                     write!(f, "{} bytes read on a total of {expected} expected bytes", partial.len())
@@ -412,6 +426,27 @@ impl fmt::Display for Error {
             },
             _ => f.write_str(self.text().unwrap_or_default()),
         }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_own(f)?;
+        if self.errors().is_empty() {
+            return Ok(());
+        }
+        // Not by recursion, as in `take_apart`.
+        let mut groups = vec![self.errors().iter()];
+        while let Some(group) = groups.last_mut() {
+            let Some(error) = group.next() else {
+                groups.pop();
+                continue;
+            };
+            f.write_str("; ")?;
+            error.write_own(f)?;
+            groups.push(error.errors().iter());
+        }
+        Ok(())
     }
 }
 

@@ -335,18 +335,14 @@ impl LoopCore {
         let Some(_entered) = home::enter(self) else {
             return Err(Error::runtime("cannot run the event loop while another loop is running"));
         };
-        self.running.set(true);
-        let result = loop {
-            if let Err(error) = self.gather_ready() {
-                break Err(error);
-            }
+        let _running = Running::mark(self);
+        loop {
+            self.gather_ready()?;
             self.run_ready();
             if self.stopping.replace(false) {
-                break self.flush();
+                return self.flush();
             }
-        };
-        self.running.set(false);
-        result
+        }
     }
 
     /// An error in another process than that of the driver.
@@ -407,16 +403,17 @@ impl LoopCore {
             let Some(driver) = driver_guard.as_mut() else { return Err(Error::runtime("the event loop is closed")) };
             let mut arrived = self.operations.arrived();
             let before = arrived.len();
-            match driver.turn(wait, &mut arrived) {
+            let turned = driver.turn(wait, &mut arrived);
+            let count = arrived.len() - before;
+            if count > 0 {
+                self.push(Ready::Completions(count));
+            }
+            match turned {
                 Err(error) if error.kind() == io::ErrorKind::Deadlock => {
                     drop((driver_guard, arrived));
                     return if self.registry.awaits_reply() { Ok(()) } else { Err(self.deadlock()) };
                 }
                 turned => turned?,
-            }
-            let count = arrived.len() - before;
-            if count > 0 {
-                self.push(Ready::Completions(count));
             }
             (!self.timers.is_empty()).then(|| driver.now())
         };
@@ -554,6 +551,22 @@ impl LoopCore {
         }
         self.inside(task, || self.abandon(task));
         self.finish(task);
+    }
+}
+
+/// Until it is dropped, the loop runs.
+struct Running<'a>(&'a LoopCore);
+
+impl<'a> Running<'a> {
+    fn mark(core: &'a LoopCore) -> Self {
+        core.running.set(true);
+        Running(core)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.set(false);
     }
 }
 

@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::LoopCore;
 use crate::report::Report;
 use crate::scope::{BodyPoll, Scope, ScopeNode};
+use crate::serial;
 use crate::task::{RawTask, home};
 use crate::tasks::{Task, TaskBuilder};
 
@@ -148,9 +149,10 @@ pub struct TaskGroup {
 
 struct Group {
     phase: Cell<Phase>,
-    /// Those not done, in the order of their creation.
+    /// Those not done, by their numbers.
     tasks: RefCell<BTreeMap<u32, RawTask>>,
-    created: Cell<u32>,
+    /// The number of the latest.
+    last: Cell<u32>,
     errors: RefCell<Vec<Error>>,
     /// The scope of the body and of the wait for the tasks.
     scope: RefCell<Option<Rc<ScopeNode>>>,
@@ -179,7 +181,7 @@ impl TaskGroup {
         let state = Group {
             phase: Cell::new(Phase::Running),
             tasks: RefCell::default(),
-            created: Cell::new(0),
+            last: Cell::new(0),
             errors: RefCell::new(Vec::new()),
             scope: RefCell::new(None),
             aborting: Cell::new(false),
@@ -276,8 +278,8 @@ impl Group {
         if core.is_closed() {
             return;
         }
-        let index = self.created.get();
-        self.created.set(index.wrapping_add(1));
+        let index = serial::next(self.last.get(), |index| self.tasks.borrow().contains_key(&index));
+        self.last.set(index);
         self.tasks.borrow_mut().insert(index, task.clone());
         if self.aborting.get() {
             // Its first step, taken eagerly, ended the group.
@@ -343,6 +345,10 @@ impl Group {
         };
         if self.scope.borrow().is_none() {
             self.scope.replace(Some(node));
+            if self.parent_cancelled.get() {
+                // By whoever made the body, or by a task that was started eagerly.
+                self.cancel_parent();
+            }
         }
         match scope.poll_body(cx, body) {
             BodyPoll::Pending => Poll::Pending,

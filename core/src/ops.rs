@@ -12,6 +12,7 @@ use crate::driver::{Completion, Completions, OpId, Submit, TryReceived};
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
 use crate::op::{Op, Outcome};
+use crate::report::discard;
 use crate::task::fetch::{fetch, prefetch};
 use crate::task::home;
 
@@ -145,12 +146,14 @@ impl Operations {
         let tag = entry.tag;
         let owner = if more { Rc::clone(&entry.owner) } else { entries.remove(index).owner };
         drop(entries);
-        core.guard("the owner of an operation panicked", || {
+        core.guard("the owner of an operation panicked", move || {
             // It is large: moved once, to where the owner takes it.
             let next = self.arrived.borrow_mut().pop_front();
             if let Some(completion) = next {
                 owner.complete(tag, completion.outcome, more);
             }
+            // It may be the last that holds it.
+            drop(owner);
         });
     }
 
@@ -160,7 +163,7 @@ impl Operations {
             self.hand_over_one(core);
         }
         let left = std::mem::take(&mut *self.entries.borrow_mut());
-        drop(left);
+        left.into_iter().for_each(|(_, entry)| discard(entry));
     }
 
     fn enter(&self, owner: &Rc<dyn Owner>, tag: u32) -> (usize, OpId) {

@@ -1,6 +1,6 @@
 //! [`Runner`]: a loop from its beginning to its end.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
@@ -119,7 +119,7 @@ impl Runner {
     }
 
     fn run_until_done(&self, raw: &RawFuture) -> Result<()> {
-        let stop: HookRef = Rc::new(Box::new(Stop));
+        let (stop, _armed) = stop_after(1);
         raw.add_callback(Callback::Hook(Rc::clone(&stop), 0));
         let ran = self.core.run_forever();
         raw.remove_hook(&stop);
@@ -175,7 +175,7 @@ impl Runner {
             cancel::cancel(task.raw(), None);
         }
         // One more task would be seen by those that count them: a hook on each counts instead.
-        let left: HookRef = Rc::new(Box::new(Countdown { left: std::cell::Cell::new(tasks.len()) }));
+        let (left, _armed) = stop_after(tasks.len());
         for task in &tasks {
             task.raw().add_callback(Callback::Hook(Rc::clone(&left), 0));
         }
@@ -209,27 +209,33 @@ impl fmt::Debug for Runner {
     }
 }
 
-/// Stops the loop.
-struct Stop;
-
-impl Hook for Stop {
-    fn run(&self, core: &LoopCore, _: u32) {
-        core.stop();
-    }
+/// Stops the loop when it was called so many times, unless it is disarmed.
+struct StopAfter {
+    left: Rc<Cell<usize>>,
 }
 
-/// Stops the loop when all have ended.
-struct Countdown {
-    left: std::cell::Cell<usize>,
-}
-
-impl Hook for Countdown {
+impl Hook for StopAfter {
     fn run(&self, core: &LoopCore, _: u32) {
-        self.left.set(self.left.get() - 1);
-        if self.left.get() == 0 {
+        let left = self.left.get();
+        if left == 1 {
             core.stop();
         }
+        self.left.set(left.saturating_sub(1));
     }
+}
+
+/// Until it is dropped, a [`StopAfter`] stops the loop. One that is ready already is not to stop the next run.
+struct Armed(Rc<Cell<usize>>);
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        self.0.set(0);
+    }
+}
+
+fn stop_after(calls: usize) -> (HookRef, Armed) {
+    let left = Rc::new(Cell::new(calls));
+    (Rc::new(Box::new(StopAfter { left: Rc::clone(&left) })), Armed(left))
 }
 
 /// Runs `main` on a driver and leaves: asyncio's `run`. Backends and the crate `aioli` have a function `run` that takes no driver.

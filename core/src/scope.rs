@@ -9,11 +9,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::process::abort;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use crate::await_point;
 use crate::cancel;
 use crate::error::{Error, Message, Result};
+use crate::foreign_waker::ForeignWaker;
 use crate::task::header::flag;
 use crate::task::{RawTask, home, waker};
 
@@ -41,7 +42,7 @@ pub(crate) struct ScopeNode {
     /// Live scopes directly inside.
     children: Cell<u32>,
     /// What polled the body last, if not the task itself.
-    waker: RefCell<Option<Waker>>,
+    waker: Cell<ForeignWaker>,
 }
 
 impl ScopeNode {
@@ -67,7 +68,8 @@ impl ScopeNode {
 
     /// Has the body polled soon.
     pub(crate) fn wake(&self) {
-        let waker = self.waker.borrow().clone();
+        // It is woken once, and stored anew by the poll that follows.
+        let waker = self.waker.take().take();
         let task = self.task();
         match waker {
             Some(waker) => task.core().guard("a waker panicked", || waker.wake()),
@@ -131,7 +133,7 @@ impl Scope {
             .flatten()
             .ok_or_else(|| Error::fixed(crate::error::ErrorKind::Runtime, outside))?;
         let around = task.core().current.scope();
-        let foreign = (!waker::is_own(cx.waker(), &task)).then(|| cx.waker().clone());
+        let foreign = ForeignWaker::clone_of((!waker::is_own(cx.waker(), &task)).then_some(cx.waker()));
         let node = match &self.node {
             Some(node) if node.task.borrow().core().id() != task.core().id() => {
                 let message = &"this was begun by a task of a different event loop";
@@ -162,7 +164,7 @@ impl Scope {
                     polled: Cell::new(false),
                     listed: Cell::new(false),
                     children: Cell::new(0),
-                    waker: RefCell::new(None),
+                    waker: Cell::default(),
                 });
                 self.node = Some(Rc::clone(&node));
                 node
@@ -185,11 +187,13 @@ impl Scope {
         let inside = Inside::enter(&task, Rc::clone(node));
         let polled = body.poll(cx);
         drop(inside);
-        match polled {
+        let polled = match polled {
             Poll::Ready(output) => BodyPoll::Ready(output),
-            Poll::Pending if asked && node.is_empty() || cancel::abandons(&task, node) => BodyPoll::Abandon,
+            Poll::Pending if asked && node.is_empty() || cancel::abandons(&task, node) => return BodyPoll::Abandon,
             Poll::Pending => BodyPoll::Pending,
-        }
+        };
+        node.chance.set(false);
+        polled
     }
 
     /// The body is dropped with a request open, which counts as delivered.

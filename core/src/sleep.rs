@@ -138,14 +138,18 @@ impl Sleep {
     /// Another task polls the sleep: its timer wakes that one from now on.
     #[cold]
     fn move_here(&mut self, before: &Token, cx: &Context<'_>) -> Poll<Result<()>> {
-        if before.core().id() != home::home() {
-            self.phase = Phase::Done;
-            drop(TimerKey::from_bits(self.value).and_then(|key| before.core().disarm(key)));
-            return Poll::Ready(Err(Error::fixed(ErrorKind::Runtime, &"the sleep belongs to a different event loop")));
-        }
-        let token = match self.wait.register_for(cx, Awaited::Time) {
+        let registered = if before.core().id() == home::home() {
+            self.wait.register_for(cx, Awaited::Time)
+        } else {
+            Err(Error::fixed(ErrorKind::Runtime, &"the sleep belongs to a different event loop"))
+        };
+        let token = match registered {
             Ok(token) => token,
-            Err(error) => return Poll::Ready(Err(error)),
+            Err(error) => {
+                self.phase = Phase::Done;
+                drop(TimerKey::from_bits(self.value).and_then(|key| before.core().disarm(key)));
+                return Poll::Ready(Err(error));
+            }
         };
         let target = TimerTarget::wake(token.clone());
         let key = TimerKey::from_bits(self.value);

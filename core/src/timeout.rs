@@ -316,12 +316,23 @@ impl Run {
 impl<F> PinnedDrop for Timed<F> {
     fn drop(self: Pin<&mut Self>) {
         let mut this = self.project();
+        // Also if the body's destructor panics.
+        let _given_up = GivenUp(this.state, this.run);
         this.body.set(None);
-        if this.run.scope.node().is_some() {
-            this.state.disarm();
-            let scope = this.state.scope.take();
-            this.run.scope.exit();
-            this.state.phase.set(Phase::Exited);
+    }
+}
+
+/// Ends a run whose body is dropped.
+struct GivenUp<'a>(&'a TimeoutState, &'a mut Run);
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        let GivenUp(state, run) = self;
+        if run.scope.node().is_some() {
+            state.disarm();
+            let scope = state.scope.take();
+            run.scope.exit();
+            state.phase.set(Phase::Exited);
             drop(scope);
         }
     }

@@ -441,9 +441,20 @@ impl Run {
 impl<F> PinnedDrop for TokenRun<F> {
     fn drop(self: Pin<&mut Self>) {
         let mut this = self.project();
+        // Also if the body's destructor panics.
+        let _given_up = GivenUp(this.node, this.run);
         this.body.set(None);
-        this.run.end(this.node);
-        this.run.scope.exit();
+    }
+}
+
+/// Ends a run whose body is dropped.
+struct GivenUp<'a>(&'a Node, &'a mut Run);
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        let GivenUp(token, run) = self;
+        run.end(token);
+        run.scope.exit();
     }
 }
 

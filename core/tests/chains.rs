@@ -145,3 +145,27 @@ fn of_tasks_that_wait_for_the_same_future_wake_in_order() {
         Ok(())
     });
 }
+
+#[test]
+fn of_groups_that_failed_give_an_error_that_is_told_and_dropped_without_recursion() {
+    fn level(n: usize) -> std::pin::Pin<Box<dyn std::future::Future<Output = Result<()>>>> {
+        Box::pin(async move {
+            if n == 0 {
+                return fail("the innermost").await;
+            }
+            task_group(async |group| group.create_task(level(n - 1)).map(drop)).await
+        })
+    }
+    sim(async {
+        let error = level(LENGTH).await.unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with("unhandled errors in a task group (1 sub-error); unhandled errors"),
+            "{}",
+            &text[..100]
+        );
+        assert!(text.ends_with("(1 sub-error); the innermost"), "{}", &text[text.len() - 100..]);
+        drop(error);
+        Ok(())
+    });
+}

@@ -316,6 +316,65 @@ mod that_panic {
         assert_eq!(seen.len(), 4, "{seen:?}");
     }
 
+    #[test]
+    fn bodies_of_timeouts_and_tokens_leave_no_timer_and_no_place_behind() {
+        sim(async {
+            let token = CancelToken::new();
+            let inside = token.clone();
+            let task = create_task(async move {
+                let (one, other) = (Mine, Mine);
+                let mut limit = Box::pin(timeout(1.0, async move {
+                    let _one = one;
+                    hang().await
+                }));
+                let mut run = Box::pin(inside.run(async move {
+                    let _other = other;
+                    hang().await
+                }));
+                assert!(touch(limit.as_mut()).await.is_pending());
+                assert!(touch(run.as_mut()).await.is_pending());
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(limit))).unwrap_err();
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(run))).unwrap_err();
+                hang().await
+            });
+            sleep(2.0).await?;
+            token.cancel(None);
+            pump(3).await?;
+            assert_eq!((task.cancelling(), task.done()), (0, false));
+            task.cancel(None);
+            assert!(task.await.unwrap_err().is_cancelled());
+            Ok(())
+        });
+    }
+
+    /// The owner of an operation that panics as it goes, with the last outcome or with the loop.
+    #[test]
+    fn owners_of_operations_are_reported_and_the_loop_goes_on() {
+        use aioli_core::op::{Interest, Outcome};
+        use aioli_core::ops::Owner;
+
+        struct Panics(#[allow(dead_code)] Mine, #[allow(dead_code)] Rc<()>);
+
+        impl Owner for Panics {
+            fn complete(&self, _: u32, _: Outcome, _: bool) {}
+        }
+
+        let alive = Rc::new(());
+        let (held, waits) = (Rc::clone(&alive), Rc::clone(&alive));
+        let seen = reports(async move {
+            create_task(async move {
+                let _waits = waits;
+                hang().await
+            });
+            let owner: Rc<dyn Owner> = Rc::new(Panics(Mine, held));
+            event_loop().post(&owner, 0, Outcome::Ready(Ok(Interest { readable: true, writable: false })));
+            drop(owner);
+            sleep(1.0).await
+        });
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        assert_eq!(Rc::strong_count(&alive), 1, "the loop was not closed");
+    }
+
     struct Owner(#[allow(dead_code)] Mine);
 
     impl AsRef<[u8]> for Owner {

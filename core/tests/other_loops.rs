@@ -76,6 +76,31 @@ mod timers {
     use super::*;
 
     #[test]
+    fn a_sleep_that_is_polled_outside_of_a_task_is_over_and_leaves_no_timer() {
+        let runner = runner();
+        let ran = runner.run(async {
+            let mut nap = Box::pin(sleep(100.0));
+            assert!(touch(nap.as_mut()).await.is_pending());
+            let (back, polled) = (pending(), Rc::new(std::cell::Cell::new(None)));
+            let (give, seen) = (back.clone(), Rc::clone(&polled));
+            soon(move || {
+                let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
+                if let std::task::Poll::Ready(result) = nap.as_mut().poll(cx) {
+                    seen.set(Some(result));
+                }
+                give.set_result(std::cell::Cell::new(Some(nap))).unwrap();
+            });
+            let mut nap = back.await?.take().unwrap();
+            assert_eq!(polled.take().unwrap().unwrap_err().kind(), ErrorKind::Runtime);
+            // By its task again: no panic.
+            assert!(touch(nap.as_mut()).await.is_ready());
+            Ok(())
+        });
+        ran.unwrap();
+        assert_no_timer(&runner);
+    }
+
+    #[test]
     fn a_deadline_moved_from_another_loop_is_moved_in_its_own() {
         for (when, expected) in [(Some(5.0), 5.0), (None, 30.0)] {
             let first = runner();

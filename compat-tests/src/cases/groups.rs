@@ -35,6 +35,7 @@ cases! {
         = "test_taskgroups::BaseTestTaskGroup::test_taskgroup_external_cancel_after_cancel";
     an_eager_child_can_cancel_the_group_in_its_first_step: "TG7 TG8"
         = "test_taskgroups::BaseTestTaskGroup::test_taskgroup_cancel_from_child_before_first_suspension";
+    a_group_that_is_cancelled_before_its_body_runs_ends_in_its_first_await: "TG8";
     eager_children_that_fail_do_so_one_turn_later: "TG7";
     a_task_created_by_a_child_while_it_fails_is_cancelled: "TG2 TG1";
 }
@@ -357,6 +358,40 @@ fn its_own_cancel_ends_it_without_an_error(on: &Machine) {
         assert_eq!(left.await?, None);
         assert_eq!(me().cancelling(), 0);
         assert_eq!(trace.take(), ["x:cancelled", "body cancelling 1"]);
+        Ok(())
+    });
+}
+
+fn a_group_that_is_cancelled_before_its_body_runs_ends_in_its_first_await(on: &Machine) {
+    on.run(async {
+        // By whoever makes the body, or by a child that starts eagerly.
+        let left = cancellable_task_group(|group: TaskGroup| {
+            group.cancel();
+            hang()
+        });
+        assert_eq!(left.await?, None);
+        let left = cancellable_task_group(|group: TaskGroup| {
+            let inside = group.clone();
+            let eager = TaskBuilder::new().eager_start(true);
+            let child = group.create_task_with(eager, async move { Ok(inside.cancel()) });
+            async move { child?.await.and(hang().await) }
+        });
+        assert_eq!(left.await?, None);
+        assert_eq!(me().cancelling(), 0);
+
+        // A request from outside that was heard, and not taken back, is none of the group's.
+        let task = create_task(async {
+            hang().await.unwrap_err();
+            let left = cancellable_task_group(|group: TaskGroup| {
+                group.cancel();
+                ready(())
+            });
+            assert_eq!(left.await?, Some(()));
+            Ok(me().cancelling())
+        });
+        pump(1).await?;
+        task.cancel(None);
+        assert_eq!(task.await?, 1);
         Ok(())
     });
 }

@@ -23,6 +23,7 @@ cases! {
           "test_base_events::BaseEventLoopTests::test_run_once";
     a_run_takes_a_turn_more_than_its_coroutine: "LP12";
     what_was_scheduled_before_the_run_comes_before_main: "TA7 LP7";
+    a_stop_in_the_last_step_of_main_leaves_the_others_time_to_clean_up: "L9 LP12";
     a_loop_that_is_stopped_before_main_is_done_is_an_error: "LP12"
         = "test_events::EventLoopTestsMixin::test_run_until_complete_stopped",
           "test_tasks::BaseTaskTests::test_stop_while_run_in_complete";
@@ -184,6 +185,27 @@ fn what_was_scheduled_before_the_run_comes_before_main(on: &Machine) {
     };
     runner.run(logging).unwrap();
     assert_eq!(trace.take(), ["scheduled", "main"]);
+}
+
+fn a_stop_in_the_last_step_of_main_leaves_the_others_time_to_clean_up(on: &Machine) {
+    let trace = Trace::new();
+    let runner = on.runner();
+    let t = trace.clone();
+    let result = runner.run(async move {
+        create_task(async move {
+            let interrupted = sleep(60.0).await;
+            t.log("cleanup begins");
+            sleep(0.01).await?;
+            t.log("cleanup ends");
+            interrupted
+        });
+        pump(1).await?;
+        event_loop().stop();
+        Ok(7)
+    });
+    assert_eq!(result.unwrap(), 7);
+    runner.close().unwrap();
+    assert_eq!(trace.take(), ["cleanup begins", "cleanup ends"]);
 }
 
 fn a_loop_that_is_stopped_before_main_is_done_is_an_error(on: &Machine) {

@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use super::{Phase, Token, WaitState};
 use crate::error::Message;
-use crate::report::discard;
 use crate::scope::ScopeNode;
 use crate::task::{RawFuture, RawTask};
 
@@ -95,7 +94,6 @@ pub(crate) fn withdraw_all(task: &RawTask) {
             if let Some(target) = &wait.target {
                 target.remove_wake(&Token { task: task.clone(), serial: wait.serial });
             }
-            discard(wait.waker);
         }
     }
 }

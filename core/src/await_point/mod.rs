@@ -8,13 +8,15 @@
 //! have several; those are spilled to a list.
 
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::Context;
 
 use crate::awaited::Awaited;
 use crate::cancel;
 use crate::error::{Error, ErrorKind, Message, Result};
 use crate::event_loop::LoopCore;
+use crate::foreign_waker::ForeignWaker;
 use crate::scope::ScopeNode;
+use crate::serial;
 use crate::task::header::flag;
 use crate::task::{RawFuture, RawTask, home, waker};
 
@@ -350,7 +352,7 @@ impl Wait {
     ) -> u32 {
         let head = task.head();
         let serial = head.take_serial();
-        let waker = (!waker::is_own(cx.waker(), task)).then(|| cx.waker().clone());
+        let waker = ForeignWaker::clone_of((!waker::is_own(cx.waker(), task)).then_some(cx.waker()));
         head.extra().spilled.borrow_mut().insert(Spilled {
             serial,
             state: WaitState::pending(awaited),
@@ -444,13 +446,14 @@ impl Wait {
         if !home::with(|core| core.is_current(place.task)).unwrap_or(false) {
             return self.leave();
         }
+        if place.state().phase == Phase::Pending {
+            place.keep_scope();
+            place.keep_waker(cx);
+        }
+        // A foreign waker that is cloned or dropped may have fired it.
         let state = place.state();
         match state.phase {
-            Phase::Pending => {
-                place.keep_scope();
-                place.keep_waker(cx);
-                WaitPoll::Pending
-            }
+            Phase::Pending => WaitPoll::Pending,
             Phase::Fired if !state.asked => {
                 self.release();
                 WaitPoll::Fired
@@ -516,7 +519,7 @@ struct Gone {
     target: Option<RawFuture>,
     scope: Option<Rc<ScopeNode>>,
     message: Message,
-    _waker: Option<Waker>,
+    _waker: ForeignWaker,
 }
 
 impl Place<'_> {
@@ -567,14 +570,15 @@ impl Place<'_> {
                 target: head.wait_target.take(),
                 scope: head.wait_scope.take(),
                 message: if cancelled { head.extra.get().and_then(|extra| extra.wait_message.take()) } else { None },
-                _waker: None,
+                _waker: ForeignWaker::default(),
             };
         }
-        let mut gone = Gone { target: None, scope: None, message: None, _waker: None };
+        let mut gone = Gone { target: None, scope: None, message: None, _waker: ForeignWaker::default() };
         if let Some(extra) = head.extra.get() {
             let mut spilled = extra.spilled.borrow_mut();
             if let Some(wait) = spilled.remove(self.serial) {
-                gone = Gone { target: wait.target, scope: wait.scope, message: wait.message, _waker: wait.waker };
+                let Spilled { target, scope, message, waker, .. } = wait;
+                gone = Gone { target, scope, message, _waker: waker };
             }
         }
         gone
@@ -606,33 +610,27 @@ impl Place<'_> {
             return;
         }
         let extra = head.extra();
+        let fresh = (!own).then_some(cx.waker());
+        if !inline {
+            let spilled = extra.spilled.borrow();
+            let Some(wait) = spilled.find(self.serial) else { return };
+            if wait.waker.is_same(fresh) {
+                return;
+            }
+        }
+        // Whatever a clone does, it finds the await point as it was, and what the drop of the last waker does, as it will be.
+        let mut waker = ForeignWaker::clone_of(fresh);
+        if self.state().phase != Phase::Pending {
+            return;
+        }
         if inline {
             // It moved under a combinator: its state goes to the list, where a waker has room.
             let state = head.wait_state.get();
-            let gone = self.withdraw();
-            let (target, scope) = (gone.target, gone.scope);
-            let waker = Some(cx.waker().clone());
-            let wait = Spilled { serial: self.serial, state, target, scope, waker, message: None };
+            let Gone { target, scope, message, .. } = self.withdraw();
+            let wait = Spilled { serial: self.serial, state, target, scope, waker, message };
             extra.spilled.borrow_mut().insert(wait);
-            return;
-        }
-        let fresh = if own { None } else { Some(cx.waker()) };
-        let mut spilled = extra.spilled.borrow_mut();
-        let Some(wait) = spilled.find_mut(self.serial) else { return };
-        let same = match (&wait.waker, fresh) {
-            (Some(old), Some(new)) => old.will_wake(new),
-            (None, None) => true,
-            _ => false,
-        };
-        if !same {
-            let old = wait.waker.take();
-            drop(spilled);
-            let new = fresh.cloned();
-            drop(old);
-            let mut spilled = extra.spilled.borrow_mut();
-            if let Some(wait) = spilled.find_mut(self.serial) {
-                wait.waker = new;
-            }
+        } else if let Some(wait) = extra.spilled.borrow_mut().find_mut(self.serial) {
+            std::mem::swap(&mut wait.waker, &mut waker);
         }
     }
 }
@@ -649,8 +647,12 @@ impl crate::task::header::TaskHead {
     /// The serial of the next await point; never 0.
     #[inline]
     fn take_serial(&self) -> u32 {
-        let serial = self.next_serial.get().wrapping_add(1).max(1);
-        self.next_serial.set(serial);
+        let in_use = |serial| {
+            let spilled = || self.extra.get().is_some_and(|extra| extra.spilled.borrow().find(serial).is_some());
+            self.wait_serial.get() == serial || spilled()
+        };
+        let serial = serial::next(self.last_serial.get(), in_use);
+        self.last_serial.set(serial);
         serial
     }
 

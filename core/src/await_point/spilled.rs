@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::task::Waker;
 
 use super::WaitState;
 use crate::error::Message;
+use crate::foreign_waker::ForeignWaker;
 use crate::scope::ScopeNode;
 use crate::task::RawFuture;
 
@@ -16,7 +16,7 @@ pub(crate) struct Spilled {
     pub(super) target: Option<RawFuture>,
     pub(super) scope: Option<Rc<ScopeNode>>,
     /// The waker it was polled with, unless that is the task's own.
-    pub(super) waker: Option<Waker>,
+    pub(super) waker: ForeignWaker,
     pub(super) message: Message,
 }
 

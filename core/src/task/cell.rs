@@ -121,7 +121,7 @@ where
         wait_serial: Cell::new(0),
         wait_state: Cell::new(WaitState::VACANT),
         requests: Cell::new(0),
-        next_serial: Cell::new(0),
+        last_serial: Cell::new(0),
         context: Cell::new(context),
         extra: OnceCell::new(),
         backing: AtomicPtr::new(ptr::null_mut()),

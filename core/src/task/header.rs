@@ -172,8 +172,8 @@ pub(crate) struct TaskHead {
     pub(crate) wait_state: Cell<WaitState>,
     /// How many cancellations were requested and not taken back.
     pub(crate) requests: Cell<u32>,
-    /// The serial that the next wait gets.
-    pub(crate) next_serial: Cell<u32>,
+    /// The serial of the latest await point.
+    pub(crate) last_serial: Cell<u32>,
     pub(crate) context: Cell<Option<ContextMap>>,
     pub(crate) extra: OnceCell<Box<Extra>>,
     pub(crate) backing: AtomicPtr<Backing>,

@@ -11,6 +11,7 @@ cases! {
     under_a_timeout_end_when_it_fires: "L3";
     in_scopes_beside_each_other_end_each: "L3";
     in_a_scope_beside_an_await_end_with_it: "L3";
+    in_a_scope_that_is_polled_some_turns_after_the_request_end_then: "L3";
     in_scopes_under_unordered_futures_end_each: "L3";
     under_a_timeout_around_a_combinator_of_scopes_end_each: "L3";
     in_cleanup_are_left_alone: "L3";
@@ -310,6 +311,28 @@ fn a_task_that_waits_in_both_is_cancelled_at_its_await(on: &Machine) {
         let (turns, task) = cancel_after(1, &trace, coroutine).await?;
         assert_eq!((turns, state(&task)), (1, "CANCELLED cancelling=1".into()));
         assert_eq!(trace.take(), ["leaf cancelled 1+1"]);
+        Ok(())
+    });
+}
+
+fn in_a_scope_that_is_polled_some_turns_after_the_request_end_then(on: &Machine) {
+    on.run(async {
+        for turns in 0..5 {
+            let token = CancelToken::new();
+            let mut run = Box::pin(token.run(foreign()));
+            assert!(touch(run.as_mut()).await.is_pending());
+            token.cancel(Some("enough"));
+            pump(turns).await?;
+            let error = run.await.unwrap_err();
+            assert_eq!(error.cancel_message(), Some("enough"), "polled {turns} turns later");
+
+            let mut limit = Box::pin(timeout(1.0, foreign()));
+            assert!(touch(limit.as_mut()).await.is_pending());
+            sleep(1.0).await?;
+            pump(turns).await?;
+            assert!(limit.await.unwrap_err().is_timeout(), "polled {turns} turns later");
+        }
+        assert_eq!(me().cancelling(), 0);
         Ok(())
     });
 }

@@ -369,3 +369,78 @@ fn a_connection_that_lingers_is_not_found() {
 fn on_uring_too() {
     again_on_uring();
 }
+
+/// What is left of an aborted connection is not sent, also if the kernel was in the middle of sending it.
+#[test]
+fn an_abort_ends_a_rest_of_which_some_was_sent() {
+    for amount in [2_000, 4_000, 6_000] {
+        let mut rig = Rig::new();
+        let (listener, address) = rig.listener(1);
+        let peer = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        peer.set_recv_buffer_size(4096).unwrap();
+        peer.connect(&address.into()).unwrap();
+        let mut peer: TcpStream = peer.into();
+        let (socket, _) = accepted(rig.run(Op::Accept { listener, credit: 1 })).unwrap();
+        rig.now(Op::SetOption { socket, option: SocketOption::SendBuffer(4608) });
+        rig.later(Op::Watch { socket });
+        rig.turn(Wait::No);
+
+        let mut handed_over = 0;
+        while let Some(Ok(count)) = rig.driver.try_send(socket, &[b'a'; 2000]) {
+            handed_over += count;
+            if handed_over % 16_000 == 0 {
+                rig.turn(Wait::No);
+            }
+        }
+        rig.turn(Wait::No);
+        // The peer reads a little, so that some of the rest is sent.
+        peer.set_read_timeout(Some(SETTLE)).unwrap();
+        let mut read = 0;
+        while read < amount {
+            read += peer.read(&mut [0; 500]).unwrap();
+            rig.turn(Wait::No);
+        }
+        rig.driver.discard(socket);
+        rig.turn(Wait::No);
+        rig.close(socket);
+        rig.turn(Wait::No);
+        peer.set_read_timeout(Some(LONG)).unwrap();
+        let end = loop {
+            rig.turn(Wait::No);
+            match peer.read(&mut [0; 4096]) {
+                Ok(0) => break Ok(()),
+                Ok(count) => read += count,
+                Err(error) => break Err(error.kind()),
+            }
+        };
+        assert!(matches!(end, Ok(()) | Err(ErrorKind::ConnectionReset)), "no end, but {end:?}");
+        if gathers() {
+            assert!(read < handed_over, "all of the {handed_over} bytes were sent");
+        }
+    }
+}
+
+/// The receive and the send see the reset in either order.
+#[test]
+fn a_send_after_a_reset_tells_of_the_reset_also_beside_a_poll() {
+    for polls in [false, true] {
+        let mut rig = Rig::new();
+        let (socket, peer, _) = watched(&mut rig);
+        let (other, _peer) = rig.unix();
+        SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        thread::sleep(SETTLE);
+        let sent = rig.driver.try_send(socket, b"hello");
+        if polls {
+            rig.later(Op::Poll { resource: other, interest: READ });
+        }
+        rig.turn(Wait::No);
+        let received = rig.driver.try_recv(socket, &mut BytesMut::with_capacity(100));
+        let again = rig.driver.try_send(socket, b"x");
+        let mut kinds = [sent.and_then(Result::err), received.and_then(Result::err), again.and_then(Result::err)]
+            .into_iter()
+            .flatten()
+            .map(|error| error.kind());
+        assert_eq!(kinds.next(), Some(ErrorKind::ConnectionReset), "polls: {polls}");
+    }
+}

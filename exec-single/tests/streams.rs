@@ -526,3 +526,21 @@ fn options_and_addresses() {
 fn on_uring_too() {
     again_on_uring();
 }
+
+#[test]
+fn seventy_thousand_small_messages_in_a_row_are_only_more_than_a_few() {
+    let mut rig = Rig::new();
+    let (socket, mut peer) = rig.unix();
+    rig.later(Op::Watch { socket });
+    rig.turn(Wait::No);
+    let mut buffer = BytesMut::with_capacity(100);
+    for _ in 0..70_000 {
+        peer.write_all(b"x").unwrap();
+        buffer.clear();
+        while buffer.is_empty() {
+            rig.turn(Wait::Until(rig.driver.now() + LONG));
+            // There may be nothing yet.
+            let _ = rig.driver.try_recv(socket, &mut buffer);
+        }
+    }
+}

@@ -23,7 +23,7 @@ const FIRST: usize = 64;
 /// From this size on, the buffer itself changes hands.
 const LARGE: usize = SIZE / 2;
 /// Up to this size, data is added to a buffer that waits to be read anyway.
-const SMALL: usize = 2048;
+const SMALL: usize = 4096;
 /// No slot.
 const NONE: u16 = u16::MAX;
 
@@ -116,10 +116,11 @@ impl Buffers {
         }
     }
 
-    /// The kernel found none.
-    pub(crate) fn exhausted(&mut self) {
+    /// The kernel found none. Returns whether it has some now.
+    pub(crate) fn exhausted(&mut self) -> bool {
         self.wanted = (self.wanted * 2).min(usize::from(PLACES));
         self.replenish();
+        self.given > 0
     }
 
     /// Gives the kernel the buffer of a slot, or a new one.

@@ -54,7 +54,7 @@ impl Core {
             self.send_part(n);
         }
         let entry = &self.table[n];
-        if let Some(errno) = entry.outbox.error {
+        if let Some(errno) = entry.send_error() {
             return Submit::Done(work.fail(io::Error::from_raw_os_error(errno)));
         }
         let mut free = !entry.has_line(direction) && entry.asked(direction).is_none();
@@ -141,6 +141,12 @@ impl Core {
                     }
                 }
                 Work::Send(_) if entry.outbox.rest.is_some() => return,
+                Work::Send(_) if entry.outbox.error.is_some() => {
+                    // What was to be sent before it was not.
+                    let errno = entry.send_error().unwrap_or(libc::EPIPE);
+                    self.fail_first(n, direction, io::Error::from_raw_os_error(errno));
+                    continue;
+                }
                 Work::Send(_) | Work::Connect(_) => (),
             }
             if self.ask(n, direction) {

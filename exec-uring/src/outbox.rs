@@ -42,7 +42,7 @@ impl Core {
         if entry.has_line(Direction::Write) || entry.outbox.rest.is_some() {
             return None;
         }
-        if let Some(errno) = entry.outbox.error {
+        if let Some(errno) = entry.send_error() {
             return Some(Err(io::Error::from_raw_os_error(errno)));
         }
         // What becomes of it must reach whoever watches the connection.
@@ -86,7 +86,7 @@ impl Core {
 
     fn try_send_directly(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {
         let entry = &self.table[n];
-        match entry.outbox.error {
+        match entry.send_error() {
             Some(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
             None if entry.outbox.rest.is_some() => None,
             None => Some(self.send_now(n, data)),
@@ -188,6 +188,8 @@ impl Core {
         entry.outbox.rest = None;
         let again = matches!(-event.result, libc::EINTR | libc::EAGAIN) && !cancelled;
         match event.count() {
+            // The kernel tells what was sent, and not that it was cancelled.
+            Ok(count) if cancelled && sent + count < data.len() => self.send_failed(n, libc::ECANCELED),
             Ok(count) if count > 0 => self.send_rest(n, data, sent + count),
             Err(_) if again => self.send_rest(n, data, sent),
             Ok(_) => self.send_failed(n, libc::EPIPE),

@@ -121,7 +121,7 @@ impl Inbox {
         if count >= BULK {
             self.pieces = 0;
         } else {
-            self.pieces += 1;
+            self.pieces = self.pieces.saturating_add(1);
             if self.pieces >= u16::from(PATIENCE) {
                 self.bulk = false;
             }
@@ -266,7 +266,8 @@ impl Core {
             (error, _) => {
                 news = false;
                 match -error {
-                    libc::ENOBUFS => buffers.exhausted(),
+                    // Readers that do not read have all there can be: this one receives without.
+                    libc::ENOBUFS => inbox.bulk |= !buffers.exhausted(),
                     // It was asked to; or it is to be tried again.
                     libc::ECANCELED | libc::EINTR | libc::EAGAIN => (),
                     errno => {
@@ -349,7 +350,7 @@ impl Core {
         if entry.has_line(Direction::Read) {
             return None;
         }
-        if let Some(errno) = entry.outbox.error {
+        if let Some(errno) = entry.send_error() {
             return Some(Err(io::Error::from_raw_os_error(errno)));
         }
         let inbox = &mut entry.inbox;

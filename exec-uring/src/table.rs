@@ -66,6 +66,13 @@ impl Entry {
         self.fd.as_raw_fd()
     }
 
+    /// The error of what was reported as sent. The receive may know more of why the connection broke.
+    #[inline]
+    pub(crate) fn send_error(&self) -> Option<i32> {
+        let errno = self.outbox.error?;
+        Some(if errno == libc::EPIPE { self.inbox.failure().unwrap_or(errno) } else { errno })
+    }
+
     /// What waits, or may.
     pub(crate) fn waiting(&mut self) -> &mut Waiting {
         self.waiting.get_or_insert_default()

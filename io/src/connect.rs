@@ -182,12 +182,12 @@ async fn open((target, options): (Target, Options)) -> Opened {
         Target::Invalid(error) => return Err(error),
         Target::Socket(socket) => {
             let fd = socket.fd();
-            let (socket, mut received) = socket.into_parts().await?;
-            let connection = Connection::new(socket, None, options.limit);
+            let mut parts = socket.into_parts().await?;
+            let connection = Connection::new(parts.handle, None, options.limit);
             if let Some(fd) = fd {
                 note_stream(fd, &connection);
             }
-            connection.feed(&mut received);
+            connection.feed(&mut parts.received);
             connection
         }
         Target::Host(host, port) => {
@@ -369,14 +369,15 @@ impl Race {
         loop {
             let ended =
                 if last + 1 < count { timeout_at(deadline, self.ended.wait()).await } else { self.ended.wait().await };
-            match ended {
-                Err(error) if error.is_timeout() => return Ok(false),
-                ended => ended?,
+            let late = matches!(&ended, Err(error) if error.is_timeout());
+            if !late {
+                ended?;
             }
+            // Also if it is late: an attempt may have ended in the same turn.
             let connected = self.connected.take();
             let decided = connected.is_some() || self.failed.borrow().len() == count;
             self.connected.set(connected);
-            if decided || self.failed.borrow().contains_key(&last) {
+            if decided || late || self.failed.borrow().contains_key(&last) {
                 return Ok(decided);
             }
         }

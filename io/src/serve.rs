@@ -14,9 +14,8 @@ use crate::address::{Address, Hosts, at};
 use crate::dns::resolve;
 use crate::handle::Handle;
 use crate::reader::{DEFAULT_LIMIT, StreamReader, check_limit};
-use crate::server::{Handler, Server, handler};
+use crate::server::{Bound, Handler, Server, handler};
 use crate::socket::Socket;
-use crate::socket_file::SocketFile;
 use crate::starting::Starting;
 use crate::writer::StreamWriter;
 
@@ -212,7 +211,10 @@ async fn start((handler, target, options): (Handler, Target, Options)) -> Result
     let event_loop = get_running_loop()?;
     let sockets = match target {
         Target::Invalid(error) => return Err(error),
-        Target::Socket(socket) => vec![(socket.into_parts().await?.0, None)],
+        Target::Socket(socket) => {
+            let parts = socket.into_parts().await?;
+            vec![Bound { socket: parts.handle, file: None, accepted: parts.accepted }]
+        }
         Target::Hosts(hosts, port) => bind(&event_loop, &addresses(hosts, port, options.family).await?, &options)?,
     };
     let server = Server::new(event_loop, handler, options.limit, options.backlog, sockets)?;
@@ -241,7 +243,7 @@ async fn listen_on(host: Option<String>, port: u16, family: Option<Domain>) -> R
 }
 
 /// Sockets bound to the addresses. Those of a family that this machine does not have are left out.
-fn bind(event_loop: &Loop, addresses: &[SocketAddr], options: &Options) -> Result<Vec<(Handle, Option<SocketFile>)>> {
+fn bind(event_loop: &Loop, addresses: &[SocketAddr], options: &Options) -> Result<Vec<Bound>> {
     let mut sockets = Vec::new();
     for &address in addresses {
         let domain = Domain::of(&address);
@@ -264,7 +266,7 @@ fn bind(event_loop: &Loop, addresses: &[SocketAddr], options: &Options) -> Resul
             socket.set_option(SocketOption::OnlyV6(true))?;
         }
         match socket.bind(address.into())? {
-            Ok(()) => sockets.push((socket, None)),
+            Ok(()) => sockets.push(Bound { socket, file: None, accepted: None }),
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => (),
             Err(error) => return Err(at("error while attempting to bind on address", address, error).into()),
         }

@@ -100,8 +100,18 @@ pub(crate) struct Shared {
     forever_ends: Waiters,
 }
 
+/// A socket to serve on.
+pub(crate) struct Bound {
+    pub(crate) socket: Handle,
+    pub(crate) file: Option<SocketFile>,
+    /// A connection that was accepted before, for nobody.
+    pub(crate) accepted: Option<(Handle, Address)>,
+}
+
 struct Listener {
     socket: Handle,
+    /// To be served first.
+    accepted: Cell<Option<(Handle, Address)>>,
     /// Removed after the socket is closed.
     _file: Option<SocketFile>,
     address: Address,
@@ -116,11 +126,11 @@ impl Server {
         handler: Handler,
         limit: usize,
         backlog: u32,
-        sockets: Vec<(Handle, Option<SocketFile>)>,
+        sockets: Vec<Bound>,
     ) -> Result<Self> {
-        let listeners = sockets.into_iter().map(|(socket, file)| {
+        let listeners = sockets.into_iter().map(|Bound { socket, file, accepted }| {
             let address = socket.local_addr()?;
-            Ok(Listener { socket, _file: file, address, retry: Cell::new(None) })
+            Ok(Listener { socket, accepted: Cell::new(accepted), _file: file, address, retry: Cell::new(None) })
         });
         let listeners = listeners.collect::<Result<Vec<_>>>()?;
         let shared = Rc::new_cyclic(|this| Shared {
@@ -283,6 +293,10 @@ impl Shared {
         };
         self.context.replace(Context::copy_current());
         self.serving.set(true);
+        let early =
+            |listeners: &Vec<Listener>| listeners.iter().filter_map(|listener| listener.accepted.take()).collect();
+        let early: Vec<_> = self.listeners.borrow().as_ref().map_or_else(Vec::new, early);
+        early.into_iter().for_each(|(socket, peer)| self.accepted(socket, peer));
         (0..count).for_each(|place| self.accept(place));
         Ok(())
     }

@@ -61,6 +61,15 @@ const WRONG_FAMILY: i32 = 97;
 const READ: u32 = 0;
 const WRITE: u32 = 1;
 
+/// What a socket is taken apart to.
+pub(crate) struct Parts {
+    pub(crate) handle: Handle,
+    /// Received for an await that was given up, or more than it asked for.
+    pub(crate) received: BytesMut,
+    /// Accepted for an await that was given up.
+    pub(crate) accepted: Option<(Handle, Address)>,
+}
+
 struct Shared {
     event_loop: Loop,
     read: Lane,
@@ -117,17 +126,21 @@ impl Socket {
         self.fd
     }
 
-    /// The socket itself, and what was received for nobody.
-    pub(crate) async fn into_parts(self) -> Result<(Handle, BytesMut)> {
-        // A receive that was given up has to end first.
+    /// The socket itself, and what came for nobody.
+    pub(crate) async fn into_parts(self) -> Result<Parts> {
+        // An operation that was given up has to end first.
         let turn = self.shared.read.enter(self.event_loop()).await?;
         let left = self.shared.read.left_behind();
         drop(turn);
-        let mut data = self.shared.left_over.take();
-        if let Some(Outcome::Received { buffer, .. }) = left {
-            data.unsplit(buffer);
+        let (mut received, mut accepted) = (self.shared.left_over.take(), None);
+        match left {
+            Some(Outcome::Received { buffer, .. }) => received.unsplit(buffer),
+            Some(Outcome::Accepted(Ok((resource, peer)))) => {
+                accepted = Some((Handle::adopt(self.event_loop(), resource), peer));
+            }
+            _ => (),
         }
-        Ok((self.handle, data))
+        Ok(Parts { handle: self.handle, received, accepted })
     }
 
     fn event_loop(&self) -> &Loop {

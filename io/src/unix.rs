@@ -16,7 +16,7 @@ use crate::connection::Connection;
 use crate::handle::{Handle, unexpected};
 use crate::perform::perform;
 use crate::reader::{DEFAULT_LIMIT, StreamReader, check_limit};
-use crate::server::{Handler, Server, handler};
+use crate::server::{Bound, Handler, Server, handler};
 use crate::socket::Socket;
 use crate::socket_file::{SocketFile, is_socket};
 use crate::starting::Starting;
@@ -238,12 +238,12 @@ impl Future for StartUnixServer {
 async fn start((handler, options): (Handler, Options)) -> Result<Server> {
     check_limit(options.limit)?;
     let event_loop = get_running_loop()?;
-    let (socket, address) = match options.target {
-        Target::Address(address) => (bind(&event_loop, &address).await?, address),
+    let (socket, accepted, address) = match options.target {
+        Target::Address(address) => (bind(&event_loop, &address).await?, None, address),
         Target::Socket(socket) => {
-            let (socket, _) = socket.into_parts().await?;
-            match socket.local_addr()? {
-                Address::Unix(address) => (socket, address),
+            let parts = socket.into_parts().await?;
+            match parts.handle.local_addr()? {
+                Address::Unix(address) => (parts.handle, parts.accepted, address),
                 Address::Internet(_) => return Err(Error::value("a socket of the Unix domain was expected")),
             }
         }
@@ -252,7 +252,8 @@ async fn start((handler, options): (Handler, Options)) -> Result<Server> {
         UnixAddress::Path(path) if options.cleanup_socket && event_loop.has_socket_files() => SocketFile::of(path),
         _ => None,
     };
-    let server = Server::new(event_loop, handler, options.limit, options.backlog, vec![(socket, file)])?;
+    let server =
+        Server::new(event_loop, handler, options.limit, options.backlog, vec![Bound { socket, file, accepted }])?;
     if options.start_serving { server.started().await } else { Ok(server) }
 }
 

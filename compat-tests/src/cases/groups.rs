@@ -373,7 +373,10 @@ fn a_group_that_is_cancelled_before_its_body_runs_ends_in_its_first_await(on: &M
         let left = cancellable_task_group(|group: TaskGroup| {
             let inside = group.clone();
             let eager = TaskBuilder::new().eager_start(true);
-            let child = group.create_task_with(eager, async move { Ok(inside.cancel()) });
+            let child = group.create_task_with(eager, async move {
+                inside.cancel();
+                Ok(())
+            });
             async move { child?.await.and(hang().await) }
         });
         assert_eq!(left.await?, None);

@@ -11,7 +11,7 @@ use aioli_io::{
     start_server,
 };
 
-use super::support::{Peer, refusing, settle, turn};
+use super::support::{Peer, refusing, settle, turn, unresponsive};
 use crate::case::cases;
 use crate::machine::Machine;
 use crate::varied::TWO_FAMILIES;
@@ -63,23 +63,6 @@ cases! {
 
 fn io_kind(error: &Error) -> io::ErrorKind {
     error.as_io().unwrap_or_else(|| panic!("{error:?} is no error of the operating system")).kind()
-}
-
-/// A listener that answers no connection attempt any more, and the connections that keep it busy.
-fn unresponsive(host: impl Into<std::net::IpAddr>, port: u16) -> io::Result<(TcpListener, Vec<Socket>)> {
-    let listener = TcpListener::bind((host.into(), port))?;
-    let address = listener.local_addr()?;
-    // The standard library asks for a queue of 128 or more; this makes it one of a single place.
-    rustix::net::listen(&listener, 0)?;
-    let mut busy = Vec::new();
-    for _ in 0..4 {
-        let socket = Socket::stream(Domain::of(&address)).unwrap();
-        let mut connect = Box::pin(socket.connect(address));
-        let _ = futures::FutureExt::now_or_never(&mut connect);
-        drop(connect);
-        busy.push(socket);
-    }
-    Ok((listener, busy))
 }
 
 fn a_name_is_looked_up(on: &Machine) {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use aioli_core::op::{Domain, ShutdownHow, SocketOption};
 use aioli_core::{Error, ErrorKind, Result, create_task, gather, sleep, timeout};
-use aioli_io::{OpenConnection, Socket};
+use aioli_io::{OpenConnection, Socket, StartServer, StreamWriter};
 
 use super::support::{settle, turn};
 use crate::case::cases;
@@ -24,6 +24,7 @@ cases! {
     a_dropped_receive_loses_nothing: "SK5 L4 L6";
     streams_get_what_was_received_for_nobody: "L4";
     a_cancelled_accept_loses_no_connection: "L4 SK3";
+    a_connection_for_nobody_is_served_by_the_server_that_the_listener_becomes: "L4 L6 SV1";
     a_connection_for_nobody_is_closed: "L4 L6 D4";
     receives_are_in_line: "L4 SK3";
     a_lane_that_was_given_in_vain_is_passed_on: "L4 L6";
@@ -220,6 +221,33 @@ fn a_connection_for_nobody_is_closed(on: &Machine) {
         match client.read(&mut [0]) {
             Ok(count) => assert_eq!(count, 0),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        }
+        Ok(())
+    }
+    on.net(test);
+    on.net_deaf(test);
+}
+
+fn a_connection_for_nobody_is_served_by_the_server_that_the_listener_becomes(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    async fn test() -> Result<()> {
+        let listener = listener()?;
+        let address = listener.local_addr()?;
+        let mut accept = Box::pin(listener.accept());
+        assert!(futures::poll!(&mut accept).is_pending());
+        drop(accept);
+        let mut clients = [TcpStream::connect(address)?, TcpStream::connect(address)?];
+        settle().await?;
+        let greeting = async |_reader, writer: StreamWriter| writer.write(b"welcome");
+        let server = StartServer::with_socket(greeting, listener).start_serving(false).await?;
+        server.start_serving().await?;
+        settle().await?;
+        server.close();
+        server.wait_closed().await?;
+        for client in &mut clients {
+            let mut text = String::new();
+            client.read_to_string(&mut text)?;
+            assert_eq!(text, "welcome");
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! What cases with connections share: an event log with turns, and connections.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -142,4 +143,21 @@ pub fn refusing() -> (Socket, SocketAddr) {
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = socket.local_addr().unwrap();
     (socket, address)
+}
+
+/// A listener that answers no connection attempt any more, and the connections that keep it busy.
+pub fn unresponsive(host: impl Into<std::net::IpAddr>, port: u16) -> io::Result<(TcpListener, Vec<Socket>)> {
+    let listener = TcpListener::bind((host.into(), port))?;
+    let address = listener.local_addr()?;
+    // The standard library asks for a queue of 128 or more; this makes it one of a single place.
+    rustix::net::listen(&listener, 0)?;
+    let mut busy = Vec::new();
+    for _ in 0..4 {
+        let socket = Socket::stream(Domain::of(&address)).unwrap();
+        let mut connect = Box::pin(socket.connect(address));
+        let _ = futures::FutureExt::now_or_never(&mut connect);
+        drop(connect);
+        busy.push(socket);
+    }
+    Ok((listener, busy))
 }

@@ -130,12 +130,19 @@ impl Files {
         }
         self.workers.finish();
         self.collect(reactor, out);
+        self.give_up(out);
     }
 
     /// In a fork, which has none of the threads: ends everything. What the threads own is theirs.
-    pub(crate) fn abandon(self, out: &mut Completions) {
-        for &id in &self.ids {
-            let Some(going) = self.going.find(id) else { continue };
+    pub(crate) fn abandon(mut self, out: &mut Completions) {
+        self.give_up(out);
+        std::mem::forget(self.workers);
+    }
+
+    /// Reports what will not be waited for.
+    fn give_up(&mut self, out: &mut Completions) {
+        for id in std::mem::take(&mut self.ids) {
+            let Some(going) = self.going.remove(id) else { continue };
             let error = canceled();
             let outcome = match going.kind {
                 What::Open => Outcome::Opened(Err(error)),
@@ -146,6 +153,5 @@ impl Files {
             };
             out.push_back(Completion { id, more: false, outcome });
         }
-        std::mem::forget(self.workers);
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aioli_core::driver::{Kick, OpId};
 use aioli_exec_linux::Wake;
@@ -14,6 +14,10 @@ use aioli_exec_linux::file::{FileDone, FileWork};
 
 /// How many threads there are at most: as many calls wait at the same time.
 const MOST: usize = 4;
+/// So many more, where some wait for an open: that of a FIFO without another end, or on a machine that is gone, may take for ever.
+const MOST_OPENING: usize = 28;
+/// How long the end of the driver waits for those.
+const LINGER: Duration = Duration::from_secs(1);
 /// A thread without work ends after this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -29,8 +33,9 @@ struct State {
     done: Vec<(OpId, FileDone)>,
     threads: usize,
     idle: usize,
-    /// How many jobs run.
+    /// How many jobs run, and how many of these open a file.
     running: usize,
+    opening: usize,
     /// The driver is gone.
     closed: bool,
 }
@@ -74,12 +79,15 @@ impl Shared {
                 }
                 continue;
             };
+            let opens = usize::from(matches!(work, FileWork::Open(..)));
             state.running += 1;
+            state.opening += opens;
             drop(state);
             let done = work.run(file.as_ref());
             drop(file);
             state = self.lock();
             state.running -= 1;
+            state.opening -= opens;
             state.done.push((id, done));
             self.done.fetch_add(1, Ordering::Release);
             self.ended.notify_all();
@@ -105,7 +113,8 @@ impl Workers {
     /// If there is no thread and none can be started; the job comes back.
     pub(crate) fn give(&mut self, id: OpId, file: Option<File>, work: FileWork) -> Result<(), (FileWork, io::Error)> {
         let mut state = self.shared.lock();
-        if state.idle <= state.waiting.len() && state.threads < MOST {
+        let most = MOST + state.opening.min(MOST_OPENING);
+        if state.idle <= state.waiting.len() && state.threads < most {
             let shared = Arc::clone(&self.shared);
             let started = thread::Builder::new().name("aioli-file".to_owned()).spawn(move || shared.run());
             match started {
@@ -141,11 +150,13 @@ impl Workers {
         done
     }
 
-    /// Waits for what is being done. What was not begun is to be withdrawn before.
+    /// Waits for what is being done, but not long for files that are being opened: their threads close them, when they are. What was
+    /// not begun is to be withdrawn before.
     pub(crate) fn finish(&mut self) {
+        let begin = Instant::now();
         let mut state = self.shared.lock();
-        while state.running > 0 {
-            state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while state.running > state.opening || state.running > 0 && begin.elapsed() < LINGER {
+            state = self.shared.ended.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

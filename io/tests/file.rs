@@ -4,7 +4,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use aioli_core::{ErrorKind, create_task, gather, get_running_loop, sleep};
+use aioli_core::{ErrorKind, create_task, gather, get_running_loop, sleep, timeout};
 use aioli_io::{File, FileOptions};
 
 use common::run_everywhere as run;
@@ -127,5 +127,22 @@ fn a_loop_that_closes_waits_for_what_the_kernel_has() {
             drop(create_task(async move { file.write_at(n * 100_000, &vec![1; 100_000]).await }));
         }
         sleep(0.0).await
+    });
+}
+
+/// An open that is given up may go on in a thread, for ever.
+#[test]
+fn opens_that_hang_hold_up_neither_other_files_nor_the_end() {
+    common::run(|| async {
+        let (fifo, plain) = (Scratch::new("fifo"), Scratch::new("plain"));
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo.0, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)?;
+        File::create(&plain.0).await?.write_at(0, b"here").await?;
+        // Nobody has the other end. The ring opens it nevertheless.
+        for _ in 0..6 {
+            let opened = timeout(0.001, File::open(&fifo.0)).await;
+            assert!(opened.err().is_none_or(|error| error.is_timeout()));
+        }
+        assert_eq!(File::open(&plain.0).await?.read_at(0, 10).await?, "here");
+        Ok(())
     });
 }

@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use io_uring::{opcode, squeue, types};
 
 use crate::core::{Core, Place, canceled, owned};
-use crate::ring::Event;
+use crate::ring::{Event, length};
 use crate::table::What;
 use crate::token::Token;
 
@@ -72,12 +72,12 @@ impl Core {
                     return Submit::Done(Outcome::Received { result, buffer });
                 }
                 let room = buffer.spare_capacity_mut();
-                let length = u32::try_from(room.len()).unwrap_or(u32::MAX);
+                let length = length(room.len());
                 let request = opcode::Read::new(fd, room.as_mut_ptr().cast(), length).offset(offset).build();
                 (request, Job::Read(buffer))
             }
             FileWork::Write(offset, data) => {
-                let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                let length = length(data.len());
                 (opcode::Write::new(fd, data.as_ptr(), length).offset(offset).build(), Job::Write(data))
             }
             FileWork::Sync(data_only) => {

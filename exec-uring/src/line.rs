@@ -9,7 +9,7 @@ use aioli_exec_linux::{Armed, Attempt, Direction, Work, syscall};
 use io_uring::{opcode, types};
 
 use crate::core::{Core, Place, canceled, owned};
-use crate::ring::Event;
+use crate::ring::{Event, length};
 use crate::rung::Rung;
 use crate::table::{Entry, What};
 use crate::token::Token;
@@ -181,10 +181,10 @@ impl Core {
         let request = match &mut armed.work {
             Work::Recv(buffer) if requests => {
                 let room = buffer.spare_capacity_mut();
-                Some(opcode::Recv::new(fd, room.as_mut_ptr().cast(), room.len() as u32).build())
+                Some(opcode::Recv::new(fd, room.as_mut_ptr().cast(), length(room.len())).build())
             }
             Work::Send(data) if requests => {
-                Some(opcode::Send::new(fd, data.as_ptr(), data.len() as u32).flags(libc::MSG_NOSIGNAL).build())
+                Some(opcode::Send::new(fd, data.as_ptr(), length(data.len())).flags(libc::MSG_NOSIGNAL).build())
             }
             Work::Accept { credit: 2.. } if requests && multishot => {
                 Some(opcode::AcceptMulti::new(fd).flags(flags).build())

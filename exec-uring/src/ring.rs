@@ -157,3 +157,8 @@ fn benign(result: io::Result<usize>) -> io::Result<()> {
         },
     }
 }
+
+/// The length of a request. The kernel does not take more than 2 GiB at once anyway.
+pub(crate) fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}

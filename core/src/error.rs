@@ -429,6 +429,15 @@ impl Error {
     }
 }
 
+/// The text of an error of a group. A width or a precision is the whole text's.
+struct Own<'a>(&'a Error);
+
+impl fmt::Display for Own<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write_own(f)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_own(f)?;
@@ -442,8 +451,7 @@ impl fmt::Display for Error {
                 groups.pop();
                 continue;
             };
-            f.write_str("; ")?;
-            error.write_own(f)?;
+            write!(f, "; {}", Own(error))?;
             groups.push(error.errors().iter());
         }
         Ok(())

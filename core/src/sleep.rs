@@ -10,6 +10,7 @@ use crate::awaited::Awaited;
 use crate::cancel;
 use crate::delay::{Delay, IntoDelay, saturating_nanos};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event_loop::LoopCore;
 use crate::task::{home, waker};
 use crate::timer::TimerTarget;
 
@@ -65,7 +66,21 @@ enum Phase {
     /// The key of its timer.
     Armed,
     Invalid,
+    /// A waker panicked in the middle of a move to another task.
+    Lost,
     Done,
+}
+
+/// The timer of a sleep that leaves its task, disarmed unless it is taken along.
+struct Left<'a> {
+    core: &'a LoopCore,
+    key: Option<TimerKey>,
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        drop(self.key.take().and_then(|key| self.core.disarm(key)));
+    }
 }
 
 impl std::future::Future for Sleep {
@@ -85,6 +100,10 @@ impl std::future::Future for Sleep {
             Phase::New | Phase::Yielded => this.arm(cx),
             Phase::Armed => this.check(cx),
             Phase::Invalid => Poll::Ready(Err(Delay::error())),
+            Phase::Lost => {
+                let text = &"the sleep was given up: a waker panicked when another task polled it";
+                Poll::Ready(Err(Error::fixed(ErrorKind::Runtime, text)))
+            }
             Phase::Done => Poll::Ready(Ok(())),
         }
     }
@@ -138,6 +157,9 @@ impl Sleep {
     /// Another task polls the sleep: its timer wakes that one from now on.
     #[cold]
     fn move_here(&mut self, before: &Token, cx: &Context<'_>) -> Poll<Result<()>> {
+        // Should the waker panic when it is cloned, this is a sleep without a timer.
+        let mut left = Left { core: before.core(), key: TimerKey::from_bits(self.value) };
+        self.phase = Phase::Lost;
         let registered = if before.core().id() == home::home() {
             self.wait.register_for(cx, Awaited::Time)
         } else {
@@ -147,12 +169,12 @@ impl Sleep {
             Ok(token) => token,
             Err(error) => {
                 self.phase = Phase::Done;
-                drop(TimerKey::from_bits(self.value).and_then(|key| before.core().disarm(key)));
                 return Poll::Ready(Err(error));
             }
         };
+        self.phase = Phase::Armed;
         let target = TimerTarget::wake(token.clone());
-        let key = TimerKey::from_bits(self.value);
+        let key = left.key.take();
         if home::with(|core| key.and_then(|key| core.timers.retarget(key, target))).flatten().is_none() {
             // The timer has fired already, for the task before.
             token.fire();

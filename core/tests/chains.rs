@@ -165,6 +165,9 @@ fn of_groups_that_failed_give_an_error_that_is_told_and_dropped_without_recursio
             &text[..100]
         );
         assert!(text.ends_with("(1 sub-error); the innermost"), "{}", &text[text.len() - 100..]);
+        // A width is not that of each.
+        let group = Error::group("g", vec![Error::from("x".parse::<i32>().unwrap_err()), Error::msg("m")]);
+        assert_eq!(format!("{group:60}"), "g (2 sub-errors); invalid digit found in string; m");
         drop(error);
         Ok(())
     });

@@ -123,6 +123,29 @@ fn a_waker_whose_clone_panics_ends_no_sleep() {
 }
 
 #[test]
+fn a_waker_whose_clone_panics_in_another_task_leaves_no_timer() {
+    sim(async {
+        for again in [true, false] {
+            let mut nap = sleep(100.0);
+            assert!(touch(std::pin::Pin::new(&mut nap)).await.is_pending());
+            let elsewhere = create_task(async move {
+                on_clone(|| panic!("the clone of a waker, on purpose"));
+                catch_unwind(AssertUnwindSafe(|| poll(&mut nap, &peculiar()))).unwrap_err();
+                if again { nap.await } else { Ok(()) }
+            });
+            assert_eq!(elsewhere.await.is_err(), again);
+        }
+        let nothing = to_thread(|| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            Ok(())
+        });
+        nothing.await?;
+        assert_eq!(seconds(), 0.0, "a timer was left behind");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_scope_clones_no_waker_to_wake_it() {
     sim(async {
         let expired = create_task(async {

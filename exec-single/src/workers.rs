@@ -33,8 +33,9 @@ struct State {
     done: Vec<(OpId, FileDone)>,
     threads: usize,
     idle: usize,
-    /// How many jobs run, and how many of these open a file.
+    /// How many jobs run.
     running: usize,
+    /// How many, of those that wait, too, open a file.
     opening: usize,
     /// The driver is gone.
     closed: bool,
@@ -79,9 +80,8 @@ impl Shared {
                 }
                 continue;
             };
-            let opens = usize::from(matches!(work, FileWork::Open(..)));
+            let opens = usize::from(opens(&work));
             state.running += 1;
-            state.opening += opens;
             drop(state);
             let done = work.run(file.as_ref());
             drop(file);
@@ -94,6 +94,10 @@ impl Shared {
             self.wake.kick();
         }
     }
+}
+
+fn opens(work: &FileWork) -> bool {
+    matches!(work, FileWork::Open(..))
 }
 
 impl Workers {
@@ -113,13 +117,17 @@ impl Workers {
     /// If there is no thread and none can be started; the job comes back.
     pub(crate) fn give(&mut self, id: OpId, file: Option<File>, work: FileWork) -> Result<(), (FileWork, io::Error)> {
         let mut state = self.shared.lock();
+        state.opening += usize::from(opens(&work));
         let most = MOST + state.opening.min(MOST_OPENING);
         if state.idle <= state.waiting.len() && state.threads < most {
             let shared = Arc::clone(&self.shared);
             let started = thread::Builder::new().name("aioli-file".to_owned()).spawn(move || shared.run());
             match started {
                 Ok(_) => state.threads += 1,
-                Err(error) if state.threads == 0 => return Err((work, error)),
+                Err(error) if state.threads == 0 => {
+                    state.opening -= usize::from(opens(&work));
+                    return Err((work, error));
+                }
                 Err(_) => (),
             }
         }
@@ -135,6 +143,7 @@ impl Workers {
         let mut state = self.shared.lock();
         let n = state.waiting.iter().position(|job| job.id == id)?;
         let job = state.waiting.remove(n)?;
+        state.opening -= usize::from(opens(&job.work));
         self.count -= 1;
         Some(job.work)
     }

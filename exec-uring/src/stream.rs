@@ -243,7 +243,7 @@ impl Core {
         if inbox.is_polled() {
             return self.polled(n, event);
         }
-        let mut news = true;
+        let (mut news, mut starved) = (true, false);
         match (event.result, event.buffer()) {
             (0, buffer) => {
                 if let Some(number) = buffer {
@@ -267,7 +267,7 @@ impl Core {
                 news = false;
                 match -error {
                     // Readers that do not read have all there can be: this one receives without.
-                    libc::ENOBUFS => inbox.bulk |= !buffers.exhausted(),
+                    libc::ENOBUFS => starved = !buffers.exhausted(),
                     // It was asked to; or it is to be tried again.
                     libc::ECANCELED | libc::EINTR | libc::EAGAIN => (),
                     errno => {
@@ -284,6 +284,7 @@ impl Core {
                 let large = BULK.min(buffers.size() / 2);
                 entry.inbox.bulk = entry.inbox.taken as usize / usize::from(entry.inbox.pieces.max(1)) >= large;
             }
+            entry.inbox.bulk |= starved;
             entry.inbox.state = State::Nothing;
         }
         if entry.closing {

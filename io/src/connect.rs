@@ -377,7 +377,9 @@ impl Race {
             let connected = self.connected.take();
             let decided = connected.is_some() || self.failed.borrow().len() == count;
             self.connected.set(connected);
-            if decided || late || self.failed.borrow().contains_key(&last) {
+            // After the last address there is no next one to begin with.
+            let next = last + 1 < count && self.failed.borrow().contains_key(&last);
+            if decided || late || next {
                 return Ok(decided);
             }
         }

@@ -143,6 +143,11 @@ fn opens_that_hang_hold_up_neither_other_files_nor_the_end() {
             assert!(opened.err().is_none_or(|error| error.is_timeout()));
         }
         assert_eq!(File::open(&plain.0).await?.read_at(0, 10).await?, "here");
+
+        // Also if that one is asked for in the same turn.
+        let hang = || timeout(0.5, File::open(&fifo.0));
+        let (_, _, _, _, here) = futures::join!(hang(), hang(), hang(), hang(), timeout(5.0, File::open(&plain.0)));
+        here?;
         Ok(())
     });
 }

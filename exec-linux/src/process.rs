@@ -42,11 +42,17 @@ impl Home {
         Ok(Home { pid: std::process::id(), forks: FORKS.load(Ordering::Relaxed) })
     }
 
+    /// Whether this process is the one. Async-signal-safe.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        FORKS.load(Ordering::Relaxed) == self.forks
+    }
+
     /// # Errors
     /// In any other process.
     #[inline]
     pub fn check(&self) -> io::Result<()> {
-        if FORKS.load(Ordering::Relaxed) == self.forks { Ok(()) } else { Err(self.elsewhere()) }
+        if self.is_here() { Ok(()) } else { Err(self.elsewhere()) }
     }
 
     #[cold]

@@ -76,7 +76,7 @@ impl Wake {
 
 impl Kick for Wake {
     fn kick(&self) {
-        if self.state.swap(KICKED, Ordering::AcqRel) != ASLEEP || self.home.check().is_err() {
+        if self.state.swap(KICKED, Ordering::AcqRel) != ASLEEP || !self.home.is_here() {
             // Awake, or kicked already; or the loop is that of a parent process, which shares the eventfd.
             return;
         }

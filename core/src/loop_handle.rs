@@ -164,9 +164,9 @@ impl Loop {
 
     /// Sets how late the loop may make timers where they are dense: 500 µs unless told otherwise, zero for never.
     ///
-    /// No timer fires early, and few fire when they are due. But where hundreds are armed, more than one in 10 µs has been due, and nothing
-    /// else is to be done, the loop lets the next ones gather for this time instead of waking for each of them, which takes half of the
-    /// processor's time. They fire in the order of their deadlines all the same. On a virtual clock it has no effect.
+    /// No timer fires early, and where there are few, each fires when it is due. But where hundreds are armed, more than one in 10 µs has
+    /// been due, and nothing else is to be done, the loop lets the next ones gather for this time instead of waking for each of them, which
+    /// takes half of the processor's time. They fire in the order of their deadlines all the same. On a virtual clock it has no effect.
     ///
     /// asyncio has no counterpart; on epoll it makes every timer up to a millisecond late.
     ///

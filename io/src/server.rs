@@ -281,23 +281,25 @@ impl Shared {
     }
 
     fn start_serving(&self) -> Result<()> {
-        let count = match &*self.listeners.borrow() {
+        // In the place of each listener.
+        let early: Vec<_> = match &*self.listeners.borrow() {
             None => return Err(Error::runtime("the server is closed")),
             Some(_) if self.serving.get() => return Ok(()),
             Some(listeners) => {
                 for listener in listeners {
                     listener.socket.listen(self.backlog)?;
                 }
-                listeners.len()
+                listeners.iter().map(|listener| listener.accepted.take()).collect()
             }
         };
         self.context.replace(Context::copy_current());
         self.serving.set(true);
-        let early =
-            |listeners: &Vec<Listener>| listeners.iter().filter_map(|listener| listener.accepted.take()).collect();
-        let early: Vec<_> = self.listeners.borrow().as_ref().map_or_else(Vec::new, early);
-        early.into_iter().for_each(|(socket, peer)| self.accepted(socket, peer));
-        (0..count).for_each(|place| self.accept(place));
+        for (place, early) in early.into_iter().enumerate() {
+            if let Some((socket, peer)) = early {
+                self.accepted(socket, peer);
+            }
+            self.accept(place);
+        }
         Ok(())
     }
 

@@ -223,6 +223,15 @@ impl Input {
         }
     }
 
+    /// Copies out as many bytes as there are and fit, if there are any, or none at the end or if none fits.
+    #[inline]
+    pub(crate) fn read_into(&self, target: &mut [u8]) -> Option<usize> {
+        match self.copy_to(target) {
+            0 => (target.is_empty() || self.is_eof()).then_some(0),
+            count => Some(count),
+        }
+    }
+
     /// Takes at most `count` bytes.
     pub(crate) fn take(&self, count: usize) -> Bytes {
         let mut buffer = self.buffer.borrow_mut();
@@ -233,31 +242,45 @@ impl Input {
     /// Cuts `count` bytes off the buffer.
     #[inline]
     fn cut(&self, buffer: &mut BytesMut, count: usize) -> Bytes {
-        let data = if count > SMALL {
-            buffer.split_to(count).freeze()
-        } else {
+        if count <= SMALL {
             let data = Bytes::copy_from_slice(&buffer[..count]);
-            if count == buffer.len() {
-                // The same memory again, which is warm.
-                buffer.clear();
-            } else {
-                buffer.advance(count);
-            }
-            data
-        };
-        if buffer.is_empty() && self.borrowed.replace(false) {
-            spare::give_back(buffer);
+            self.consume(buffer, count);
+            return data;
+        }
+        let data = buffer.split_to(count).freeze();
+        if buffer.is_empty() {
+            self.return_spare(buffer);
         }
         data
     }
 
     /// Copies out as many bytes as there are and fit.
+    #[inline]
     pub(crate) fn copy_to(&self, target: &mut [u8]) -> usize {
         let mut buffer = self.buffer.borrow_mut();
         let count = target.len().min(buffer.len());
         target[..count].copy_from_slice(&buffer[..count]);
-        buffer.advance(count);
+        self.consume(&mut buffer, count);
         count
+    }
+
+    /// Forgets bytes of the buffer that were copied out.
+    #[inline]
+    fn consume(&self, buffer: &mut BytesMut, count: usize) {
+        if count < buffer.len() {
+            return buffer.advance(count);
+        }
+        // The same memory again, which is warm.
+        buffer.clear();
+        self.return_spare(buffer);
+    }
+
+    /// Hands the memory of an empty buffer back, if it was borrowed.
+    #[inline]
+    fn return_spare(&self, buffer: &mut BytesMut) {
+        if self.borrowed.replace(false) {
+            spare::give_back(buffer);
+        }
     }
 
     /// Takes the buffer out, as a loan.

@@ -96,6 +96,36 @@ impl StreamReader {
         Read::new(self, "read", move |input: &Input| input.read(count).map(Ok))
     }
 
+    /// Reads into memory of the caller's, as much as is there and fits, or what comes first, and returns how many bytes. 0 means that
+    /// the stream has ended, or `buffer` is empty. As [`read`](Self::read) without memory of its own for the data. Cancelling it loses
+    /// nothing: what comes is for the next read.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    ///
+    /// ```
+    /// # aioli_exec_sim::run(async {
+    /// use aioli_io::{open_connection, start_server};
+    ///
+    /// start_server(async |_reader, writer| writer.write(b"ciao"), "127.0.0.1", 80).await?;
+    /// let (reader, _writer) = open_connection("127.0.0.1", 80).await?;
+    /// let mut buffer = [0; 3];
+    /// let mut whole = Vec::new();
+    /// loop {
+    ///     match reader.read_into(&mut buffer).await? {
+    ///         0 => break,
+    ///         count => whole.extend_from_slice(&buffer[..count]),
+    ///     }
+    /// }
+    /// assert_eq!(whole, b"ciao");
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
+    #[inline]
+    pub fn read_into<'a>(&'a self, buffer: &'a mut [u8]) -> impl Future<Output = Result<usize>> + use<'a> {
+        Read::new(self, "read_into", move |input: &Input| input.read_into(buffer).map(Ok))
+    }
+
     /// Reads everything until the stream ends: asyncio's `read(-1)`. The limit does not bound it. What has come when it is cancelled
     /// stays unread.
     ///
@@ -278,9 +308,9 @@ struct Read<'a, F> {
 
 impl<'a, F> Read<'a, F> {
     #[inline]
-    fn new(reader: &'a StreamReader, name: &'static str, attempt: F) -> Self
+    fn new<T>(reader: &'a StreamReader, name: &'static str, attempt: F) -> Self
     where
-        F: FnMut(&Input) -> Option<Result<Bytes>>,
+        F: FnMut(&Input) -> Option<Result<T>>,
     {
         Read { reader, name, attempt, wait: Wait::new() }
     }
@@ -288,11 +318,11 @@ impl<'a, F> Read<'a, F> {
 
 impl<F> Unpin for Read<'_, F> {}
 
-impl<F: FnMut(&Input) -> Option<Result<Bytes>>> Future for Read<'_, F> {
-    type Output = Result<Bytes>;
+impl<T, F: FnMut(&Input) -> Option<Result<T>>> Future for Read<'_, F> {
+    type Output = Result<T>;
 
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         let this = &mut *self;
         let (reader, input) = (this.reader, this.reader.input());
         if this.wait.is_registered() {

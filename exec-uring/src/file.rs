@@ -48,8 +48,10 @@ fn open(path: PathBuf, options: &FileOptions) -> io::Result<(squeue::Entry, Job)
     let path = CString::new(path.into_os_string().into_vec())?;
     let directory = types::Fd(libc::AT_FDCWD);
     let request = opcode::OpenAt::new(directory, path.as_ptr()).flags(open_flags(options)).mode(options.mode);
+    // The kernel's first attempt would not wait for the other end of a FIFO: one that is read from opened at once, others failed.
+    let request = request.build().flags(squeue::Flags::ASYNC);
     // The bytes of the path do not move with it.
-    Ok((request.build(), Job::Open(path)))
+    Ok((request, Job::Open(path)))
 }
 
 impl Core {

@@ -14,6 +14,10 @@ use crate::probe::probe;
 use crate::ring::Ring;
 use crate::rung::{Rung, Rungs};
 
+/// How many threads the kernel may have for what it cannot wait for otherwise, such as an open of a FIFO without another end: by itself
+/// it stops at four a processor, and the next file waits.
+const WORKERS: u32 = 32;
+
 /// How to make a [`UringDriver`], for tests and for kernels with a fault.
 ///
 /// ```
@@ -146,6 +150,8 @@ impl Config {
         if !no_iowait {
             rungs.refuse(Rung::NoIowait, "not in this kernel");
         }
+        // Linux before 5.15 knows of no such limit, and stays with its own.
+        let _ = uring.submitter().register_iowq_max_workers(&mut [WORKERS, 0]);
         Ok(Ring::new(uring, rungs.has(Rung::NoIowait)))
     }
 

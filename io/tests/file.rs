@@ -137,17 +137,39 @@ fn opens_that_hang_hold_up_neither_other_files_nor_the_end() {
         let (fifo, plain) = (Scratch::new("fifo"), Scratch::new("plain"));
         rustix::fs::mknodat(rustix::fs::CWD, &fifo.0, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)?;
         File::create(&plain.0).await?.write_at(0, b"here").await?;
-        // Nobody has the other end. The ring opens it nevertheless.
+        // Nobody has the other end.
         for _ in 0..6 {
-            let opened = timeout(0.001, File::open(&fifo.0)).await;
-            assert!(opened.err().is_none_or(|error| error.is_timeout()));
+            assert!(timeout(0.001, File::open(&fifo.0)).await.unwrap_err().is_timeout());
         }
         assert_eq!(File::open(&plain.0).await?.read_at(0, 10).await?, "here");
 
         // Also if that one is asked for in the same turn.
-        let hang = || timeout(0.5, File::open(&fifo.0));
-        let (_, _, _, _, here) = futures::join!(hang(), hang(), hang(), hang(), timeout(5.0, File::open(&plain.0)));
-        here?;
+        let hanging: Vec<_> = (0..20).map(|_| create_task(File::open(fifo.0.clone()))).collect();
+        timeout(5.0, File::open(&plain.0)).await?;
+        for hang in hanging {
+            hang.cancel(None);
+            assert!(hang.await.unwrap_err().is_cancelled());
+        }
+        Ok(())
+    });
+}
+
+/// The ring's first attempt does not wait: a FIFO opened for reading at once, and failed for writing.
+#[test]
+fn a_fifo_opens_when_its_other_end_does() {
+    common::run(|| async {
+        let fifo = Scratch::new("both-ends");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo.0, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)?;
+        let to_write = || FileOptions { write: true, ..FileOptions::default() };
+        let opening = create_task(File::open(fifo.0.clone()));
+        sleep(0.02).await?;
+        assert!(!opening.done());
+        futures::try_join!(opening, File::open_with(&fifo.0, to_write()))?;
+
+        let opening = create_task(File::open_with(fifo.0.clone(), to_write()));
+        sleep(0.02).await?;
+        assert!(!opening.done());
+        futures::try_join!(opening, File::open(&fifo.0))?;
         Ok(())
     });
 }

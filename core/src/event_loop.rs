@@ -390,6 +390,9 @@ impl LoopCore {
 
     fn ask_driver(&self, idle: bool) -> Result<()> {
         self.operations.take_wrote();
+        if idle {
+            self.ready.rest();
+        }
         let wait = match self.timers.next_wake() {
             _ if !idle || self.stopping.get() || self.timers.is_due() => Wait::No,
             Some(deadline) => Wait::Until(self.put_off(deadline)),

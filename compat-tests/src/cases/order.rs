@@ -503,6 +503,10 @@ fn all_tasks_are_those_not_done_in_the_order_of_creation(on: &Machine) {
         tasks[0].cancel(None);
         pump(2).await?;
         assert_eq!(names(all_tasks()), [me().name(), tasks[2].name()]);
+        // Where those that are gone were is no place in the order.
+        let later = [create_task(hang()), create_task(hang()), create_task(hang())];
+        let [a, b, c] = &later;
+        assert_eq!(names(all_tasks()), [me().name(), tasks[2].name(), a.name(), b.name(), c.name()]);
         Ok(())
     });
 }

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::header::{Flags, FutureHead, Header, TaskHead, VTable, flag};
+use super::list::NOWHERE;
 use super::raw::RawFuture;
 use super::waker;
 use crate::await_point::WaitState;
@@ -114,14 +115,13 @@ where
     let vtable = const { &TaskType::<F, T>::VTABLE };
     let head = TaskHead {
         header: header(core, vtable, 1, flag::TASK | flag::COROUTINE),
-        previous: Cell::new(None),
-        next: Cell::new(None),
         wait_target: Cell::new(None),
         wait_scope: Cell::new(None),
         wait_serial: Cell::new(0),
         wait_state: Cell::new(WaitState::VACANT),
         requests: Cell::new(0),
         last_serial: Cell::new(0),
+        place: Cell::new(NOWHERE),
         context: Cell::new(context),
         extra: OnceCell::new(),
         backing: AtomicPtr::new(ptr::null_mut()),

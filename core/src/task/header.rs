@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   future:  Header | delegate                     | value or error
-//!   task:    Header | links, wait, counts, name, … | coroutine, then value or error
+//!   task:    Header | wait, counts, place, name, … | coroutine, then value or error
 //! ```
 //!
 //! The life of a task, and which function makes each step:
@@ -54,8 +54,6 @@ pub(crate) mod flag {
     pub(crate) const RUNNING: u32 = 1 << 8;
     /// The payload holds the coroutine.
     pub(crate) const COROUTINE: u32 = 1 << 9;
-    /// In the loop's list of tasks, which holds a reference.
-    pub(crate) const LINKED: u32 = 1 << 10;
     /// Some request, of the task or of one of its scopes, may be open. A hint: the sources tell.
     pub(crate) const REQUESTED: u32 = 1 << 11;
     /// The task's own request is open: nothing has returned Cancelled for it yet.
@@ -162,9 +160,6 @@ pub(crate) struct FutureHead {
 #[repr(C)]
 pub(crate) struct TaskHead {
     pub(crate) header: Header,
-    /// Neighbours in the loop's list of tasks.
-    pub(crate) previous: Cell<Option<NonNull<TaskHead>>>,
-    pub(crate) next: Cell<Option<NonNull<TaskHead>>>,
     /// The await point that the task is suspended on, if it is one of aioli's and polled with the task's own waker.
     pub(crate) wait_target: Cell<Option<RawFuture>>,
     pub(crate) wait_scope: Cell<Option<Rc<ScopeNode>>>,
@@ -174,6 +169,8 @@ pub(crate) struct TaskHead {
     pub(crate) requests: Cell<u32>,
     /// The serial of the latest await point.
     pub(crate) last_serial: Cell<u32>,
+    /// Where it is in the loop's list of tasks.
+    pub(super) place: Cell<u32>,
     pub(crate) context: Cell<Option<ContextMap>>,
     pub(crate) extra: OnceCell<Box<Extra>>,
     pub(crate) backing: AtomicPtr<Backing>,
@@ -228,5 +225,5 @@ impl TaskHead {
 const _: () = {
     assert!(size_of::<Callbacks>() == 16);
     assert!(size_of::<Header>() == 40);
-    assert!(size_of::<TaskHead>() == 128);
+    assert!(size_of::<TaskHead>() == 120);
 };

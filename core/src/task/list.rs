@@ -1,96 +1,106 @@
-//! [`TaskList`]: the tasks of a loop that are not done, in the order of their creation.
+//! [`TaskList`]: the tasks of a loop that are not done.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::fmt;
 use std::ptr::NonNull;
 
 use super::header::{TaskHead, flag};
 use super::raw::RawTask;
 
-/// An intrusive list. It holds a reference to each task in it.
+/// The place of a task that is in no list.
+pub(super) const NOWHERE: u32 = u32::MAX;
+
+/// A table of tasks, each of which knows its place in it. It holds a reference to each.
+///
+/// A linked list would lie in the tasks themselves: each that ends would fetch two others that may have been out of the caches for long.
 #[derive(Default)]
 pub(crate) struct TaskList {
-    first: Cell<Option<NonNull<TaskHead>>>,
-    last: Cell<Option<NonNull<TaskHead>>>,
-    len: Cell<usize>,
+    places: RefCell<Places>,
+}
+
+#[derive(Default)]
+struct Places {
+    tasks: Vec<Option<NonNull<TaskHead>>>,
+    /// Those of `tasks` that are empty.
+    vacant: Vec<u32>,
 }
 
 impl TaskList {
-    /// Appends a task that is in no list. The list keeps the reference.
+    /// Adds a task that is in no list. The list keeps the reference.
     #[inline]
     pub(crate) fn push(&self, task: RawTask) {
-        let head = task.head();
-        debug_assert!(!head.header.has(flag::LINKED));
-        head.header.set(flag::LINKED);
-        let node = task.as_ptr();
-        head.previous.set(self.last.get());
-        match self.last.get() {
-            // SAFETY: a task in the list lives, since the list holds a reference.
-            Some(last) => unsafe { last.as_ref() }.next.set(Some(node)),
-            None => self.first.set(Some(node)),
-        }
-        self.last.set(Some(node));
-        self.len.set(self.len.get() + 1);
+        debug_assert_eq!(task.head().place.get(), NOWHERE);
+        let node = Some(task.as_ptr());
+        let places = &mut *self.places.borrow_mut();
+        let place = match places.vacant.pop() {
+            Some(place) => {
+                places.tasks[place as usize] = node;
+                place
+            }
+            None => places.append(node),
+        };
+        task.head().place.set(place);
         std::mem::forget(task);
     }
 
     /// Takes a task out, and gives back the reference that the list held; `None` if the task is not in the list.
     #[inline]
     pub(crate) fn remove(&self, task: &RawTask) -> Option<RawTask> {
-        let head = task.head();
-        if !head.header.has(flag::LINKED) {
+        let place = task.head().place.replace(NOWHERE);
+        if place == NOWHERE {
             return None;
         }
-        head.header.clear(flag::LINKED);
-        let (previous, next) = (head.previous.take(), head.next.take());
-        match previous {
-            // SAFETY: neighbours in the list live, since the list holds a reference to each.
-            Some(previous) => unsafe { previous.as_ref() }.next.set(next),
-            None => self.first.set(next),
-        }
-        match next {
-            // SAFETY: as above.
-            Some(next) => unsafe { next.as_ref() }.previous.set(previous),
-            None => self.last.set(previous),
-        }
-        self.len.set(self.len.get() - 1);
-        // SAFETY: `push` forgot one reference to this task, which is handed back here; LINKED says that it was not before.
+        let places = &mut *self.places.borrow_mut();
+        places.tasks[place as usize] = None;
+        places.vacant.push(place);
+        // SAFETY: `push` forgot one reference to this task, which is handed back here; its place says that it was not before.
         Some(unsafe { std::ptr::read(task) })
     }
 
-    /// References to all tasks in the list.
+    /// References to all tasks in the list, in the order of their creation.
     pub(crate) fn snapshot(&self) -> Vec<RawTask> {
-        let mut tasks = Vec::with_capacity(self.len.get());
-        let mut at = self.first.get();
-        while let Some(node) = at {
-            // SAFETY: a task in the list lives; nothing changes the list during this loop, which runs no user code.
-            let task = unsafe { RawTask::borrowed(node) };
-            tasks.push(RawTask::clone(&task));
-            at = task.head().next.get();
-        }
+        let places = self.places.borrow();
+        let mut tasks: Vec<RawTask> = places
+            .tasks
+            .iter()
+            .flatten()
+            // SAFETY: a task in the list lives.
+            .map(|node| RawTask::clone(&*unsafe { RawTask::borrowed(*node) }))
+            .collect();
+        tasks.sort_unstable_by_key(|task| task.head().number);
         tasks
     }
 
     /// Marks every task as one that does not run any more, without a result. Only good for a process that shall not run them.
     pub(crate) fn end_all(&self) {
-        let mut at = self.first.get();
-        while let Some(node) = at {
-            // SAFETY: as in `snapshot`.
+        // In a fork from the middle of a change, they are left as they are.
+        let Ok(places) = self.places.try_borrow() else { return };
+        for node in places.tasks.iter().flatten() {
+            // SAFETY: a task in the list lives.
             let head = unsafe { node.as_ref() };
             if !head.header.has(flag::RUNNING) {
                 head.header.set(flag::DONE);
             }
-            at = head.next.get();
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len.get()
+        let places = self.places.borrow();
+        places.tasks.len() - places.vacant.len()
+    }
+}
+
+impl Places {
+    #[cold]
+    fn append(&mut self, node: Option<NonNull<TaskHead>>) -> u32 {
+        let place = u32::try_from(self.tasks.len()).ok().filter(|place| *place != NOWHERE);
+        self.tasks.push(node);
+        place.expect("four billion tasks do not fit into memory")
     }
 }
 
 impl fmt::Debug for TaskList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskList").field("len", &self.len.get()).finish()
+        f.debug_struct("TaskList").field("len", &self.len()).finish()
     }
 }

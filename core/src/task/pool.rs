@@ -11,6 +11,11 @@ const GRAIN: usize = 16;
 const LARGEST: usize = 512;
 const CLASSES: usize = LARGEST / GRAIN;
 const CHUNK: usize = 32 * 1024;
+/// After so many chunks, which is tens of thousands of tasks, they are large.
+const SMALL_CHUNKS: usize = 256;
+/// A large chunk, which is one page where the kernel has such: tasks that wake in any order have the processor look up thousands of
+/// others, one by one, and the kernel hand them out.
+const LARGE_CHUNK: usize = 2 * 1024 * 1024;
 
 /// Blocks of memory for one loop. Freed blocks are kept for reuse until the pool is dropped.
 pub(crate) struct Pool {
@@ -76,10 +81,15 @@ impl Pool {
 
     fn carve(&self, size: usize) -> NonNull<u8> {
         if self.left.get() < size {
-            let chunk = Self::general(Layout::from_size_align(CHUNK, GRAIN).expect("a constant layout"));
-            self.chunks.borrow_mut().push(chunk);
+            let mut chunks = self.chunks.borrow_mut();
+            let layout = Self::chunk(chunks.len());
+            let chunk = Self::general(layout);
+            if layout.size() == LARGE_CHUNK {
+                prefer_large_page(chunk);
+            }
+            chunks.push(chunk);
             self.bump.set(chunk.as_ptr());
-            self.left.set(CHUNK);
+            self.left.set(layout.size());
         }
         let block = self.bump.get();
         self.left.set(self.left.get() - size);
@@ -90,6 +100,12 @@ impl Pool {
         }
     }
 
+    /// The layout of the chunk with this number.
+    fn chunk(number: usize) -> Layout {
+        let (size, align) = if number < SMALL_CHUNKS { (CHUNK, GRAIN) } else { (LARGE_CHUNK, LARGE_CHUNK) };
+        Layout::from_size_align(size, align).expect("a constant layout")
+    }
+
     fn general(layout: Layout) -> NonNull<u8> {
         debug_assert!(layout.size() > 0);
         // SAFETY: the layout has a size above zero: cells have a header, chunks are constant.
@@ -97,12 +113,21 @@ impl Pool {
     }
 }
 
+/// Asks the kernel for one large page. It may have none, and gives what it has.
+#[cfg(target_os = "linux")]
+fn prefer_large_page(chunk: NonNull<u8>) {
+    // SAFETY: the chunk is aligned, as large as this says, and all ours; the advice changes nothing of what is in it.
+    let _ = unsafe { rustix::mm::madvise(chunk.as_ptr().cast(), LARGE_CHUNK, rustix::mm::Advice::LinuxHugepage) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn prefer_large_page(_chunk: NonNull<u8>) {}
+
 impl Drop for Pool {
     fn drop(&mut self) {
-        let layout = Layout::from_size_align(CHUNK, GRAIN).expect("a constant layout");
-        for chunk in self.chunks.get_mut().drain(..) {
+        for (number, chunk) in self.chunks.get_mut().drain(..).enumerate() {
             // SAFETY: chunks come from `general` with this layout, and every block's user holds the loop that owns the pool.
-            unsafe { dealloc(chunk.as_ptr(), layout) };
+            unsafe { dealloc(chunk.as_ptr(), Self::chunk(number)) };
         }
     }
 }

@@ -25,8 +25,10 @@ pub(crate) enum Ready {
 /// Handles in order: tasks to step, and gaps for others, which stand in a line of their own.
 type Handles = Vec<Option<RawTask>>;
 
-/// A queue that once grew beyond this gives its memory back when it is small again.
+/// A queue that grew beyond this gives its memory back.
 const KEPT_CAPACITY: usize = 1024;
+/// When: at the second time that nothing is ready. Before the first, the next burst may be as large.
+const BURST: u8 = 2;
 
 /// With more handles than this in a turn, their tasks are not in the processor's nearest memory any more, and are fetched ahead by so
 /// many.
@@ -44,6 +46,8 @@ pub(crate) struct ReadyQueue {
     /// Memory for the turn after.
     spare: Cell<Handles>,
     others: RefCell<VecDeque<Ready>>,
+    /// How often nothing has to be ready before memory is given back, if not 0.
+    grown: Cell<u8>,
 }
 
 impl ReadyQueue {
@@ -99,14 +103,14 @@ impl ReadyQueue {
         let mut now = unsafe { self.next.get().replace(self.spare.take()) };
         let mut rest = now.drain(..);
         if count > FAR {
+            if count > KEPT_CAPACITY {
+                self.grown.set(BURST);
+            }
             Self::run_far(&mut rest, core);
         } else {
             rest.by_ref().for_each(|handle| core.run_handle(handle));
         }
         drop(rest);
-        if now.capacity() > KEPT_CAPACITY && count < now.capacity() / 8 {
-            self.shrink(&mut now);
-        }
         self.spare.set(now);
     }
 
@@ -125,10 +129,24 @@ impl ReadyQueue {
         self.others.borrow_mut().pop_front()
     }
 
-    /// Gives memory back after a burst.
+    /// Nothing is ready: memory that a burst took may be given back.
+    #[inline]
+    pub(crate) fn rest(&self) {
+        match self.grown.get() {
+            0 => (),
+            1 => self.shrink(),
+            left => self.grown.set(left - 1),
+        }
+    }
+
     #[cold]
-    fn shrink(&self, handles: &mut Handles) {
-        handles.shrink_to(KEPT_CAPACITY);
+    fn shrink(&self) {
+        self.grown.set(0);
+        // SAFETY: as in `push`.
+        unsafe { &mut *self.next.get() }.shrink_to(KEPT_CAPACITY);
+        let mut spare = self.spare.take();
+        spare.shrink_to(KEPT_CAPACITY);
+        self.spare.set(spare);
         self.others.borrow_mut().shrink_to(KEPT_CAPACITY);
     }
 

@@ -230,17 +230,30 @@ impl Context {
     /// assert_eq!(context.run(|| depth.get()), Some(1));
     /// ```
     pub fn run<R>(&self, f: impl FnOnce() -> R) -> R {
-        struct Leave<'a>(&'a Context, Option<ContextMap>);
+        struct Leave<'a> {
+            context: &'a Context,
+            outer: Outer,
+        }
+        enum Outer {
+            /// The running task has them.
+            Task,
+            Values(Option<ContextMap>),
+        }
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
-                let inner = current();
-                set_current(self.1.take());
-                self.0.store(inner);
+                self.context.store(current());
+                match &mut self.outer {
+                    Outer::Task => {
+                        home::with(|core| core.enter_own_context());
+                    }
+                    Outer::Values(outer) => set_current(outer.take()),
+                }
             }
         }
-        let outer = current();
+        let left = home::with(|core| core.leave_own_context()).unwrap_or(false);
+        let outer = if left { Outer::Task } else { Outer::Values(current()) };
         set_current(self.load());
-        let _leave = Leave(self, outer);
+        let _leave = Leave { context: self, outer };
         f()
     }
 

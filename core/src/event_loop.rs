@@ -51,6 +51,8 @@ pub(crate) struct LoopCore {
     tasks: TaskList,
     pub(crate) current: CurrentTask,
     context: Cell<Option<ContextMap>>,
+    /// It is not the running task's own, which the task has.
+    in_other_context: Cell<bool>,
     turn: Cell<u64>,
     /// Handles run so far; and at how many the driver is asked, and the clock read.
     handles: Cell<u64>,
@@ -88,6 +90,7 @@ impl LoopCore {
             tasks: TaskList::default(),
             current: CurrentTask::default(),
             context: Cell::new(None),
+            in_other_context: Cell::new(false),
             turn: Cell::new(0),
             handles: Cell::new(0),
             poll_at: Cell::new(0),
@@ -217,9 +220,19 @@ impl LoopCore {
     pub(crate) fn start(&self, task: &RawTask, eager: bool) {
         self.tasks.push(task.clone());
         if eager && self.is_running() {
-            self.step(task);
+            self.step_inside_another(task);
         } else {
             task.wake();
+        }
+    }
+
+    fn step_inside_another(&self, task: &RawTask) {
+        let left = self.leave_own_context();
+        let outer = self.in_other_context.replace(false);
+        self.step(task);
+        self.in_other_context.set(outer);
+        if left {
+            self.enter_own_context();
         }
     }
 
@@ -311,6 +324,23 @@ impl LoopCore {
 
     pub(crate) fn replace_context(&self, map: Option<ContextMap>) -> Option<ContextMap> {
         self.context.replace(map)
+    }
+
+    /// Gives the running task its context, where others find it while something else runs inside of the task's step. Returns whether
+    /// it was the one that holds, and has to be [entered](Self::enter_own_context) again.
+    pub(crate) fn leave_own_context(&self) -> bool {
+        if self.in_other_context.get() {
+            return false;
+        }
+        let left = self.current.with(|task| task.put_context(self.context())).is_some();
+        self.in_other_context.set(left);
+        left
+    }
+
+    pub(crate) fn enter_own_context(&self) {
+        self.in_other_context.set(false);
+        let map = self.current.with(RawTask::take_context).flatten();
+        drop(self.replace_context(map));
     }
 
     /// Calls `f`, which does not unwind, in a context.
@@ -597,7 +627,8 @@ impl RawTask {
         }
         let (core, own) = (self.core(), &self.head().context);
         let context = Context::default();
-        context.store(if core.is_current(self) { core.context() } else { own.take() });
+        let holds = core.is_current(self) && !core.in_other_context.get();
+        context.store(if holds { core.context() } else { own.take() });
         // Its own was the only one until now.
         let _ = self.head().extra().shared_context.set(context.clone());
         self.raw().header().set(flag::SHARES_CONTEXT);

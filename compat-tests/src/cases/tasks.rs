@@ -43,6 +43,8 @@ cases! {
           "test_tasks::BaseTaskTests::test_context_5",
           "test_tasks::BaseTaskTests::test_context_6";
     a_task_tells_its_context: "CV1" = "test_tasks::BaseTaskTests::test_get_context";
+    a_task_tells_its_context_to_what_runs_inside_its_step: "CV1 EA1";
+    what_is_set_in_a_task_s_own_context_stays: "CV1";
     an_eager_task_that_blocks_goes_on_as_others: "EA1" = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_block_after_eager_step";
     an_eager_task_is_among_all_tasks_while_it_steps: "EA2 TA6"
         = "test_eager_task_factory::EagerTaskFactoryLoopTests::test_all_tasks_with_eager_completion",
@@ -370,6 +372,55 @@ fn a_task_tells_its_context(on: &Machine) {
         assert_eq!(outside.run(|| var.get()), Some(3));
         outside.run(|| var.set(4));
         assert_eq!(own.await?, Some(4));
+        assert_eq!(var.get(), Some(2));
+        Ok(())
+    });
+}
+
+/// An eager child, and whoever runs in a context that was entered, was told that there is nothing in it.
+fn a_task_tells_its_context_to_what_runs_inside_its_step(on: &Machine) {
+    on.run(async {
+        let var = Rc::new(ContextVar::<&str>::new());
+        var.set("parent");
+        let parent = current_task().unwrap();
+        let child = |inherited: &'static str| {
+            let (var, parent) = (Rc::clone(&var), parent.clone());
+            TaskBuilder::new().eager_start(true).create_task(async move {
+                assert_eq!(var.get(), Some(inherited));
+                var.set("child");
+                Ok(parent.context().run(|| var.get()))
+            })
+        };
+        assert_eq!(child("parent").await?, Some("parent"));
+        assert_eq!(var.get(), Some("parent"));
+
+        let told = Context::new().run(|| {
+            var.set("inside");
+            assert_eq!(parent.context().run(|| var.get()), Some("parent"));
+            child("inside")
+        });
+        assert_eq!(told.await?, Some("parent"));
+        assert_eq!(var.get(), Some("parent"));
+        Ok(())
+    });
+}
+
+fn what_is_set_in_a_task_s_own_context_stays(on: &Machine) {
+    on.run(async {
+        let var = Rc::new(ContextVar::<u32>::new());
+        let parent = current_task().unwrap();
+        parent.context().run(|| var.set(1));
+        assert_eq!(var.get(), Some(1));
+        let set = {
+            let var = Rc::clone(&var);
+            async move {
+                parent.context().run(|| var.set(2));
+                Ok(())
+            }
+        };
+        TaskBuilder::new().eager_start(true).create_task(set).await?;
+        assert_eq!(var.get(), Some(2));
+        sleep(0.0).await?;
         assert_eq!(var.get(), Some(2));
         Ok(())
     });

@@ -108,6 +108,16 @@ pub fn check_options(options: &FileOptions) -> io::Result<()> {
     if sound { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "these options do not go together")) }
 }
 
+/// Whether a file can be written to at an offset, as the calls that take one see it.
+///
+/// # Errors
+/// The kernel's: `ESPIPE` for what has no positions, such as a pipe or a terminal; `EINVAL` for an offset that is none.
+pub fn check_position(fd: BorrowedFd<'_>, offset: u64) -> io::Result<()> {
+    // SAFETY: nothing is to be written, so that there is no memory to read.
+    let code = unsafe { libc::pwritev(fd.as_raw_fd(), std::ptr::null(), 0, offset as libc::off_t) };
+    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Reads what is in memory already, at most as much as there is spare capacity. `None`: a disk would have to be waited for.
 pub fn read_cached(fd: BorrowedFd<'_>, offset: u64, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
     match read(fd.as_raw_fd(), offset, buffer, libc::RWF_NOWAIT) {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use aioli_core::driver::{OpId, Submit};
 use aioli_core::op::{FileOptions, FileStatus, Outcome};
 use aioli_exec_linux::Kind;
-use aioli_exec_linux::file::{FileWork, check_options, open_flags, read_cached, time};
+use aioli_exec_linux::file::{FileWork, check_options, check_position, open_flags, read_cached, time};
 use bytes::{Bytes, BytesMut};
 use io_uring::{opcode, squeue, types};
 
@@ -79,6 +79,10 @@ impl Core {
                 (request, Job::Read(buffer))
             }
             FileWork::Write(offset, data) => {
+                // The ring takes the greatest offset for the position of the open file, and writes to what has no positions.
+                if let Err(error) = check_position(entry.fd.as_fd(), offset) {
+                    return Submit::Done(Outcome::Sent { result: Err(error), data });
+                }
                 let length = length(data.len());
                 (opcode::Write::new(fd, data.as_ptr(), length).offset(offset).build(), Job::Write(data))
             }

@@ -15,6 +15,9 @@ use crate::perform::perform;
 
 /// The most that one read asks for, in bytes.
 const MOST: usize = 256 * 1024;
+/// What a read of everything asks for first where the file has no length: what the kernel makes up when it is read has none, and some
+/// of that, such as what is in `/proc/sys`, is told to the first read only.
+const WITHOUT_LENGTH: usize = 16 * 1024;
 
 /// An open file. asyncio has none; programs there use a thread for each call, as the epoll backend does.
 ///
@@ -105,16 +108,16 @@ impl File {
             return Ok(Bytes::new());
         }
         let buffer = self.read_into(offset, BytesMut::with_capacity(count.min(MOST))).await?;
-        // A small part of the memory would keep all of it.
-        Ok(if buffer.len() < buffer.capacity() / 2 { Bytes::copy_from_slice(&buffer) } else { buffer.freeze() })
+        Ok(fitting(buffer))
     }
 
     /// Reads `count` bytes from an offset.
     ///
     /// # Errors
-    /// `IncompleteRead`, with what there is, if the file ends before; as [`read_at`](Self::read_at).
+    /// `IncompleteRead`, with what there is, if the file ends before; `Io` `OutOfMemory` if there is no room for so much; as
+    /// [`read_at`](Self::read_at).
     pub async fn read_exact_at(&self, offset: u64, count: usize) -> Result<Bytes> {
-        let mut all = BytesMut::with_capacity(count);
+        let mut all = room(count)?;
         while all.len() < count {
             let before = all.len();
             let mut part = all.split_off(before);
@@ -133,11 +136,11 @@ impl File {
     /// Reads everything.
     ///
     /// # Errors
-    /// As [`read_at`](Self::read_at).
+    /// `Io` `OutOfMemory` if there is no room for so much; as [`read_at`](Self::read_at).
     pub async fn read_to_end(&self) -> Result<Bytes> {
-        let length = usize::try_from(self.metadata().await?.length).unwrap_or(0);
+        let length = usize::try_from(self.metadata().await?.length).unwrap_or(usize::MAX);
         // One more, so that the read that finds the end needs no more memory.
-        let mut all = BytesMut::with_capacity(length + 1);
+        let mut all = room(if length == 0 { WITHOUT_LENGTH } else { length.saturating_add(1) })?;
         loop {
             if all.len() == all.capacity() {
                 all.reserve(MOST);
@@ -145,10 +148,11 @@ impl File {
             let before = all.len();
             let part = all.split_off(before);
             let part = self.read_into(before as u64, part).await?;
-            if part.is_empty() {
-                return Ok(all.freeze());
-            }
+            let at_end = part.is_empty();
             all.unsplit(part);
+            if at_end {
+                return Ok(fitting(all));
+            }
         }
     }
 
@@ -173,7 +177,8 @@ impl File {
     /// Writes all of the data at an offset; at the end, if the file was opened to append.
     ///
     /// # Errors
-    /// Cancelled; `Io` from the operating system. How much was written is not known then.
+    /// Cancelled; `Io` from the operating system. How much was written is not known then. `NotSeekable` for a pipe, socket or terminal,
+    /// which [`connect_write_pipe`](crate::connect_write_pipe) writes to.
     pub async fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
         self.write_bytes_at(offset, Bytes::copy_from_slice(data)).await
     }
@@ -235,6 +240,20 @@ impl File {
             other => Err(unexpected(&other)),
         }
     }
+}
+
+/// A buffer for so many bytes, which somebody else may have chosen: that there is no room for them is an error, and not the end of the
+/// program.
+fn room(count: usize) -> Result<BytesMut> {
+    if count > MOST {
+        Vec::<u8>::new().try_reserve_exact(count).map_err(io::Error::from)?;
+    }
+    Ok(BytesMut::with_capacity(count))
+}
+
+/// What was read. A small part of the memory would keep all of it.
+fn fitting(buffer: BytesMut) -> Bytes {
+    if buffer.len() < buffer.capacity() / 2 { Bytes::copy_from_slice(&buffer) } else { buffer.freeze() }
 }
 
 impl fmt::Debug for File {

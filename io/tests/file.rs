@@ -173,3 +173,66 @@ fn a_fifo_opens_when_its_other_end_does() {
         Ok(())
     });
 }
+
+#[test]
+fn what_has_no_length_is_read_whole() {
+    common::run(|| async {
+        for path in ["/proc/sys/kernel/pid_max", "/proc/sys/net/ipv4/tcp_rmem", "/proc/self/cmdline"] {
+            let whole = std::fs::read(path)?;
+            assert!(whole.len() > 1);
+            assert_eq!(File::open(path).await?.read_to_end().await?, whole, "{path}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_file_longer_than_the_memory_is_an_error() {
+    common::run(|| async {
+        let scratch = Scratch::new("sparse");
+        std::fs::File::create(&scratch.0)?.set_len(1 << 43)?;
+        let file = File::open(&scratch.0).await?;
+        let no_room =
+            |error: aioli_core::Error| error.as_io().is_some_and(|e| e.kind() == std::io::ErrorKind::OutOfMemory);
+        // Where the kernel promises memory that it does not have, it is not known that there is no room.
+        if std::fs::read_to_string("/proc/sys/vm/overcommit_memory")?.trim() != "1" {
+            assert!(no_room(file.read_to_end().await.unwrap_err()));
+            assert!(no_room(file.read_exact_at(0, 1 << 46).await.unwrap_err()));
+        }
+        assert!(no_room(file.read_exact_at(0, usize::MAX).await.unwrap_err()));
+        assert_eq!(file.read_at(1 << 42, usize::MAX).await?[0], 0);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_offset_that_is_none_is_an_error() {
+    run(|| async {
+        let scratch = Scratch::new("offset");
+        let file = File::open_with(&scratch.0, FileOptions::new().read(true).write(true).create(true)).await?;
+        file.write_at(0, b"as it was").await?;
+        for offset in [u64::MAX, u64::MAX - 1, 1 << 63] {
+            for error in [file.write_at(offset, b"XY").await.unwrap_err(), file.read_at(offset, 2).await.unwrap_err()] {
+                assert_eq!(error.as_io().unwrap().raw_os_error(), Some(22), "{error}");
+            }
+        }
+        assert_eq!(file.read_to_end().await?, "as it was");
+        Ok(())
+    });
+}
+
+#[test]
+fn what_has_no_positions_is_not_written_to() {
+    common::run(|| async {
+        let (mut end, start) = std::io::pipe()?;
+        let file = File::from_fd(start.into())?;
+        let error = file.write_at(0, b"lost").await.unwrap_err();
+        assert_eq!(error.as_io().unwrap().kind(), std::io::ErrorKind::NotSeekable);
+        drop(file);
+        aioli_core::sleep(0.0).await?;
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut end, &mut text)?;
+        assert_eq!(text, "");
+        Ok(())
+    });
+}

@@ -17,7 +17,7 @@ use socket2::SockRef;
 use crate::epoll::{Epoll, IN};
 use crate::files::Files;
 use crate::reactor::Reactor;
-use crate::resource::{Descriptor, gone};
+use crate::resource::gone;
 
 /// The token of the bell in the epoll set. No entry has it: its low bits are no place in a table.
 const BELL: u64 = u64::MAX;
@@ -183,9 +183,9 @@ impl EpollDriver {
     fn call<T>(&mut self, socket: Resource, call: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
         let n = self.find(socket)?;
         self.reactor.send_part(n, &mut self.owed);
-        match &self.reactor.table[n].fd {
-            Descriptor::Owned(fd) => call(SockRef::from(fd)),
-            Descriptor::Watched(_) => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        match self.reactor.table[n].fd.ours() {
+            Some(fd) => call(SockRef::from(&fd)),
+            None => Err(io::Error::from_raw_os_error(libc::EBADF)),
         }
     }
 
@@ -197,15 +197,11 @@ impl EpollDriver {
     }
 
     fn file(&mut self, id: OpId, file: Option<Resource>, work: FileWork) -> Submit {
-        let fd = match file.map(|file| self.find(file)).transpose() {
-            Ok(n) => n.map(|n| &self.reactor.table[n].fd),
+        let file = match file.map(|file| self.find(file)).transpose() {
+            Ok(n) => n.and_then(|n| self.reactor.table[n].fd.share()),
             Err(error) => return Submit::Done(work.fail(error)),
         };
-        let fd = match fd {
-            Some(Descriptor::Owned(fd)) => Some(fd.as_fd()),
-            _ => None,
-        };
-        self.files.get_or_insert_with(|| Box::new(Files::new(self.wake.clone()))).start(id, fd, work)
+        self.files.get_or_insert_with(|| Box::new(Files::new(self.wake.clone()))).start(id, file, work)
     }
 
     /// Takes what threads have done.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use aioli_core::driver::{Completion, Completions, OpId, Submit};
@@ -59,25 +59,20 @@ impl Files {
     }
 
     /// Starts an op on a file, or one that opens a file.
-    pub(crate) fn start(&mut self, id: OpId, fd: Option<BorrowedFd<'_>>, mut work: FileWork) -> Submit {
-        match (&mut work, fd) {
+    pub(crate) fn start(&mut self, id: OpId, file: Option<Arc<File>>, mut work: FileWork) -> Submit {
+        match (&mut work, &file) {
             (FileWork::Open(_, options), _) => {
                 if let Err(error) = check_options(options) {
                     return Submit::Done(work.fail(error));
                 }
             }
-            (FileWork::Read(offset, buffer), Some(fd)) => {
-                if let Some(result) = read_cached(fd, *offset, buffer) {
+            (FileWork::Read(offset, buffer), Some(file)) => {
+                if let Some(result) = read_cached(file.as_fd(), *offset, buffer) {
                     return Submit::Done(Outcome::Received { result, buffer: std::mem::take(buffer) });
                 }
             }
             _ => (),
         }
-        // The thread works on a descriptor of its own, which nobody closes meanwhile.
-        let file = match fd.map(|fd| fd.try_clone_to_owned()).transpose() {
-            Ok(file) => file.map(File::from),
-            Err(error) => return Submit::Done(work.fail(error)),
-        };
         let kind = What::of(&work);
         if let Err((work, error)) = self.workers.give(id, file, work) {
             return Submit::Done(work.fail(error));

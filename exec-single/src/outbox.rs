@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use crate::epoll::EDGES;
 use crate::reactor::Reactor;
-use crate::resource::{Descriptor, Rest, gone};
+use crate::resource::{Rest, gone};
 
 /// How long the end of the driver may take to send what is on its way.
 const LINGER: Duration = Duration::from_secs(1);
@@ -92,10 +92,10 @@ impl Reactor {
             self.send_failed(n, &error, out);
         }
         if rest.shut_down
-            && let Descriptor::Owned(fd) = &self.table[n].fd
+            && let Some(fd) = self.table[n].fd.ours()
         {
             // It fails if the connection is gone.
-            let _ = socket::shutdown(&SockRef::from(fd), ShutdownHow::Write);
+            let _ = socket::shutdown(&SockRef::from(&fd), ShutdownHow::Write);
         }
     }
 
@@ -120,9 +120,9 @@ impl Reactor {
             }
             how = ShutdownHow::Read;
         }
-        match &entry.fd {
-            Descriptor::Owned(fd) => socket::shutdown(&SockRef::from(fd), how),
-            Descriptor::Watched(_) => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        match entry.fd.ours() {
+            Some(fd) => socket::shutdown(&SockRef::from(&fd), how),
+            None => Err(io::Error::from_raw_os_error(libc::EBADF)),
         }
     }
 

@@ -1,7 +1,9 @@
 //! [`Entry`]: a descriptor, what is known of it, and the operations that wait for it.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aioli_core::driver::{Completion, Completions, OpId, TryReceived};
@@ -18,6 +20,9 @@ use crate::epoll::{ERR, HUP, IN, OUT, PRI, RDHUP};
 pub(crate) enum Descriptor {
     /// Ours: a resource.
     Owned(OwnedFd),
+    /// Ours, and that of threads that work on it. A duplicate for each would do, but for the locks of fcntl(2): this process loses all
+    /// it has on a file when it closes any descriptor of it.
+    Shared(Arc<File>),
     /// The caller's, who polls it. It may be closed, and its number used again, without our knowing.
     Watched(RawFd),
 }
@@ -26,7 +31,31 @@ impl Descriptor {
     pub(crate) fn raw(&self) -> RawFd {
         match self {
             Descriptor::Owned(fd) => fd.as_raw_fd(),
+            Descriptor::Shared(file) => file.as_raw_fd(),
             Descriptor::Watched(fd) => *fd,
+        }
+    }
+
+    /// The descriptor, if it is ours.
+    #[inline]
+    pub(crate) fn ours(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Descriptor::Owned(fd) => Some(fd.as_fd()),
+            Descriptor::Shared(file) => Some(file.as_fd()),
+            Descriptor::Watched(_) => None,
+        }
+    }
+
+    /// The file, if it is ours, for a thread: it stays open until that lets go of it.
+    pub(crate) fn share(&mut self) -> Option<Arc<File>> {
+        let shared = match std::mem::replace(self, Descriptor::Watched(-1)) {
+            Descriptor::Owned(fd) => Descriptor::Shared(Arc::new(fd.into())),
+            other => other,
+        };
+        *self = shared;
+        match self {
+            Descriptor::Shared(file) => Some(Arc::clone(file)),
+            _ => None,
         }
     }
 }
@@ -172,18 +201,18 @@ impl Entry {
 
     /// Tries the system call of an op that is not in line.
     pub(crate) fn attempt(&mut self, work: &mut Work) -> Attempt {
-        let Descriptor::Owned(fd) = &self.fd else { return Attempt::Blocked };
+        let Some(fd) = self.fd.ours() else { return Attempt::Blocked };
         let ready = match work.direction() {
             Direction::Read => &mut self.readable,
             Direction::Write => &mut self.writable,
         };
-        attempt(fd.as_fd(), self.kind, self.marked, ready, work)
+        attempt(fd, self.kind, self.marked, ready, work)
     }
 
     /// Tries the first op in a line, if the line is ready, and removes it from there once it is finished. `None`: nothing to do
     /// before the next event.
     pub(crate) fn advance(&mut self, direction: Direction) -> Option<(OpId, Attempt)> {
-        let Descriptor::Owned(fd) = &self.fd else { return None };
+        let fd = self.fd.ours()?;
         let ready = match direction {
             Direction::Read => &mut self.readable,
             Direction::Write => &mut self.writable,
@@ -194,7 +223,7 @@ impl Entry {
         let line = self.waiting.as_deref_mut()?.line(direction);
         let Armed { id, work } = line.first_mut()?;
         let id = *id;
-        let attempt = attempt(fd.as_fd(), self.kind, self.marked, ready, work);
+        let attempt = attempt(fd, self.kind, self.marked, ready, work);
         match attempt {
             Attempt::Blocked => return None,
             Attempt::Accepted { last: false, .. } => {}
@@ -264,8 +293,8 @@ impl Entry {
         if !self.readable {
             return Some(Err(io::ErrorKind::WouldBlock.into()));
         }
-        let Descriptor::Owned(fd) = &self.fd else { return None };
-        let received = receive(fd.as_fd(), self.kind, self.marked, &mut self.readable, buffer);
+        let fd = self.fd.ours()?;
+        let received = receive(fd, self.kind, self.marked, &mut self.readable, buffer);
         Some(received.map(|count| TryReceived { count, more: self.readable }))
     }
 
@@ -282,8 +311,8 @@ impl Entry {
     /// Sends at once from borrowed memory.
     #[inline]
     pub(crate) fn send(&mut self, data: &[u8]) -> io::Result<usize> {
-        let Descriptor::Owned(fd) = &self.fd else { return Err(io::Error::from_raw_os_error(libc::EBADF)) };
-        send(fd.as_fd(), self.kind, &mut self.writable, data)
+        let Some(fd) = self.fd.ours() else { return Err(io::Error::from_raw_os_error(libc::EBADF)) };
+        send(fd, self.kind, &mut self.writable, data)
     }
 
     /// What is left to send.
@@ -293,20 +322,20 @@ impl Entry {
 
     /// Whether closing it is to reset the connection, and not to send anything more.
     pub(crate) fn is_to_reset(&self) -> bool {
-        let Descriptor::Owned(fd) = &self.fd else { return false };
-        matches!(SockRef::from(fd).linger(), Ok(Some(Duration::ZERO)))
+        let Some(fd) = self.fd.ours() else { return false };
+        matches!(SockRef::from(&fd).linger(), Ok(Some(Duration::ZERO)))
     }
 
     /// Sends what is left. Gives it back when it is sent, or cannot be.
     pub(crate) fn send_rest(&mut self) -> Option<(Rest, io::Result<()>)> {
-        let Descriptor::Owned(fd) = &self.fd else { return None };
+        let fd = self.fd.ours()?;
         if !self.writable {
             return None;
         }
         let waiting = self.waiting.as_mut()?;
         let rest = waiting.rest.as_mut()?;
         let result = loop {
-            match send(fd.as_fd(), self.kind, &mut self.writable, &rest.data) {
+            match send(fd, self.kind, &mut self.writable, &rest.data) {
                 Ok(count) => rest.data.advance(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) => break Err(error),
@@ -337,8 +366,8 @@ impl Entry {
 
     /// Reads from a file what is in memory.
     pub(crate) fn try_read(&self, offset: u64, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
-        let Descriptor::Owned(fd) = &self.fd else { return None };
-        read_cached(fd.as_fd(), offset, buffer)
+        let fd = self.fd.ours()?;
+        read_cached(fd, offset, buffer)
     }
 }
 
@@ -382,4 +411,4 @@ fn attempt(fd: BorrowedFd<'_>, kind: Kind, marked: bool, ready: &mut bool, work:
     attempt
 }
 
-const _: () = assert!(size_of::<Entry>() <= 48);
+const _: () = assert!(size_of::<Entry>() <= 56);

@@ -7,7 +7,7 @@ use aioli_core::driver::prefetch;
 use aioli_core::op::Resource;
 use slab::Slab;
 
-use crate::resource::{Descriptor, Entry};
+use crate::resource::Entry;
 
 /// The entries of a driver.
 ///
@@ -60,7 +60,7 @@ impl Table {
 
     /// The place of a resource, if it is not closed.
     pub(crate) fn resource(&self, id: Resource) -> Option<usize> {
-        self.find(id).filter(|&n| matches!(self[n].fd, Descriptor::Owned(_)))
+        self.find(id).filter(|&n| !self[n].is_watched())
     }
 
     /// An entry and its place, if it is still there.

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 struct Job {
     id: OpId,
-    file: Option<File>,
+    file: Option<Arc<File>>,
     work: FileWork,
 }
 
@@ -83,7 +83,7 @@ impl Shared {
             let opens = usize::from(opens(&work));
             state.running += 1;
             drop(state);
-            let done = work.run(file.as_ref());
+            let done = work.run(file.as_deref());
             drop(file);
             state = self.lock();
             state.running -= 1;
@@ -111,11 +111,16 @@ impl Workers {
         self.count == 0
     }
 
-    /// Gives a job. The file is one of the job's own.
+    /// Gives a job. The file stays open until it is done.
     ///
     /// # Errors
     /// If there is no thread and none can be started; the job comes back.
-    pub(crate) fn give(&mut self, id: OpId, file: Option<File>, work: FileWork) -> Result<(), (FileWork, io::Error)> {
+    pub(crate) fn give(
+        &mut self,
+        id: OpId,
+        file: Option<Arc<File>>,
+        work: FileWork,
+    ) -> Result<(), (FileWork, io::Error)> {
         let mut state = self.shared.lock();
         state.opening += usize::from(opens(&work));
         let most = MOST + state.opening.min(MOST_OPENING);

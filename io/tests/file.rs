@@ -236,3 +236,25 @@ fn what_has_no_positions_is_not_written_to() {
         Ok(())
     });
 }
+
+#[test]
+fn locks_of_the_process_on_a_file_outlive_what_is_done_with_it() {
+    common::run(|| async {
+        let scratch = Scratch::new("locked");
+        let file = std::fs::File::create(&scratch.0)?;
+        let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata()?);
+        rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+        let is_locked =
+            || Ok::<_, std::io::Error>(std::fs::read_to_string("/proc/locks")?.contains(&format!(":{inode} ")));
+        assert!(is_locked()?);
+        let file = File::from_fd(file.into())?;
+        file.write_at(0, b"locked").await?;
+        file.metadata().await?;
+        file.sync_all().await?;
+        assert!(is_locked()?);
+        drop(file);
+        sleep(0.0).await?;
+        assert!(!is_locked()?);
+        Ok(())
+    });
+}

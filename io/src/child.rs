@@ -15,7 +15,7 @@ use aioli_core::{Loop, Report, Result};
 use crate::handle::unexpected;
 use crate::reaper;
 use crate::signal::Signal;
-use crate::waiters::Waiters;
+use crate::waiters::{Waiters, check_loop};
 
 /// ESRCH and ECHILD, as Linux numbers them.
 const NO_SUCH_PROCESS: i32 = 3;
@@ -66,6 +66,7 @@ impl Child {
             if let Some(status) = self.status.get() {
                 return Ok(status);
             }
+            check_loop(&self.event_loop)?;
             self.exited.wait().await?;
         }
     }

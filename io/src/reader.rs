@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use crate::connection::Connection;
 use crate::input::{Input, Search, sorted};
 use crate::transport::Transport;
+use crate::waiters::check_loop;
 
 /// The limit of a reader, in bytes, if none is given: asyncio's 64 KiB.
 pub const DEFAULT_LIMIT: usize = 64 * 1024;
@@ -361,6 +362,7 @@ impl<T, F: FnMut(&Input) -> Option<Result<T>>> Future for Read<'_, F> {
         if input.has_to_resume() {
             reader.connection.resume_reading();
         }
+        check_loop(reader.connection.event_loop())?;
         let token = this.wait.register_for(cx, Awaited::Data)?;
         input.wait(token);
         Poll::Pending

@@ -12,7 +12,7 @@ use futures::Stream;
 
 use crate::catcher::Catcher;
 use crate::signal::Signal;
-use crate::waiters::{Waiters, wake};
+use crate::waiters::{Waiters, check_loop, wake};
 
 thread_local! {
     /// The handlers of the loops of this thread.
@@ -129,10 +129,11 @@ fn stop(catcher: Option<Rc<Catcher>>) -> bool {
 /// ```
 pub fn signals(which: impl IntoIterator<Item = Signal>) -> Result<Signals> {
     let event_loop = get_running_loop()?;
-    let mut signals = Signals { catchers: Vec::new(), arrived: Rc::default() };
+    let mut signals = Signals { event_loop, catchers: Vec::new(), arrived: Rc::default() };
     for signal in which {
         let arrived = Rc::clone(&signals.arrived);
-        signals.catchers.push(Catcher::start(&event_loop, signal, Box::new(move |signal| arrived.push(signal)))?);
+        let on_signal = Box::new(move |signal| arrived.push(signal));
+        signals.catchers.push(Catcher::start(&signals.event_loop, signal, on_signal)?);
     }
     Ok(signals)
 }
@@ -153,6 +154,7 @@ pub fn signals(which: impl IntoIterator<Item = Signal>) -> Result<Signals> {
 /// # Ok::<(), aioli_core::Error>(())
 /// ```
 pub struct Signals {
+    event_loop: Loop,
     catchers: Vec<Rc<Catcher>>,
     arrived: Rc<Arrived>,
 }
@@ -190,6 +192,7 @@ impl Signals {
             if let Some(signal) = self.arrived.pop() {
                 return Ok(signal);
             }
+            check_loop(&self.event_loop)?;
             self.arrived.waiters.wait().await?;
         }
     }

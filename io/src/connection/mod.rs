@@ -19,7 +19,7 @@ use crate::landing::Landing;
 use crate::output::Output;
 use crate::restore::Restore;
 use crate::server::Membership;
-use crate::waiters::Waiters;
+use crate::waiters::{Waiters, check_loop};
 use receiving::Receiving;
 
 /// From the so-many-eth write on a lost connection on, each is reported.
@@ -416,6 +416,7 @@ impl Connection {
             if let Some(end) = self.end() {
                 return end;
             }
+            check_loop(&self.event_loop)?;
             self.closed.wait().await?;
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -12,9 +13,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open
 /// A child and its pidfd.
 type Orphan = (u32, Arc<OwnedFd>);
 
-static REAPER: Mutex<Reaper> = Mutex::new(Reaper { orphans: Vec::new(), bell: None });
+static REAPER: Mutex<Reaper> = Mutex::new(Reaper { process: 0, orphans: Vec::new(), bell: None });
 
 struct Reaper {
+    /// Whose children these are. A process that was forked from it has neither them nor the thread.
+    process: u32,
     orphans: Vec<Orphan>,
     /// Tells the thread of another orphan; there is one while the thread runs.
     bell: Option<Arc<OwnedFd>>,
@@ -32,6 +35,10 @@ pub(crate) fn adopt(pid: u32) -> io::Result<()> {
         return Ok(());
     }
     let mut reaper = REAPER.lock().unwrap_or_else(PoisonError::into_inner);
+    let process = process::id();
+    if reaper.process != process {
+        *reaper = Reaper { process, orphans: Vec::new(), bell: None };
+    }
     match &reaper.bell {
         Some(bell) => drop(rustix::io::write(bell, &1u64.to_ne_bytes())?),
         None => {
@@ -45,9 +52,12 @@ pub(crate) fn adopt(pid: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends a child that was adopted. One that is not there has ended.
+/// Ends a child that was adopted. One that is not there has ended, or is that of a process that this one was forked from.
 pub(crate) fn kill(pid: u32) {
     let reaper = REAPER.lock().unwrap_or_else(PoisonError::into_inner);
+    if reaper.process != process::id() {
+        return;
+    }
     if let Some((_, child)) = reaper.orphans.iter().find(|orphan| orphan.0 == pid) {
         // It may be another user's by now.
         let _ = pidfd_send_signal(child, Signal::KILL);

@@ -6,8 +6,10 @@ mod common;
 use std::time::Duration;
 
 use aioli_core::{Result, create_task, gather, sleep, timeout};
-use aioli_io::{CreateSubprocess, PIPE, create_subprocess_exec, create_subprocess_shell};
+use aioli_io::{CreateSubprocess, PIPE, Process, create_subprocess_exec, create_subprocess_shell};
 use common::{alone, run, settle};
+use fork::Fork;
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 const NO_ARGS: [&str; 0] = [];
 
@@ -168,4 +170,62 @@ fn sort_of_a_stream() {
         assert_eq!(process.wait().await?, 0);
         Ok(())
     });
+}
+
+// --- in a process that was forked ------------------------------------------------------------------------------------------------
+
+/// Runs the body in a fork of this process, which must have no other thread that holds a lock, and checks that it does not panic.
+fn in_fork(body: impl FnOnce()) {
+    match fork::fork().unwrap() {
+        Fork::Child => {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+            std::process::exit(i32::from(result.is_err()));
+        }
+        Fork::Parent(child) => {
+            let (_, status) = waitpid(Pid::from_raw(child), WaitOptions::empty()).unwrap().unwrap();
+            assert_eq!(status.exit_status(), Some(0));
+        }
+    }
+}
+
+/// A child that outlives the loop which started it.
+fn outlive(seconds: &'static str) -> Process {
+    aioli_exec_single::run(async move { create_subprocess_exec("sleep", [seconds]).kill_on_drop(true).await }).unwrap()
+}
+
+/// Whether all children end, and none is left as a zombie.
+fn all_end() -> bool {
+    (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        children().is_empty()
+    })
+}
+
+#[test]
+fn children_that_outlive_their_loop_in_a_fork_are_no_zombies() {
+    if !alone("children_that_outlive_their_loop_in_a_fork_are_no_zombies") {
+        return;
+    }
+    // The thread that waits for this one is not in the fork.
+    let first = outlive("60");
+    in_fork(|| {
+        std::mem::forget(outlive("0.05"));
+        assert!(all_end());
+    });
+    assert_eq!(children(), ['S']);
+    drop(first);
+    assert!(all_end());
+}
+
+#[test]
+fn a_fork_does_not_kill_its_parents_children() {
+    if !alone("a_fork_does_not_kill_its_parents_children") {
+        return;
+    }
+    let mut process = Some(outlive("60"));
+    in_fork(|| drop(process.take()));
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(children(), ['S']);
+    drop(process);
+    assert!(all_end());
 }

@@ -172,6 +172,24 @@ pub fn open_child(pid: u32) -> io::Result<OwnedFd> {
     }
 }
 
+/// Whether an error says that there is no descriptor left.
+pub fn lacks_descriptor(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
+/// Sends a signal to a child by its number, where there is no descriptor for a pidfd. The child may only lose the number meanwhile if
+/// another thread takes its exit status, and numbers are given out in turn: it would have to go round in that moment.
+///
+/// # Errors
+/// The kernel's: `ESRCH` if there is no such child.
+pub fn signal_by_number(pid: u32, signal: i32) -> io::Result<()> {
+    match wait_for(libc::P_PID, pid, libc::WEXITED | libc::WNOWAIT) {
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        // SAFETY: no pointers.
+        _ => succeeded(unsafe { libc::kill(pid as libc::pid_t, signal) }),
+    }
+}
+
 /// How a process ended, from what `waitid` filled in; `None` if it found no process that has ended.
 pub fn waited_for(info: &libc::siginfo_t) -> Option<ExitStatus> {
     // SAFETY: these fields are numbers, for which any bytes will do.

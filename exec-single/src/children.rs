@@ -128,9 +128,13 @@ impl Children {
     pub(crate) fn signal(&self, wait: OpId, signal: i32) -> io::Result<()> {
         let place = self.flight.find(wait).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
         let child = &self.slots[place as usize];
-        match &child.pidfd {
-            Some(pidfd) => syscall::signal(pidfd.as_fd(), signal),
-            None => syscall::signal(syscall::open_child(child.pid)?.as_fd(), signal),
+        if let Some(pidfd) = &child.pidfd {
+            return syscall::signal(pidfd.as_fd(), signal);
+        }
+        match syscall::open_child(child.pid) {
+            Ok(pidfd) => syscall::signal(pidfd.as_fd(), signal),
+            Err(error) if syscall::lacks_descriptor(&error) => syscall::signal_by_number(child.pid, signal),
+            Err(error) => Err(error),
         }
     }
 

@@ -107,10 +107,16 @@ impl Core {
         };
         // The kernel may take the exit status at any moment, and the number is free then. But if the wait goes on after this was
         // opened, it is that of the process.
-        let pidfd = syscall::open_child(pid)?;
+        let pidfd = match syscall::open_child(pid) {
+            Err(error) if syscall::lacks_descriptor(&error) => None,
+            pidfd => Some(pidfd?),
+        };
         self.reap()?;
         let process = self.waited(wait).ok_or_else(gone)?;
-        syscall::signal(process.pidfd.insert(pidfd).as_fd(), signal)
+        match pidfd {
+            Some(pidfd) => syscall::signal(process.pidfd.insert(pidfd).as_fd(), signal),
+            None => syscall::signal_by_number(pid, signal),
+        }
     }
 
     fn waited(&mut self, wait: OpId) -> Option<&mut Process> {

@@ -9,7 +9,7 @@ use aioli_core::{Result, create_task, gather, sleep, timeout};
 use aioli_io::{CreateSubprocess, PIPE, Process, create_subprocess_exec, create_subprocess_shell};
 use common::{alone, run, settle};
 use fork::Fork;
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, Resource, Rlimit, WaitOptions, getrlimit, setrlimit, waitpid};
 
 const NO_ARGS: [&str; 0] = [];
 
@@ -168,6 +168,37 @@ fn sort_of_a_stream() {
         assert_eq!(stdout.read(1).await?, "");
         feeding.await?;
         assert_eq!(process.wait().await?, 0);
+        Ok(())
+    });
+}
+
+// --- without descriptors ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_child_is_killed_where_no_descriptor_is_left() {
+    if !alone("a_child_is_killed_where_no_descriptor_is_left") {
+        return;
+    }
+    let few = Rlimit { current: Some(64), ..getrlimit(Resource::Nofile) };
+    setrlimit(Resource::Nofile, few).unwrap();
+    run(|| async {
+        for settled in [false, true] {
+            let process = create_subprocess_exec("sleep", ["60"]).kill_on_drop(true).await?;
+            let dropped = create_subprocess_exec("sleep", ["60"]).kill_on_drop(true).await?;
+            if settled {
+                sleep(0.01).await?;
+            }
+            let all: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+            assert!(!all.is_empty());
+            process.kill()?;
+            drop(dropped);
+            drop(all);
+            assert_eq!(process.wait().await?, -9);
+            assert!(process.kill().unwrap_err().as_io().is_some());
+            while !children().is_empty() {
+                sleep(0.001).await?;
+            }
+        }
         Ok(())
     });
 }

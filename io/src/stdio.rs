@@ -12,7 +12,7 @@ use crate::restore::Restore;
 ///
 /// `O_NONBLOCK` belongs to the open file, and the shell and other programs mostly have the same one. So a pipe or terminal is opened
 /// afresh, by its name in `/proc`, and nobody else notices. Where that cannot be done, as with a socket, the file becomes non-blocking
-/// for all who share it, until the first stream on it is closed. A regular file is read as it is, which may wait for the disk.
+/// for all who share it, until the last stream on it is closed. A regular file is read as it is, which may wait for the disk.
 ///
 /// The stream has a buffer of its own: what it has received is missing for those who read from [`std::io::stdin`] as well. Closing it
 /// leaves descriptor 0 open.

@@ -21,6 +21,7 @@ cases! {
     standard_pipes_stay_blocking_for_others: "PI1 PI2";
     a_standard_terminal_stays_blocking_for_others: "PI1";
     a_standard_socket_is_blocking_again_at_the_end: "PI1";
+    a_standard_socket_stays_non_blocking_for_its_last_stream: "PI1";
     standard_streams_may_be_files_and_devices: "PI1";
 }
 
@@ -118,6 +119,32 @@ fn a_standard_socket_is_blocking_again_at_the_end(on: &Machine) {
     expect(&mut from_child, "line");
     assert!(is_nonblocking(&theirs));
     ours.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(was_played(child.wait().unwrap()));
+    assert!(!is_nonblocking(&theirs));
+}
+
+fn a_standard_socket_stays_non_blocking_for_its_last_stream(on: &Machine) {
+    let Some(on) = with_pipes(on) else { return };
+    let command = on.part("last", || {
+        let program = async {
+            let (output, input) = (open_stdout().await?, open_stdin().await?);
+            output.close();
+            output.wait_closed().await?;
+            drop(output);
+            assert!(is_nonblocking(io::stdin()));
+            assert_eq!(input.readline().await?, "line\n");
+            Ok(())
+        };
+        let runner = on.plain_runner();
+        runner.run(program).unwrap();
+        runner.close().unwrap();
+        assert!(!is_nonblocking(io::stdin()));
+    });
+    let Some(mut command) = command else { return };
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let end = || Stdio::from(OwnedFd::from(theirs.try_clone().unwrap()));
+    let mut child = command.stdin(end()).stdout(end()).spawn().unwrap();
+    ours.write_all(b"line\n").unwrap();
     assert!(was_played(child.wait().unwrap()));
     assert!(!is_nonblocking(&theirs));
 }

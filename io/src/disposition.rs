@@ -5,7 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, io};
 
+use signal_hook::flag;
+
 use crate::signal::Signal;
+
+/// As shells have it, a program that was ended by a signal has this and its number for an exit status.
+const ENDED_BY: i32 = 128;
 
 /// What is known of a signal, from its first handler on.
 struct Entry {
@@ -35,7 +40,12 @@ impl Handled {
         }
         let unhandled = if is_default(signal) {
             let unhandled = Arc::new(AtomicBool::new(false));
-            signal_hook::flag::register_conditional_default(signal.number(), Arc::clone(&unhandled))?;
+            let (number, condition) = (signal.number(), Arc::clone(&unhandled));
+            if ends_by_exit(signal) {
+                flag::register_conditional_shutdown(number, ENDED_BY + number, condition)?;
+            } else {
+                flag::register_conditional_default(number, condition)?;
+            }
             Some(unhandled)
         } else {
             None
@@ -54,6 +64,11 @@ impl Drop for Handled {
             unhandled.store(true, Ordering::SeqCst);
         }
     }
+}
+
+/// Whether the library does not know that this signal ends the program by default: SIGSTKFLT, SIGIO, SIGPWR and the real-time ones.
+fn ends_by_exit(signal: Signal) -> bool {
+    matches!(signal.number(), 16 | 29 | 30 | 34..)
 }
 
 /// Whether the program neither handles nor ignores a signal, as far as the system tells.

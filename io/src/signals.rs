@@ -60,7 +60,8 @@ pub trait LoopSignals {
     fn add_signal_handler(&self, signal: Signal, callback: impl FnMut() + 'static) -> Result<()>;
 
     /// Removes a handler: asyncio's `remove_signal_handler`. Returns whether there was one. When the program has no handler of the
-    /// signal any more, it does what it did before the first one was added: by default most end the program.
+    /// signal any more, it does what it did before the first one was added: by default most end the program. Real-time signals, `SIGIO`,
+    /// `SIGPWR` and `SIGSTKFLT` end it then by an exit with 128 and their number.
     fn remove_signal_handler(&self, signal: Signal) -> bool;
 }
 

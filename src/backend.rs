@@ -101,8 +101,8 @@ fn uring(reason: String) -> io::Result<UringDriver> {
 /// `main`, which may clean up with further awaits; a second Ctrl-C ends the program at once.
 ///
 /// # Errors
-/// What `main` returns; `Panicked` if it panicked; `Interrupted` if Ctrl-C cancelled it. `Runtime` if a loop runs on this thread
-/// already. `Value` if `AIOLI_BACKEND` names no backend. `Io` if the kernel refuses what the backend needs.
+/// What `main` returns; `Panicked` if it panicked; `Interrupted` if Ctrl-C cancelled it, or came in its last step or after it. `Runtime` if
+/// a loop runs on this thread already. `Value` if `AIOLI_BACKEND` names no backend. `Io` if the kernel refuses what the backend needs.
 ///
 /// ```
 /// let answer = aioli::run(async { Ok(6 * 7) });

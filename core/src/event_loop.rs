@@ -66,6 +66,8 @@ pub(crate) struct LoopCore {
     handler: RefCell<Option<Handler>>,
     main: Cell<Option<RawTask>>,
     interrupted: Cell<bool>,
+    /// An interrupt came too late for the main task.
+    unheard: Cell<bool>,
     running: Cell<bool>,
     stopping: Cell<bool>,
     closed: Cell<bool>,
@@ -102,6 +104,7 @@ impl LoopCore {
             handler: RefCell::new(None),
             main: Cell::new(None),
             interrupted: Cell::new(false),
+            unheard: Cell::new(false),
             running: Cell::new(false),
             stopping: Cell::new(false),
             closed: Cell::new(false),
@@ -213,6 +216,11 @@ impl LoopCore {
     /// Whether the program was interrupted since this was last asked.
     pub(crate) fn take_interrupted(&self) -> bool {
         self.interrupted.take()
+    }
+
+    /// Whether it was since then when the main task had ended, or in its last step.
+    pub(crate) fn take_unheard(&self) -> bool {
+        self.shared.take_interrupt() | self.unheard.take()
     }
 
     /// Takes a new task into the loop, and either queues its first step or takes it at once.
@@ -484,8 +492,10 @@ impl LoopCore {
                 self.interrupted.set(true);
                 let main = self.main.take();
                 self.main.set(main.clone());
-                if let Some(main) = main {
-                    cancel::cancel(main.raw(), None);
+                match main {
+                    Some(main) if main.raw().is_done() => self.unheard.set(true),
+                    Some(main) => drop(cancel::cancel(main.raw(), None)),
+                    None => (),
                 }
             }
         }

@@ -74,6 +74,11 @@ impl LoopShared {
         self.announce();
     }
 
+    /// Takes an interrupt that the loop was not told of yet.
+    pub(crate) fn take_interrupt(&self) -> bool {
+        self.interrupted.swap(false, Ordering::AcqRel)
+    }
+
     fn announce(&self) {
         // The first one since the loop last looked kicks it; the loop clears the flag before it empties the inbox.
         if !self.pending.swap(true, Ordering::AcqRel) {
@@ -90,7 +95,7 @@ impl LoopShared {
     /// Hands over everything that was sent before this call, in order. What comes meanwhile waits, however fast it comes.
     pub(crate) fn drain(&self, mut receive: impl FnMut(Message)) {
         self.pending.swap(false, Ordering::AcqRel);
-        if self.interrupted.swap(false, Ordering::AcqRel) {
+        if self.take_interrupt() {
             receive(Message::Interrupt);
         }
         // What comes from now on has announced itself again. It is left: threads that send without end are not to hold the loop here.

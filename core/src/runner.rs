@@ -69,8 +69,9 @@ impl Runner {
     /// in the next run. All runs share one context.
     ///
     /// # Errors
-    /// What `main` returns; `Panicked` if it panicked; `Interrupted` if Ctrl-C cancelled it. `Runtime` if a loop runs on this thread
-    /// already, or the runner is closed, or the loop was stopped before `main` was done. `Io` if the backend broke.
+    /// What `main` returns; `Panicked` if it panicked; `Interrupted` if Ctrl-C cancelled it, or came in its last step or after it.
+    /// `Runtime` if a loop runs on this thread already, or the runner is closed, or the loop was stopped before `main` was done. `Io` if
+    /// the backend broke.
     #[track_caller]
     pub fn run<F, T>(&self, main: F) -> Result<T>
     where
@@ -90,8 +91,10 @@ impl Runner {
         let ran = self.run_until_done(task.raw());
         self.core.set_main(None);
         ran?;
-        let interrupted = self.core.take_interrupted();
+        let (interrupted, unheard) = (self.core.take_interrupted(), self.core.take_unheard());
         match task.take_result() {
+            // Nobody else has heard of it.
+            Ok(_) if unheard => Err(Error::interrupted()),
             Err(error) if error.is_cancelled() && interrupted && task.uncancel() == 0 => Err(Error::interrupted()),
             result => result,
         }

@@ -11,8 +11,8 @@ use crate::Interrupt;
 /// Makes a driver and runs `main` on it, with Ctrl-C as a cancellation.
 ///
 /// # Errors
-/// What `main` returns; `Panicked` if it panicked; `Interrupted` if Ctrl-C cancelled it. `Runtime` if a loop runs on this thread
-/// already. `Io` if the driver cannot be made.
+/// What `main` returns; `Panicked` if it panicked; `Interrupted` if Ctrl-C cancelled it, or came in its last step or after it. `Runtime` if
+/// a loop runs on this thread already. `Io` if the driver cannot be made.
 #[track_caller]
 pub fn run<D, F, T>(driver: impl FnOnce() -> io::Result<D>, main: F) -> Result<T>
 where

@@ -12,8 +12,8 @@ use crate::EpollDriver;
 /// program's main thread, unless the program has a SIGINT handler of its own.
 ///
 /// # Errors
-/// What `main` returns; `Panicked` if it panicked; `Interrupted` if Ctrl-C cancelled it. `Runtime` if a loop runs on this thread
-/// already. `Io` if the kernel refuses what the backend needs.
+/// What `main` returns; `Panicked` if it panicked; `Interrupted` if Ctrl-C cancelled it, or came in its last step or after it. `Runtime` if
+/// a loop runs on this thread already. `Io` if the kernel refuses what the backend needs.
 ///
 /// ```
 /// let answer = aioli_exec_single::run(async { Ok(6 * 7) });

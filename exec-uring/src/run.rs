@@ -12,8 +12,9 @@ use crate::UringDriver;
 /// program's main thread, unless the program has a SIGINT handler of its own.
 ///
 /// # Errors
-/// What `main` returns; `Panicked` if it panicked; `Interrupted` if Ctrl-C cancelled it. `Runtime` if a loop runs on this thread
-/// already. `Io` if the kernel refuses what the backend needs: the text says which call failed, and what can be done.
+/// What `main` returns; `Panicked` if it panicked; `Interrupted` if Ctrl-C cancelled it, or came in its last step or after it. `Runtime` if
+/// a loop runs on this thread already. `Io` if the kernel refuses what the backend needs: the text says which call failed, and what can be
+/// done.
 ///
 /// ```
 /// # if aioli_exec_uring::UringDriver::new().is_err() { return }

@@ -21,6 +21,7 @@ cases! {
     ($) "signals" in signals_interrupts as __cases_signals_interrupts;
     ctrl_c_cancels_main_which_may_clean_up: "SG1 SG2";
     ctrl_c_may_be_swallowed: "SG2";
+    ctrl_c_at_the_end_of_main_is_an_interruption: "SG2";
     ctrl_c_taken_back_is_an_interruption: "SG2";
     ctrl_c_beside_another_request_is_a_cancellation: "SG2";
     the_second_ctrl_c_ends_the_program: "SG2";
@@ -105,6 +106,31 @@ fn ctrl_c_may_be_swallowed(on: &Machine) {
         let part = || {
             let result = run(on, async { Ok(is_cancelled_by_interrupt().await) });
             assert!(result.unwrap());
+        };
+        in_fork(part).well();
+    });
+}
+
+fn ctrl_c_at_the_end_of_main_is_an_interruption(on: &Machine) {
+    with_signals(on, |on| {
+        let part = || {
+            // In its last step.
+            let result = run(on, async {
+                raise(Signal::INT);
+                Ok(())
+            });
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::Interrupted);
+            // Its error says more.
+            let result = run(on, async {
+                raise(Signal::INT);
+                Err::<(), _>(aioli_core::Error::value("wrong"))
+            });
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::Value);
+            // In the last turn of the run.
+            let result = run(on, async move { get_running_loop()?.call_soon(|| raise(Signal::INT)).map(drop) });
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::Interrupted);
+            // What came before concerns no later run.
+            assert_eq!(run(on, async { Ok(7) }).unwrap(), 7);
         };
         in_fork(part).well();
     });

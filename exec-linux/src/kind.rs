@@ -29,6 +29,11 @@ impl Kind {
     /// Something else.
     pub const OTHER: Kind = Kind { socket: false, tcp: false, edges: false };
 
+    /// Whether it is a pipe or FIFO, and not in packet mode.
+    pub(crate) fn is_pipe(self) -> bool {
+        self.edges && !self.socket
+    }
+
     /// Finds out about a descriptor that came from elsewhere.
     pub fn of(fd: BorrowedFd<'_>) -> Kind {
         let socket = SockRef::from(&fd);

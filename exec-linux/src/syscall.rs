@@ -13,6 +13,7 @@ use rustix::io::retry_on_intr;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{SockAddr, SockRef};
 
+use crate::Kind;
 use crate::socket::from_kernel;
 
 /// The time of the monotonic clock.
@@ -41,19 +42,40 @@ fn succeeded(code: libc::c_int) -> io::Result<()> {
 /// # Errors
 /// The kernel's, but for EINTR.
 #[inline]
-pub fn receive(fd: BorrowedFd<'_>, socket: bool, buffer: &mut BytesMut) -> io::Result<usize> {
+pub fn receive(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut BytesMut) -> io::Result<usize> {
     let spare = buffer.spare_capacity_mut();
-    let count = retry_on_intr(|| {
-        if socket {
-            rustix::net::recv(fd, &mut *spare, RecvFlags::empty()).map(|(_, count)| count)
-        } else {
-            rustix::io::read(fd, &mut *spare).map(|(filled, _)| filled.len())
+    let count = loop {
+        let count = retry_on_intr(|| {
+            if kind.socket {
+                rustix::net::recv(fd, &mut *spare, RecvFlags::empty()).map(|(_, count)| count)
+            } else {
+                rustix::io::read(fd, &mut *spare).map(|(filled, _)| filled.len())
+            }
+        })?;
+        if count > 0 || !kind.is_pipe() || pipe_has_ended(fd)? {
+            break count;
         }
-    })?;
+    };
     let length = buffer.len() + count;
     // SAFETY: the kernel wrote `count` bytes at the start of the spare capacity.
     unsafe { buffer.set_len(length) };
     Ok(count)
+}
+
+/// Whether a pipe of which a read found the end has ended; if not, another read may find something. A FIFO that nobody has opened to
+/// write yet looks like one that has ended, but for the hang-up.
+///
+/// # Errors
+/// `WouldBlock` if nobody has opened it yet; the kernel's, but for EINTR.
+#[cold]
+fn pipe_has_ended(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry, which outlives the call.
+    uninterrupted(|| succeeded(unsafe { libc::poll(&raw mut poll, 1, 0) }))?;
+    if poll.revents & (libc::POLLHUP | libc::POLLERR) == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    Ok(poll.revents & libc::POLLIN == 0)
 }
 
 /// Sends what the kernel takes at once. A socket whose peer is gone gives an error and no signal.

@@ -67,7 +67,7 @@ impl Work {
     pub fn attempt(&mut self, fd: BorrowedFd<'_>, kind: Kind) -> Attempt {
         match self {
             Work::Recv(buffer) => {
-                let result = syscall::receive(fd, kind.socket, buffer);
+                let result = syscall::receive(fd, kind, buffer);
                 if blocks(&result) {
                     return Attempt::Blocked;
                 }

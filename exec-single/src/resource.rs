@@ -390,7 +390,7 @@ fn send(fd: BorrowedFd<'_>, kind: Kind, ready: &mut bool, data: &[u8]) -> io::Re
 #[inline]
 fn receive(fd: BorrowedFd<'_>, kind: Kind, marked: bool, ready: &mut bool, buffer: &mut BytesMut) -> io::Result<usize> {
     let room = buffer.capacity() - buffer.len();
-    let result = syscall::receive(fd, kind.socket, buffer);
+    let result = syscall::receive(fd, kind, buffer);
     *ready = match &result {
         Ok(count) => *count == room || marked || !kind.edges,
         Err(e) => e.kind() != io::ErrorKind::WouldBlock,

@@ -378,7 +378,7 @@ impl Core {
     fn receive_directly(&mut self, n: usize, buffer: &mut BytesMut) -> io::Result<TryReceived> {
         let entry = &mut self.table[n];
         let room = buffer.capacity() - buffer.len();
-        let received = syscall::receive(entry.fd.as_fd(), entry.kind.socket, buffer);
+        let received = syscall::receive(entry.fd.as_fd(), entry.kind, buffer);
         let inbox = &mut entry.inbox;
         inbox.readable = match &received {
             Ok(0) if entry.kind.socket && room > 0 => {

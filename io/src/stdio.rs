@@ -3,7 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fstat, major, minor};
+use rustix::io::retry_on_intr;
 
 use crate::pipe::{ConnectReadPipe, ConnectWritePipe, file_type};
 use crate::restore::Restore;
@@ -109,13 +111,21 @@ fn own(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<(OwnedFd, Option<Restor
             let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
             let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
             match rustix::fs::open(name, flags, Mode::empty()) {
-                Ok(fresh) => Ok((fresh, None)),
-                // It may be another user's terminal, or a pipe that nobody reads from.
-                Err(_) => Ok((fd.try_clone_to_owned()?, Restore::of(fd)?)),
+                Ok(fresh) if access != OFlags::RDONLY || !has_hung_up(fd)? => Ok((fresh, None)),
+                // It may be another user's terminal, a pipe that nobody reads from, or a FIFO that nobody writes to any more: opened
+                // afresh, that waits for the next who does.
+                _ => Ok((fd.try_clone_to_owned()?, Restore::of(fd)?)),
             }
         }
         _ => Ok((fd.try_clone_to_owned()?, Restore::of(fd)?)),
     }
+}
+
+/// Whether nobody has the other end of a pipe open any more.
+fn has_hung_up(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut all = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+    retry_on_intr(|| poll(&mut all, Some(&Timespec::default())))?;
+    Ok(all[0].revents().contains(PollFlags::HUP))
 }
 
 /// Whether this is the end of a pseudo-terminal that a terminal emulator has: opened afresh, it is another pseudo-terminal.

@@ -1,12 +1,12 @@
 //! Streams over FIFOs, terminals and other character devices.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use aioli_core::{Result, sleep};
+use aioli_core::{Result, create_task, sleep};
 use aioli_io::{connect_read_pipe, connect_write_pipe, create_subprocess_exec};
 use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -21,6 +21,7 @@ cases! {
     ($) "pipes" in pipe_devices as __cases_pipe_devices;
     character_devices: "PI1";
     a_fifo_by_its_name: "PI1 PI2";
+    a_fifo_that_nobody_has_opened_to_write_yet_has_not_ended: "PI1";
     a_terminal_speaks_line_by_line_and_ends_when_nobody_has_it_open: "PI1 PI2"
         = "test_events::EventLoopTestsMixin::test_read_pty_output",
           "test_events::EventLoopTestsMixin::test_write_pty",
@@ -29,10 +30,10 @@ cases! {
 }
 
 /// A FIFO, which is removed at the end.
-struct Fifo(PathBuf);
+pub(super) struct Fifo(pub(super) PathBuf);
 
 impl Fifo {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("aioli-fifo-{}-{:x}", std::process::id(), fastrand::u64(..)));
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0)?;
         Ok(Fifo(path))
@@ -96,6 +97,27 @@ fn a_fifo_by_its_name(on: &Machine) {
         }
         writer.close();
         assert_eq!(reader.read(1).await?, "");
+        Ok(())
+    });
+}
+
+fn a_fifo_that_nobody_has_opened_to_write_yet_has_not_ended(on: &Machine) {
+    let Some(on) = with_pipes(on) else { return };
+    on.run(async {
+        let fifo = Fifo::new()?;
+        let nonblocking = OFlags::NONBLOCK.bits() as i32;
+        let end = OpenOptions::new().read(true).custom_flags(nonblocking).open(&fifo.0)?;
+        let reader = connect_read_pipe(end).await?;
+        let reading = create_task(async move { Ok((reader.readline().await?, reader.read_to_end().await?)) });
+        settle().await?;
+        assert!(!reading.done());
+        let mut start = OpenOptions::new().write(true).custom_flags(nonblocking).open(&fifo.0)?;
+        settle().await?;
+        assert!(!reading.done());
+        start.write_all(b"line\nrest")?;
+        drop(start);
+        let (line, rest) = reading.await?;
+        assert!(line == "line\n" && rest == "rest");
         Ok(())
     });
 }

@@ -10,7 +10,7 @@ use aioli_io::{open_stderr, open_stdin, open_stdout};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
-use super::devices::cooked_terminal;
+use super::devices::{Fifo, cooked_terminal};
 use super::support::with_pipes;
 use crate::case::cases;
 use crate::machine::Machine;
@@ -22,6 +22,7 @@ cases! {
     a_standard_terminal_stays_blocking_for_others: "PI1";
     a_standard_socket_is_blocking_again_at_the_end: "PI1";
     a_standard_socket_stays_non_blocking_for_its_last_stream: "PI1";
+    a_standard_fifo_ends_though_its_writers_are_gone: "PI1";
     standard_streams_may_be_files_and_devices: "PI1";
 }
 
@@ -147,6 +148,19 @@ fn a_standard_socket_stays_non_blocking_for_its_last_stream(on: &Machine) {
     ours.write_all(b"line\n").unwrap();
     assert!(was_played(child.wait().unwrap()));
     assert!(!is_nonblocking(&theirs));
+}
+
+fn a_standard_fifo_ends_though_its_writers_are_gone(on: &Machine) {
+    let Some(mut command) = echo(on) else { return };
+    let fifo = Fifo::new().unwrap();
+    let both = File::options().read(true).write(true).open(&fifo.0).unwrap();
+    let (input, mut start) = (File::open(&fifo.0).unwrap(), File::options().write(true).open(&fifo.0).unwrap());
+    drop(both);
+    start.write_all(b"line\n").unwrap();
+    drop(start);
+    let output = command.stdin(input).stdout(Stdio::piped()).output().unwrap();
+    assert!(was_played(output.status));
+    expect(&mut &*output.stdout, "line");
 }
 
 fn standard_streams_may_be_files_and_devices(on: &Machine) {

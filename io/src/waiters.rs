@@ -27,14 +27,14 @@ impl Waiters {
 
     /// Waits for the next event.
     pub(crate) fn wait(&self) -> Waiting<'_> {
-        Waiting { waiters: self, wait: Wait::new() }
+        Waiting { waiters: self, wait: Wait::new(), token: None }
     }
 
-    /// Forgets those that do not wait any more.
-    fn prune(&self) {
-        let all = std::mem::take(&mut *self.tokens.borrow_mut());
-        let (waiting, gone): (_, SmallVec<[Token; 1]>) = all.into_iter().partition(Token::is_pending);
-        *self.tokens.borrow_mut() = waiting;
+    /// Forgets one who does not wait any more.
+    fn forget(&self, token: &Token) {
+        let mut tokens = self.tokens.borrow_mut();
+        let gone = tokens.iter().position(|known| known == token).map(|n| tokens.remove(n));
+        drop(tokens);
         // A token may be the last that holds its task, with a result of the user's.
         drop(gone);
     }
@@ -79,6 +79,16 @@ pub(crate) fn wake(waker: Waker) {
 pub(crate) struct Waiting<'a> {
     waiters: &'a Waiters,
     wait: Wait,
+    /// The one that is among the waiters', unless the event has happened.
+    token: Option<Token>,
+}
+
+impl Waiting<'_> {
+    fn leave(&mut self) {
+        if let Some(token) = self.token.take() {
+            self.waiters.forget(&token);
+        }
+    }
 }
 
 impl Future for Waiting<'_> {
@@ -89,16 +99,20 @@ impl Future for Waiting<'_> {
         if this.wait.is_registered() {
             match this.wait.poll(cx) {
                 WaitPoll::Pending => return Poll::Pending,
-                WaitPoll::Fired => return Poll::Ready(Ok(())),
+                WaitPoll::Fired => {
+                    this.token = None;
+                    return Poll::Ready(Ok(()));
+                }
                 WaitPoll::Cancelled(error) => {
-                    this.waiters.prune();
+                    this.leave();
                     return Poll::Ready(Err(error));
                 }
-                WaitPoll::Moved(_) => this.waiters.prune(),
+                WaitPoll::Moved(_) => this.leave(),
             }
         }
         let token = this.wait.register_for(cx, Awaited::Connection)?;
-        this.waiters.tokens.borrow_mut().push(token);
+        this.waiters.tokens.borrow_mut().push(token.clone());
+        this.token = Some(token);
         Poll::Pending
     }
 }
@@ -107,7 +121,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if self.wait.is_registered() {
             self.wait.release();
-            self.waiters.prune();
+            self.leave();
         }
     }
 }

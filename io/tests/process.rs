@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use aioli_core::{Result, create_task, gather, sleep, timeout};
@@ -168,6 +169,41 @@ fn sort_of_a_stream() {
         assert_eq!(stdout.read(1).await?, "");
         feeding.await?;
         assert_eq!(process.wait().await?, 0);
+        Ok(())
+    });
+}
+
+// --- many who wait ---------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn of_thousands_of_waits_each_is_given_up_at_once() {
+    run(|| async {
+        let process = Rc::new(create_subprocess_exec("sleep", ["60"]).kill_on_drop(true).await?);
+        let waits: Vec<_> = (0..40_000)
+            .map(|_| {
+                let process = Rc::clone(&process);
+                create_task(async move { process.wait().await })
+            })
+            .collect();
+        sleep(0.0).await?;
+        // Half a minute, when each looked at all others.
+        timeout(10.0, async {
+            for wait in &waits[..20_000] {
+                wait.cancel(None);
+            }
+            sleep(0.0).await?;
+            sleep(0.0).await
+        })
+        .await?;
+        process.kill()?;
+        let mut cancelled = 0;
+        for wait in waits {
+            match wait.await {
+                Ok(code) => assert_eq!(code, -9),
+                Err(error) => cancelled += usize::from(error.is_cancelled()),
+            }
+        }
+        assert_eq!(cancelled, 20_000);
         Ok(())
     });
 }

@@ -65,7 +65,7 @@ impl Core {
 
     /// Starts an op on an open file.
     pub(crate) fn file(&mut self, id: OpId, n: usize, work: FileWork) -> Submit {
-        let entry = &self.table[n];
+        let entry = &mut self.table[n];
         let fd = types::Fd(entry.raw());
         let (request, job) = match work {
             FileWork::Open(path, options) => return self.open_file(id, path, &options),
@@ -80,8 +80,11 @@ impl Core {
             }
             FileWork::Write(offset, data) => {
                 // The ring takes the greatest offset for the position of the open file, and writes to what has no positions.
-                if let Err(error) = check_position(entry.fd.as_fd(), offset) {
-                    return Submit::Done(Outcome::Sent { result: Err(error), data });
+                if !entry.waiting().has_positions || i64::try_from(offset).is_err() {
+                    if let Err(error) = check_position(entry.fd.as_fd(), offset) {
+                        return Submit::Done(Outcome::Sent { result: Err(error), data });
+                    }
+                    entry.waiting().has_positions = true;
                 }
                 let length = length(data.len());
                 (opcode::Write::new(fd, data.as_ptr(), length).offset(offset).build(), Job::Write(data))

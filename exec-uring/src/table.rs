@@ -40,6 +40,8 @@ pub(crate) struct Waiting {
     write: Line,
     /// Polls, and what is done with a file.
     pub(crate) requests: Vec<Key>,
+    /// It was found to be written to at offsets.
+    pub(crate) has_positions: bool,
     /// Connections that arrived after the accept they were for had ended. The next accept gets them first.
     pub(crate) surplus: VecDeque<OwnedFd>,
 }

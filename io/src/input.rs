@@ -232,6 +232,20 @@ impl Input {
         }
     }
 
+    /// Takes all there is, and shows it to `f`, which may do anything with the stream meanwhile.
+    #[inline]
+    pub(crate) fn take_with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+        let mut data = self.buffer.take();
+        let result = f(&data);
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.is_empty() {
+            data.clear();
+            *buffer = data;
+            self.return_spare(&mut buffer);
+        }
+        result
+    }
+
     /// Takes at most `count` bytes.
     pub(crate) fn take(&self, count: usize) -> Bytes {
         let mut buffer = self.buffer.borrow_mut();

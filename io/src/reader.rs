@@ -127,6 +127,45 @@ impl StreamReader {
         Read::new(self, "read_into", move |input: &Input| input.read_into(buffer).map(Ok))
     }
 
+    /// Hands what is there, or what comes first, to `f` where it lies: a read that neither copies nor allocates. Nothing means that the
+    /// stream has ended. What `f` was given counts as read, also if `f` panics. Cancelling it loses nothing: `f` was not called.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read). Then `f` is not called.
+    ///
+    /// ```
+    /// # aioli_exec_sim::run(async {
+    /// use aioli_io::{StreamReader, StreamWriter, open_connection, start_server};
+    ///
+    /// async fn echo(reader: StreamReader, writer: StreamWriter) -> aioli_core::Result<()> {
+    ///     while reader.read_with(|data| writer.write(data).map(|()| !data.is_empty())).await?? {
+    ///         writer.drain().await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// start_server(echo, "127.0.0.1", 80).await?;
+    /// let (reader, writer) = open_connection("127.0.0.1", 80).await?;
+    /// writer.write(b"ciao")?;
+    /// assert_eq!(reader.read_with(<[u8]>::to_vec).await?, b"ciao");
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
+    #[inline]
+    pub fn read_with<R, F>(&self, f: F) -> impl Future<Output = Result<R>> + use<'_, R, F>
+    where
+        F: FnOnce(&[u8]) -> R,
+    {
+        let mut f = Some(f);
+        Read::new(self, "read_with", move |input: &Input| {
+            if !input.is_ready() {
+                return None;
+            }
+            // Once it is done it is called no more.
+            f.take().map(|f| Ok(input.take_with(f)))
+        })
+    }
+
     /// Reads everything until the stream ends: asyncio's `read(-1)`. The limit does not bound it. What has come when it is cancelled
     /// stays unread.
     ///

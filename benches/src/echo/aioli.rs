@@ -1,5 +1,4 @@
 //! The echo server of an aioli user.
-use super::BUFFER;
 use std::io;
 use std::net::SocketAddr;
 
@@ -21,12 +20,8 @@ fn serve(driver: impl aioli_core::driver::Driver, bound: fn(SocketAddr)) -> io::
 }
 
 async fn echo(reader: aioli_io::StreamReader, writer: aioli_io::StreamWriter) -> aioli_core::Result<()> {
-    loop {
-        let data = reader.read(BUFFER).await?;
-        if data.is_empty() {
-            return Ok(());
-        }
-        writer.write(&data)?;
+    while reader.read_with(|data| writer.write(data).map(|()| !data.is_empty())).await?? {
         writer.drain().await?;
     }
+    Ok(())
 }

@@ -86,7 +86,7 @@ tables! {
     net::descriptors as __cases_net_descriptors;
     net::ending as __cases_net_ending;
     net::flow as __cases_net_flow;
-    net::read_into as __cases_net_read_into;
+    net::in_place as __cases_net_in_place;
     net::reader as __cases_net_reader;
     net::reader_ports as __cases_net_reader_ports;
     net::server as __cases_net_server;

@@ -7,7 +7,7 @@ pub(super) mod connect;
 pub(super) mod descriptors;
 pub(super) mod ending;
 pub(super) mod flow;
-pub(super) mod read_into;
+pub(super) mod in_place;
 pub(super) mod reader;
 pub(super) mod reader_ports;
 pub(super) mod server;

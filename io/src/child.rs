@@ -13,9 +13,10 @@ use aioli_core::ops::{Owner, Submitted};
 use aioli_core::{Loop, Report, Result};
 
 use crate::handle::unexpected;
+use crate::home::check_home;
 use crate::reaper;
 use crate::signal::Signal;
-use crate::waiters::{Waiters, check_loop};
+use crate::waiters::Waiters;
 
 /// ESRCH and ECHILD, as Linux numbers them.
 const NO_SUCH_PROCESS: i32 = 3;
@@ -66,7 +67,7 @@ impl Child {
             if let Some(status) = self.status.get() {
                 return Ok(status);
             }
-            check_loop(&self.event_loop)?;
+            check_home(&self.event_loop)?;
             self.exited.wait().await?;
         }
     }

@@ -13,7 +13,7 @@ use aioli_core::{Awaited, Loop, Result, Token, Wait, WaitPoll};
 
 use crate::arrival::Arrival;
 use crate::fairness::{Fairness, give_way};
-use crate::waiters::check_loop;
+use crate::home::check_home;
 
 /// One direction of a socket. Whoever wants to submit an operation takes a [`Turn`] first.
 ///
@@ -40,7 +40,7 @@ pub(crate) struct Turn<'a> {
 impl Lane {
     /// Waits until all that came before are done.
     pub(crate) async fn enter<'a>(&'a self, event_loop: &'a Loop) -> Result<Turn<'a>> {
-        check_loop(event_loop)?;
+        check_home(event_loop)?;
         if self.fairness.is_spent(event_loop) {
             give_way().await?;
         }

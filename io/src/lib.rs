@@ -45,6 +45,7 @@ mod dns;
 mod fairness;
 mod file;
 mod handle;
+mod home;
 mod input;
 mod interop;
 mod landing;

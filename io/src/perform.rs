@@ -13,12 +13,12 @@ use aioli_core::{Loop, Result, Wait};
 
 use crate::arrival::Arrival;
 use crate::handle::Handle;
-use crate::waiters::check_loop;
+use crate::home::check_home;
 
 /// Submits an operation and waits for what comes of it. If the await is cancelled or dropped, so is the operation, and its outcome is
 /// ignored; what it opened is closed.
 pub(crate) async fn perform(event_loop: &Loop, op: Op) -> Result<Outcome> {
-    check_loop(event_loop)?;
+    check_home(event_loop)?;
     let slot = Rc::new(Slot { event_loop: event_loop.clone(), arrival: Arrival::default() });
     let owner: Rc<dyn Owner> = Rc::<Slot>::clone(&slot);
     match event_loop.submit(op, &owner, 0)? {

@@ -11,9 +11,9 @@ use aioli_core::{Awaited, Error, ErrorKind, Result, Wait, WaitPoll, get_running_
 use bytes::{Bytes, BytesMut};
 
 use crate::connection::Connection;
+use crate::home::check_home;
 use crate::input::{Input, Search, sorted};
 use crate::transport::Transport;
-use crate::waiters::check_loop;
 
 /// The limit of a reader, in bytes, if none is given: asyncio's 64 KiB.
 pub const DEFAULT_LIMIT: usize = 64 * 1024;
@@ -401,7 +401,7 @@ impl<T, F: FnMut(&Input) -> Option<Result<T>>> Future for Read<'_, F> {
         if input.has_to_resume() {
             reader.connection.resume_reading();
         }
-        check_loop(reader.connection.event_loop())?;
+        check_home(reader.connection.event_loop())?;
         let token = this.wait.register_for(cx, Awaited::Data)?;
         input.wait(token);
         Poll::Pending

@@ -15,9 +15,10 @@ use slab::Slab;
 
 use crate::connection::Connection;
 use crate::handle::Handle;
+use crate::home::check_home;
 use crate::reader::StreamReader;
 use crate::socket_file::SocketFile;
-use crate::waiters::{Waiters, check_loop};
+use crate::waiters::Waiters;
 use crate::writer::StreamWriter;
 
 /// How long a server that could not accept waits before it tries again.
@@ -190,7 +191,7 @@ impl Server {
     /// ```
     pub async fn serve_forever(&self) -> Result<()> {
         let shared = &self.shared;
-        check_loop(&shared.event_loop)?;
+        check_home(&shared.event_loop)?;
         if shared.forever.get() {
             return Err(Error::runtime("the server is already being awaited on serve_forever()"));
         }
@@ -234,7 +235,7 @@ impl Server {
     /// Cancelled; `Runtime` outside of a task.
     pub async fn wait_closed(&self) -> Result<()> {
         while !self.shared.finished.get() {
-            check_loop(&self.shared.event_loop)?;
+            check_home(&self.shared.event_loop)?;
             self.shared.waiters.wait().await?;
         }
         Ok(())

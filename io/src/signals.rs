@@ -11,8 +11,9 @@ use aioli_core::{Context as TaskContext, Loop, Result, get_running_loop};
 use futures::Stream;
 
 use crate::catcher::Catcher;
+use crate::home::check_home;
 use crate::signal::Signal;
-use crate::waiters::{Waiters, check_loop, wake};
+use crate::waiters::{Waiters, wake};
 
 thread_local! {
     /// The handlers of the loops of this thread.
@@ -193,7 +194,7 @@ impl Signals {
             if let Some(signal) = self.arrived.pop() {
                 return Ok(signal);
             }
-            check_loop(&self.event_loop)?;
+            check_home(&self.event_loop)?;
             self.arrived.waiters.wait().await?;
         }
     }

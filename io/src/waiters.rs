@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use aioli_core::{Awaited, Error, Loop, Report, Result, Token, Wait, WaitPoll, get_running_loop};
+use aioli_core::{Awaited, Report, Result, Token, Wait, WaitPoll, get_running_loop};
 use smallvec::SmallVec;
 
 /// Tasks that wait for an event, in the order in which they came.
@@ -43,25 +43,6 @@ impl Waiters {
 impl fmt::Debug for Waiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Waiters").field(&self.tokens.borrow().len()).finish()
-    }
-}
-
-/// Called before a task waits for something of a loop.
-///
-/// # Errors
-/// `Runtime` in a task of another loop, which would not be woken.
-pub(crate) fn check_loop(event_loop: &Loop) -> Result<()> {
-    if event_loop.is_running() { Ok(()) } else { check_other(event_loop) }
-}
-
-#[cold]
-fn check_other(event_loop: &Loop) -> Result<()> {
-    match get_running_loop() {
-        Ok(here) if !here.same(event_loop) => Err(Error::runtime(
-            "attached to a different event loop: only tasks of the loop that made it can wait for it",
-        )),
-        // Outside of all loops there is no task, which is an error of its own.
-        _ => Ok(()),
     }
 }
 

@@ -8,8 +8,8 @@ use aioli_core::{Result, sleep};
 use bytes::{Bytes, BytesMut};
 
 use crate::connection::{Connection, lost_error};
+use crate::home::check_home;
 use crate::transport::Transport;
-use crate::waiters::check_loop;
 
 /// Writes to a stream: asyncio's `StreamWriter`.
 ///
@@ -104,7 +104,7 @@ impl StreamWriter {
     }
 
     async fn drain_in_turns(&self, inline: bool) -> Result<()> {
-        check_loop(self.connection.event_loop())?;
+        check_home(self.connection.event_loop())?;
         if inline || self.connection.is_closing() {
             // A task that writes and drains in turns is to see, at some time, that the connection is lost.
             sleep(0.0).await?;

@@ -14,12 +14,13 @@ use aioli_core::{Error, Loop, Report, Result};
 use bytes::{Bytes, BytesMut};
 
 use crate::handle::Handle;
+use crate::home::{check_home, closed_error};
 use crate::input::Input;
 use crate::landing::Landing;
 use crate::output::Output;
 use crate::restore::Restore;
 use crate::server::Membership;
-use crate::waiters::{Waiters, check_loop};
+use crate::waiters::Waiters;
 use receiving::Receiving;
 
 /// From the so-many-eth write on a lost connection on, each is reported.
@@ -351,6 +352,8 @@ impl Connection {
     /// The connection broke.
     #[cold]
     fn fail(&self, error: Error) {
+        // Everything that is in flight then ends as if it were cancelled.
+        let error = if self.event_loop.is_closed() { closed_error() } else { error };
         self.force_close(Some(error), Closing::ByError);
     }
 
@@ -416,7 +419,7 @@ impl Connection {
             if let Some(end) = self.end() {
                 return end;
             }
-            check_loop(&self.event_loop)?;
+            check_home(&self.event_loop)?;
             self.closed.wait().await?;
         }
     }

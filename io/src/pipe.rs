@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -14,6 +14,7 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 
 use crate::connect::begin;
 use crate::connection::{Connection, Ways};
+use crate::descriptors::note_stream;
 use crate::handle::{Handle, opened};
 use crate::reader::{DEFAULT_LIMIT, StreamReader, check_limit};
 use crate::restore::Restore;
@@ -137,8 +138,10 @@ impl Future for ConnectWritePipe {
 async fn read((source, limit): (Source, usize)) -> Result<StreamReader> {
     check_limit(limit)?;
     let event_loop = get_running_loop()?;
+    let known = source.number();
     let (fd, restore) = source.open(OFlags::RDONLY)?;
     let connection = reading(&event_loop, fd, limit, restore)?;
+    known.into_iter().for_each(|fd| note_stream(fd, &connection));
     let reader = StreamReader::over(&connection);
     begin(connection).await?;
     Ok(reader)
@@ -148,14 +151,24 @@ async fn write(source: Source) -> Result<StreamWriter> {
     let event_loop = get_running_loop()?;
     // The program's input may come through the same socket.
     let lone = matches!(source, Source::Pipe(_));
+    let known = source.number();
     let (fd, restore) = source.open(OFlags::WRONLY)?;
     let connection = writing(&event_loop, fd, lone, restore)?;
+    known.into_iter().for_each(|fd| note_stream(fd, &connection));
     let writer = StreamWriter::over(&connection);
     begin(connection).await?;
     Ok(writer)
 }
 
 impl Source {
+    /// The number under which the program knows the descriptor.
+    fn number(&self) -> Option<RawFd> {
+        match self {
+            Source::Pipe(fd) => Some(fd.as_raw_fd()),
+            Source::Standard(_) => None,
+        }
+    }
+
     /// The descriptor, and what to do after it is closed.
     fn open(self, access: OFlags) -> Result<(OwnedFd, Option<Restore>)> {
         match self {

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use aioli_core::{ContextVar, Error, ErrorKind, Result, get_running_loop, sleep};
-use aioli_io::{LoopDescriptors, OpenConnection, Socket};
+use aioli_io::{LoopDescriptors, OpenConnection, Socket, connect_read_pipe, connect_write_pipe};
 
 use super::super::support::{Trace, event_loop, pump, soon};
 use super::support::{Reports, settle};
@@ -44,6 +44,7 @@ cases! {
     upstream_add_fds_after_closing: "SK1 LP13" = "test_events::EventLoopTestsMixin::test_add_fds_after_closing";
     upstream_add_reader_or_writer_transport_fd: "SK1"
         = "test_unix_events::TestFunctional::test_add_reader_or_writer_transport_fd";
+    a_pipe_that_a_stream_uses_is_not_watched: "SK1";
     descriptors_that_are_not_open: "SK1";
     a_descriptor_that_is_closed_too_early_is_reported: "SK1 L8";
     what_a_callback_holds_goes_with_it: "L6 L9 L11";
@@ -414,6 +415,28 @@ fn upstream_add_reader_or_writer_transport_fd(on: &Machine) {
         let (next, _other) = UnixStream::pair()?;
         event_loop.add_writer(&next, || ())?;
         assert!(event_loop.remove_writer(&next));
+        Ok(())
+    });
+}
+
+/// asyncio lets a pipe's stream be taken away in this way.
+fn a_pipe_that_a_stream_uses_is_not_watched(on: &Machine) {
+    let Some(on) = on.with_descriptors() else { return };
+    on.net(|| async {
+        let (ours, theirs) = io::pipe()?;
+        let (reading, writing) = (ours.as_raw_fd(), theirs.as_raw_fd());
+        let (reader, writer) = (connect_read_pipe(ours).await?, connect_write_pipe(theirs).await?);
+        let used = |fd: i32, refused: Result<()>| {
+            let error = refused.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Runtime);
+            assert_eq!(error.to_string(), format!("file descriptor {fd} is used by a stream"));
+        };
+        used(reading, event_loop().add_reader(&reading, || ()));
+        used(writing, event_loop().add_writer(&writing, || ()));
+        assert!(!event_loop().remove_reader(&reading));
+        assert!(!event_loop().remove_writer(&writing));
+        writer.write(b"data")?;
+        assert_eq!(reader.readexactly(4).await?, "data");
         Ok(())
     });
 }

@@ -52,10 +52,19 @@ fn named() -> Result<Option<Backend>> {
     match env::var(VARIABLE) {
         Err(env::VarError::NotPresent) => Ok(None),
         Err(env::VarError::NotUnicode(name)) => Err(unknown(&name.to_string_lossy())),
-        Ok(name) => name.parse().map(Some),
+        Ok(name) => of(&name).ok_or_else(|| unknown(&name)).map(Some),
     }
 }
 
+fn of(name: &str) -> Option<Backend> {
+    match name {
+        "epoll" => Some(Backend::Epoll),
+        "uring" => Some(Backend::Uring),
+        _ => None,
+    }
+}
+
+/// The error of the environment variable.
 fn unknown(name: &str) -> Error {
     Error::value(format!(
         "{VARIABLE}={name}: there is no such backend; set it to \"epoll\" or \"uring\", or leave it unset"
@@ -68,11 +77,9 @@ impl FromStr for Backend {
     /// # Errors
     /// `Value` if there is no backend of this name.
     fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "epoll" => Ok(Backend::Epoll),
-            "uring" => Ok(Backend::Uring),
-            _ => Err(unknown(name)),
-        }
+        of(name).ok_or_else(|| {
+            Error::value(format!("{name:?}: there is no such backend; there are \"epoll\" and \"uring\""))
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use aioli::{
-    Error, ErrorKind, Event, Lock, Queue, Result, Runner, Semaphore, StreamReader, StreamWriter, TaskBuilder,
+    Backend, Error, ErrorKind, Event, Lock, Queue, Result, Runner, Semaphore, StreamReader, StreamWriter, TaskBuilder,
     as_completed, create_task, gather, get_running_loop, open_connection, open_connection_to, shield, sleep,
     start_server, task_group, timeout, to_thread, wait, wait_for,
 };
@@ -193,8 +193,13 @@ fn an_unknown_host_is_an_error_of_the_system() {
     // No resolver asks anybody for a label that is longer than 63 bytes.
     let host = format!("{}.invalid", "x".repeat(64));
     and_goes_on(async move {
-        assert!(open_connection(&*host, 80).await.unwrap_err().as_io().is_some());
-        assert!(start_server(async |_, _| Ok(()), &*host, 0).await.unwrap_err().as_io().is_some());
+        for error in [
+            open_connection(&*host, 80).await.map(drop).unwrap_err(),
+            start_server(async |_, _| Ok(()), &*host, 0).await.map(drop).unwrap_err(),
+        ] {
+            assert!(error.as_io().is_some());
+            assert!(error.to_string().contains(&host), "{error} does not say which");
+        }
         assert_eq!(kind(open_connection("zero\0byte", 80).await), ErrorKind::Value);
         Ok(())
     });
@@ -279,6 +284,13 @@ fn out_of_descriptors_is_an_error_and_passes() {
     assert!(aioli::run(async { Ok(()) }).unwrap_err().as_io().is_some());
     drop(filling);
     and_goes_on(async { Ok(()) });
+}
+
+#[test]
+fn a_backend_that_there_is_not_is_not_blamed_on_the_environment() {
+    let error = "kqueue".parse::<Backend>().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Value);
+    assert_eq!(error.to_string(), "\"kqueue\": there is no such backend; there are \"epoll\" and \"uring\"");
 }
 
 #[test]

@@ -35,9 +35,18 @@ async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
     let event_loop = get_running_loop()?;
     if let Some(found) = event_loop.look_up(host) {
         sleep(0.0).await?;
-        return Ok(found?.into_iter().map(|ip| SocketAddr::new(ip, port)).collect());
+        let found = found.map_err(|error| unknown(host, &error))?;
+        return Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect());
     }
     let host = host.to_owned();
-    let asking = event_loop.run_in_executor(None, move || Ok((host, port).to_socket_addrs()?.collect()));
+    let asking = event_loop.run_in_executor(None, move || {
+        let found = (&*host, port).to_socket_addrs().map_err(|error| unknown(&host, &error))?;
+        Ok(found.collect())
+    });
     asking.await
+}
+
+/// The resolver does not tell which of many names it is that it does not know.
+fn unknown(host: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot look up {host:?}: {error}"))
 }

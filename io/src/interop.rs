@@ -109,8 +109,9 @@ impl AsyncWrite for StreamWriter {
         if let Some(cancelled) = take_request() {
             return Poll::Ready(Err(cancelled.into()));
         }
-        if connection.output.size() == 0 && !connection.is_failing() {
-            return Poll::Ready(self.check());
+        let sent = connection.output.size() == 0 && !connection.is_failing();
+        if sent || connection.end().is_some() {
+            return Poll::Ready(self.check_sent());
         }
         connection.output.wait_with(cx.waker());
         Poll::Pending
@@ -123,6 +124,17 @@ impl AsyncWrite for StreamWriter {
 }
 
 impl StreamWriter {
+    /// The error of a connection that did not send everything. One that was closed, as a pipe is by a close, may have.
+    fn check_sent(&self) -> io::Result<()> {
+        let output = &self.connection().output;
+        self.connection().input.check()?;
+        match self.connection().end() {
+            Some(Err(error)) => Err(error.into()),
+            _ if output.size() > 0 || output.is_cut() => Err(lost_error().into()),
+            _ => Ok(()),
+        }
+    }
+
     /// The error of a connection that broke, or is lost.
     fn check(&self) -> io::Result<()> {
         self.connection().input.check()?;

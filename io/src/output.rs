@@ -22,6 +22,8 @@ pub(crate) struct Output {
     pub(crate) fairness: Fairness,
     eof: Cell<bool>,
     paused: Cell<bool>,
+    /// Something that was written was forgotten.
+    cut: Cell<bool>,
     queue: RefCell<Queue>,
     high: Cell<usize>,
     low: Cell<usize>,
@@ -47,6 +49,7 @@ impl Output {
             high: Cell::new(64 * 1024),
             low: Cell::new(16 * 1024),
             paused: Cell::new(false),
+            cut: Cell::new(false),
             resumed: Cell::new(0),
             eof: Cell::new(false),
             drains: Waiters::default(),
@@ -133,9 +136,16 @@ impl Output {
 
     /// Forgets everything, since it cannot be sent any more.
     pub(crate) fn clear(&self) {
-        self.size.set(0);
+        if self.size.replace(0) > 0 {
+            self.cut.set(true);
+        }
         let queue = std::mem::take(&mut *self.queue.borrow_mut());
         drop(queue);
+    }
+
+    /// Whether something was forgotten.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.get()
     }
 
     // --- flow control --------------------------------------------------------------------------------------------------------

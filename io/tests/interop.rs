@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use aioli_core::{ErrorKind, Result, create_task, sleep, timeout};
+use aioli_io::{StreamWriter, connect_read_pipe, connect_write_pipe};
 use futures::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use futures::{FutureExt, StreamExt, pin_mut, select};
 
@@ -253,6 +254,46 @@ fn a_broken_connection_is_an_error_of_the_traits() {
         assert_eq!(waiting.await?, std::io::ErrorKind::ConnectionReset);
         assert_eq!(writer.write_all(b"x").await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
         assert_eq!(writer.flush().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        Ok(())
+    });
+}
+
+#[test]
+fn closing_a_pipe_that_took_its_time_is_no_error() {
+    common::run(|| async {
+        for count in [0, 10, 300_000] {
+            let (ours, theirs) = std::io::pipe()?;
+            let (reader, mut writer) = (connect_read_pipe(ours).await?, connect_write_pipe(theirs).await?);
+            let read = create_task(async move { reader.read_to_end().await });
+            writer.write_all(&vec![7; count]).await?;
+            AsyncWriteExt::close(&mut writer).await?;
+            assert_eq!(read.await?.len(), count);
+            // It is closed by now, and stays as it is.
+            writer.flush().await?;
+            AsyncWriteExt::close(&mut writer).await?;
+            assert!(writer.write_all(b"more").await.is_err());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_flush_of_a_stream_that_was_closed_tells_whether_all_was_sent() {
+    run(|| async {
+        let ((_reader, mut writer), (peer_reader, _peer_writer)) = pair().await?;
+        writer.write(&vec![7; 5_000_000])?;
+        StreamWriter::close(&writer);
+        let read = create_task(async move { peer_reader.read_to_end().await });
+        writer.flush().await?;
+        assert_eq!(read.await?.len(), 5_000_000);
+
+        let ((_reader, mut writer), _peer) = pair().await?;
+        writer.write(&vec![7; 50_000_000])?;
+        writer.transport().abort();
+        assert_eq!(writer.flush().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        writer.wait_closed().await?;
+        assert_eq!(writer.flush().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert!(AsyncWriteExt::close(&mut writer).await.is_err());
         Ok(())
     });
 }

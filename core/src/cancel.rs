@@ -13,7 +13,9 @@ use smallvec::SmallVec;
 
 use crate::await_point::{self, Phase};
 use crate::error::{Error, Message};
+use crate::event_loop::LoopCore;
 use crate::scope::{ScopeNode, around};
+use crate::task::current::Cover;
 use crate::task::header::flag;
 use crate::task::{RawFuture, RawTask, home};
 
@@ -296,7 +298,37 @@ pub(crate) fn take_open(task: &RawTask) -> Option<Error> {
 /// # }).unwrap();
 /// ```
 pub fn take_request() -> Option<Error> {
-    home::with_task(|_, task| if task.head().is_requested() { take_open(task) } else { None }).flatten()
+    let open = |core: &LoopCore, task: &RawTask| task.head().is_requested() && !is_covered(core, task);
+    home::with_task(|core, task| if open(core, task) { take_open(task) } else { None }).flatten()
+}
+
+/// Whether a [`cancellable`](crate::Cancellable::cancellable) around this point is to answer for all that is open: what it holds could
+/// only make an output of it.
+fn is_covered(core: &LoopCore, task: &RawTask) -> bool {
+    let Some(cover) = core.current.cover(task) else { return false };
+    let mut inside = around(core.current.scope()).take_while(|node| !std::ptr::eq(Rc::as_ptr(node), cover));
+    !inside.any(|node| node.open.get() || node.chance.get())
+}
+
+/// Requests from outside are those of an await point, and not of what it polls, until this is dropped.
+pub(crate) struct Covered {
+    core: Rc<LoopCore>,
+    before: Option<Cover>,
+}
+
+/// Covers what is polled next, in a task.
+pub(crate) fn cover() -> Option<Covered> {
+    let core = home::current()?;
+    let task = core.current_task()?;
+    let scope = core.current.scope().map_or(std::ptr::null(), |scope| Rc::as_ptr(&scope));
+    let before = core.current.replace_cover(Some((task.head(), scope)));
+    Some(Covered { core, before })
+}
+
+impl Drop for Covered {
+    fn drop(&mut self) {
+        self.core.current.replace_cover(self.before);
+    }
 }
 
 /// How many requests count at a point: the task's, and those of the scopes around it.

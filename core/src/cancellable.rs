@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use pin_project::pin_project;
 
 use crate::await_point::{Wait, WaitPoll};
+use crate::cancel;
 use crate::error::Result;
 
 /// Gives any future an await that a cancellation can end.
@@ -35,7 +36,8 @@ use crate::error::Result;
 /// ```
 pub trait Cancellable: Future + Sized {
     /// An awaitable with the future's output, or Cancelled: then the future is dropped first, one turn after the request. If it is
-    /// ready in that turn its output is returned, and the request stands for the next await.
+    /// ready in that turn its output is returned, and the request stands for the next await. Polls of streams inside, as those of
+    /// `AsyncRead`, do not see the request: wrappers would make an output of their error.
     fn cancellable(self) -> CancellableFuture<Self> {
         CancellableFuture { wait: Wait::new(), future: Some(self) }
     }
@@ -60,7 +62,10 @@ impl<F: Future> Future for CancellableFuture<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<F::Output>> {
         let mut this = self.project();
         let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Pending };
-        if let Poll::Ready(output) = future.poll(cx) {
+        let covered = cancel::cover();
+        let polled = future.poll(cx);
+        drop(covered);
+        if let Poll::Ready(output) = polled {
             // Withdrawn without asking it: a request that has come stays open.
             this.wait.release();
             this.future.set(None);

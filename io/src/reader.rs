@@ -35,7 +35,9 @@ pub const DEFAULT_LIMIT: usize = 64 * 1024;
 ///
 /// Dropping the reader of a [pipe](crate::connect_read_pipe) closes the pipe; that of a socket is closed with its writer.
 ///
-/// Readers also implement `AsyncRead` and `AsyncBufRead` of the `futures` crates, which read from the same buffer.
+/// Readers also implement `AsyncRead` and `AsyncBufRead` of the `futures` crates, which read from the same buffer. A task that is
+/// cancelled there gets an `io::Error` that `?` makes the cancellation again. Codecs and other wrappers have errors of their own, in
+/// which it is not found: await those with [`cancellable`](aioli_core::Cancellable::cancellable).
 ///
 /// ```
 /// # aioli_exec_single::run(async {

@@ -5,7 +5,7 @@ mod common;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use aioli_core::{ErrorKind, Result, create_task, sleep, timeout};
+use aioli_core::{Cancellable, ErrorKind, Result, create_task, sleep, timeout};
 use aioli_io::{StreamWriter, connect_read_pipe, connect_write_pipe};
 use futures::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use futures::{FutureExt, StreamExt, pin_mut, select};
@@ -294,6 +294,42 @@ fn a_flush_of_a_stream_that_was_closed_tells_whether_all_was_sent() {
         writer.wait_closed().await?;
         assert_eq!(writer.flush().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
         assert!(AsyncWriteExt::close(&mut writer).await.is_err());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_poll_under_cancellable_does_not_make_an_output_of_the_request() {
+    run(|| async {
+        let ((mut reader, _writer), (_peer_reader, peer_writer)) = pair().await?;
+        let mut buffer = [0; 9];
+        // A wrapper's error, in which nobody finds the cancellation again.
+        let opaque = async { AsyncReadExt::read(&mut reader, &mut buffer).await.map_err(|_| "broken") };
+        assert!(timeout(0.005, opaque.cancellable()).await.unwrap_err().is_timeout());
+        peer_writer.write(b"abc")?;
+        assert_eq!(timeout(5.0, AsyncReadExt::read(&mut reader, &mut buffer).cancellable()).await??, 3);
+
+        // A deadline inside reaches the poll; one that comes with it from outside is heard after it.
+        let mut seen = None;
+        let inside = async {
+            let late =
+                timeout(0.005, async { ok(AsyncReadExt::read(&mut reader, &mut [0; 9]).await.map_err(|_| "broken")) });
+            seen = Some(late.await);
+        };
+        timeout(5.0, inside.cancellable()).await?;
+        assert_eq!(seen.unwrap()?, Err("broken"));
+
+        let task = create_task(async move {
+            let cancelled = AsyncReadExt::read(&mut reader, &mut [0; 9]).cancellable().await.unwrap_err();
+            sleep(0.001).await?; // cleanup
+            AsyncReadExt::read(&mut reader, &mut [0; 9]).cancellable().await??;
+            Err::<(), _>(cancelled)
+        });
+        settle().await?;
+        task.cancel(Some("enough"));
+        settle().await?;
+        peer_writer.write(b"x")?;
+        assert_eq!(task.await.unwrap_err().cancel_message(), Some("enough"));
         Ok(())
     });
 }

@@ -16,7 +16,12 @@ pub(crate) struct CurrentTask {
     task: Cell<Option<NonNull<TaskHead>>>,
     /// The innermost scope of that task whose body is being polled.
     scope: Cell<Option<Rc<ScopeNode>>>,
+    cover: Cell<Option<Cover>>,
 }
+
+/// While a `cancellable` polls what it holds, requests from outside of it are its own to answer: its task, and the scope around it.
+/// Both are only compared.
+pub(crate) type Cover = (*const TaskHead, *const ScopeNode);
 
 /// Ends the process if it is dropped: what must not unwind has done so.
 struct NoUnwind;
@@ -39,6 +44,16 @@ impl CurrentTask {
         self.task.set(outer);
         drop(self.scope.replace(outer_scope));
         result
+    }
+
+    /// Covers what is polled from now on, and gives back the cover before, to be put back afterwards.
+    pub(crate) fn replace_cover(&self, cover: Option<Cover>) -> Option<Cover> {
+        self.cover.replace(cover)
+    }
+
+    /// The cover at this point of the task: the scope around it.
+    pub(crate) fn cover(&self, task: &RawTask) -> Option<*const ScopeNode> {
+        self.cover.get().filter(|(of, _)| std::ptr::eq(*of, task.head())).map(|(_, scope)| scope)
     }
 
     /// The innermost scope whose body is being polled.

@@ -28,6 +28,10 @@ impl Driver for Varied {
         self.driver.report()
     }
 
+    fn check(&self) -> io::Result<()> {
+        self.driver.check()
+    }
+
     fn now(&self) -> Instant {
         self.driver.now()
     }

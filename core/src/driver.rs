@@ -234,7 +234,8 @@ pub trait Driver: 'static {
     /// Whether this driver can be used here: not in a process that was forked from the one that it was made in.
     ///
     /// # Errors
-    /// If not. The loop then neither runs nor submits anything; closing it drops the driver, without a [`shutdown`](Self::shutdown).
+    /// If not. The loop then does not run, and closing it drops the driver, without a [`shutdown`](Self::shutdown). It asks when it
+    /// begins to run, when it is closed, and after [`forked`]; what is submitted there all the same the driver refuses.
     fn check(&self) -> io::Result<()> {
         Ok(())
     }

@@ -436,6 +436,10 @@ impl LoopCore {
             Some(deadline) => Wait::Until(self.put_off(deadline)),
             None => Wait::Forever,
         };
+        if self.closed.get() {
+            // A fork in the last step has left this loop to the parent.
+            self.check_process()?;
+        }
         if wait == Wait::Forever && self.is_virtual && self.is_deadlocked() {
             return Err(self.deadlock());
         }

@@ -1,6 +1,7 @@
 //! [`VirtualClock`]: a virtual clock for a driver that has a real one.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -85,6 +86,10 @@ impl<D: Driver> Driver for VirtualClock<D> {
         report
     }
 
+    fn check(&self) -> io::Result<()> {
+        self.driver.check()
+    }
+
     fn now(&self) -> Instant {
         self.now
     }
@@ -147,6 +152,10 @@ impl<D: Driver> Driver for VirtualClock<D> {
 
     fn is_stuck(&self) -> bool {
         self.in_flight == 0 || self.driver.is_stuck()
+    }
+
+    fn look_up(&self, host: &str) -> Option<io::Result<Vec<IpAddr>>> {
+        self.driver.look_up(host)
     }
 
     fn has_socket_files(&self) -> bool {

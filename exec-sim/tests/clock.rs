@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,14 @@ const REAL: Instant = Instant::from_nanos(7_000_000_000);
 impl Driver for Kernel {
     fn report(&self) -> DriverReport {
         DriverReport { name: "kernel", capabilities: Vec::new() }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        Err(io::Error::other("made elsewhere"))
+    }
+
+    fn look_up(&self, host: &str) -> Option<io::Result<Vec<IpAddr>>> {
+        (host == "here.test").then(|| Ok(vec![[10, 0, 0, 1].into()]))
     }
 
     fn now(&self) -> Instant {
@@ -116,4 +125,12 @@ fn a_kick_ends_the_wait_and_the_clock_stands() {
     clock.turn(Wait::No, &mut Completions::new()).unwrap(); // does not use it up
     assert_eq!(wait(&mut clock), (Instant::default(), 0));
     assert_eq!(wait(&mut clock), (DEADLINE, 0));
+}
+
+#[test]
+fn a_driver_with_a_virtual_clock_keeps_its_process_and_its_names() {
+    let clock = VirtualClock::new(Kernel::default());
+    assert_eq!(clock.check().unwrap_err().to_string(), "made elsewhere");
+    assert_eq!(clock.look_up("here.test").unwrap().unwrap(), [IpAddr::from([10, 0, 0, 1])]);
+    assert!(clock.look_up("example.org").is_none());
 }

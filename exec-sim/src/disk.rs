@@ -50,6 +50,12 @@ impl FileWork {
     }
 }
 
+/// Offsets are signed, also that of the end.
+fn check_range(offset: u64, length: usize) -> Result<(), Errno> {
+    let end = offset.checked_add(length as u64);
+    if end.is_some_and(|end| i64::try_from(end).is_ok()) { Ok(()) } else { Err(Errno::INVAL) }
+}
+
 /// A file, as it lies on the disk.
 #[derive(Debug, Default)]
 struct Inode {
@@ -145,15 +151,13 @@ impl Disk {
         Ok(Resource(FILE | u64::from(generation) << 32 | place as u64))
     }
 
-    /// How much there is to read from an offset.
-    pub(crate) fn readable(&self, file: Resource, offset: u64) -> Result<usize, Errno> {
+    /// How much there is to read from an offset, for one who has so much room.
+    pub(crate) fn readable(&self, file: Resource, offset: u64, room: usize) -> Result<usize, Errno> {
         let open = self.find(file)?;
         if !open.read {
             return Err(Errno::BADF);
         }
-        if i64::try_from(offset).is_err() {
-            return Err(Errno::INVAL);
-        }
+        check_range(offset, room)?;
         let length = self.inodes[open.inode].data.len();
         Ok(length.saturating_sub(usize::try_from(offset).unwrap_or(usize::MAX)))
     }
@@ -173,12 +177,14 @@ impl Disk {
         if !open.write {
             return Err(Errno::BADF);
         }
-        if i64::try_from(offset).is_err() {
-            return Err(Errno::INVAL);
-        }
+        check_range(offset, data.len())?;
         let (append, inode) = (open.append, open.inode);
         let inode = &mut self.inodes[inode];
         let from = if append { inode.data.len() } else { usize::try_from(offset).map_err(|_| Errno::FBIG)? };
+        if data.is_empty() {
+            // Past the end, too: that stays where it is.
+            return Ok(());
+        }
         let end = from.checked_add(data.len()).filter(|end| *end <= LARGEST).ok_or(Errno::FBIG)?;
         if end > inode.data.len() {
             let more = end - inode.data.len();

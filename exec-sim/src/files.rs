@@ -62,8 +62,9 @@ impl Machine {
         };
         match file {
             (file, FileWork::Read(offset, mut buffer)) => {
-                let result = self.disk.readable(file, offset).map(|there| {
-                    let most = there.min(buffer.capacity() - buffer.len());
+                let room = buffer.capacity() - buffer.len();
+                let result = self.disk.readable(file, offset, room).map(|there| {
+                    let most = there.min(room);
                     let count = if most > 1 { self.random.some_of(most, self.config.partial_reads) } else { most };
                     self.disk.read(file, offset, count, &mut buffer, now);
                     count

@@ -20,7 +20,7 @@ use signal_hook::consts::FORBIDDEN;
 use signal_hook::low_level;
 
 use crate::disposition::Handled;
-use crate::handle::{Handle, opened};
+use crate::handle::Handle;
 use crate::signal::Signal;
 
 /// As many bytes are taken in at once.
@@ -69,8 +69,7 @@ impl Catcher {
         }
         let (ours, theirs) = UnixStream::pair()?;
         let bytes = OwnedFd::from(ours.try_clone()?);
-        let resource = opened(event_loop.submit_now(Op::Adopt { fd: ours.into() })?)?;
-        let socket = Handle::adopt(event_loop, resource);
+        let socket = Handle::from_fd(event_loop, ours.into())?;
         let handled = Handled::new(signal)?;
         let diversion = (signal == Signal::INT).then(|| event_loop.remote().divert_interrupts());
         set_socket_passcred(&bytes, true).map_err(io::Error::from)?;

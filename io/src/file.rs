@@ -10,7 +10,7 @@ use aioli_core::{Loop, Result, get_running_loop};
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fairness::{Fairness, give_way};
-use crate::handle::{Handle, opened, unexpected};
+use crate::handle::{Handle, explained, unexpected};
 use crate::perform::perform;
 
 /// The most that one read asks for, in bytes.
@@ -74,6 +74,7 @@ impl File {
         match perform(&event_loop, Op::OpenFile { path: path.to_owned(), options }).await? {
             Outcome::Opened(Ok(resource)) => Ok(Self::over(Handle::adopt(&event_loop, resource))),
             Outcome::Opened(Err(error)) => {
+                let error = explained(error, "files");
                 Err(io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())).into())
             }
             other => Err(unexpected(&other)),
@@ -86,8 +87,7 @@ impl File {
     /// `Io` from the operating system, or where the backend knows no descriptors; `Runtime` outside of a running loop.
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         let event_loop = get_running_loop()?;
-        let resource = opened(event_loop.submit_now(Op::Adopt { fd })?)?;
-        Ok(Self::over(Handle::adopt(&event_loop, resource)))
+        Ok(Self::over(Handle::from_fd(&event_loop, fd)?))
     }
 
     fn over(handle: Handle) -> Self {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use aioli_core::op::{Address, Domain, Op, Outcome, Resource, ShutdownHow, SocketKind, SocketOption};
 use aioli_core::{Loop, Result};
@@ -15,6 +16,14 @@ pub(crate) struct Handle {
 impl Handle {
     pub(crate) fn adopt(event_loop: &Loop, resource: Resource) -> Self {
         Handle { event_loop: event_loop.clone(), resource }
+    }
+
+    /// Takes over a descriptor, where the backend knows any.
+    pub(crate) fn from_fd(event_loop: &Loop, fd: OwnedFd) -> Result<Self> {
+        match event_loop.submit_now(Op::Adopt { fd })? {
+            Outcome::Opened(Err(error)) => Err(explained(error, "descriptors").into()),
+            outcome => Ok(Handle::adopt(event_loop, opened(outcome)?)),
+        }
     }
 
     pub(crate) fn open(event_loop: &Loop, domain: Domain, kind: SocketKind) -> Result<Self> {
@@ -59,6 +68,14 @@ impl Handle {
             other => Err(unexpected(&other)),
         }
     }
+}
+
+/// A driver need not say what it has not got: an error that says nothing is given words.
+pub(crate) fn explained(error: io::Error, lacking: &str) -> io::Error {
+    if error.kind() != io::ErrorKind::Unsupported || error.get_ref().is_some() {
+        return error;
+    }
+    io::Error::new(error.kind(), format!("this backend has no {lacking}: use another backend"))
 }
 
 pub(crate) fn opened(outcome: Outcome) -> Result<Resource> {

@@ -8,14 +8,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use aioli_core::op::Op;
 use aioli_core::{Error, Loop, Result, get_running_loop};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 
 use crate::connect::begin;
 use crate::connection::{Connection, Ways};
 use crate::descriptors::note_stream;
-use crate::handle::{Handle, opened};
+use crate::handle::Handle;
 use crate::reader::{DEFAULT_LIMIT, StreamReader, check_limit};
 use crate::restore::Restore;
 use crate::starting::Starting;
@@ -189,7 +188,7 @@ pub(crate) fn reading(
     restore: Option<Restore>,
 ) -> Result<Rc<Connection>> {
     let ways = Ways::In { terminal: rustix::termios::isatty(&fd) };
-    Ok(Connection::one_way(adopt(event_loop, fd)?, ways, limit, restore))
+    Ok(Connection::one_way(Handle::from_fd(event_loop, fd)?, ways, limit, restore))
 }
 
 /// The stream that writes to a descriptor. `lone`: nothing comes in through it if it is a socket.
@@ -200,11 +199,7 @@ pub(crate) fn writing(event_loop: &Loop, fd: OwnedFd, lone: bool, restore: Optio
         FileType::Fifo => fcntl_getfl(&fd).map_err(io::Error::from)? & OFlags::ACCMODE == OFlags::WRONLY,
         _ => false,
     };
-    Ok(Connection::one_way(adopt(event_loop, fd)?, Ways::Out { tells_hang_up }, DEFAULT_LIMIT, restore))
-}
-
-fn adopt(event_loop: &Loop, fd: OwnedFd) -> Result<Handle> {
-    Ok(Handle::adopt(event_loop, opened(event_loop.submit_now(Op::Adopt { fd })?)?))
+    Ok(Connection::one_way(Handle::from_fd(event_loop, fd)?, Ways::Out { tells_hang_up }, DEFAULT_LIMIT, restore))
 }
 
 pub(crate) fn file_type(fd: impl AsFd) -> io::Result<FileType> {

@@ -13,7 +13,7 @@ use aioli_core::{Loop, Result, get_running_loop};
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::address::at;
-use crate::handle::{Handle, opened, unexpected};
+use crate::handle::{Handle, unexpected};
 use crate::lane::{Lane, Turn};
 use crate::perform::perform;
 
@@ -112,8 +112,7 @@ impl Socket {
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         let event_loop = get_running_loop()?;
         let number = fd.as_raw_fd();
-        let resource = opened(event_loop.submit_now(Op::Adopt { fd })?)?;
-        Ok(Socket { fd: Some(number), ..Self::over(Handle::adopt(&event_loop, resource)) })
+        Ok(Socket { fd: Some(number), ..Self::over(Handle::from_fd(&event_loop, fd)?) })
     }
 
     fn over(handle: Handle) -> Self {

@@ -18,6 +18,7 @@ use aioli_core::{Error, Loop, Result, get_running_loop, sleep};
 
 use crate::child::Child;
 use crate::connect::begin;
+use crate::handle::explained;
 use crate::pipe::{reading, writing};
 use crate::process::Process;
 use crate::reader::{DEFAULT_LIMIT, StreamReader, check_limit};
@@ -286,7 +287,9 @@ async fn start(options: Options) -> Result<Process> {
 /// `Unsupported` where the backend has no processes.
 fn has_processes(event_loop: &Loop) -> Result<()> {
     match event_loop.submit_now(Op::SignalProcess { wait: OpId(u64::MAX), signal: 0 })? {
-        Outcome::Done(Err(error)) if error.kind() == io::ErrorKind::Unsupported => Err(error.into()),
+        Outcome::Done(Err(error)) if error.kind() == io::ErrorKind::Unsupported => {
+            Err(explained(error, "processes").into())
+        }
         _ => Ok(()),
     }
 }

@@ -12,7 +12,7 @@ use aioli_core::ops::{Owner, Submitted};
 use aioli_core::{Context, Error, Loop, Report, Result};
 
 use crate::descriptors::forget;
-use crate::handle::unexpected;
+use crate::handle::{explained, unexpected};
 
 /// A poll has ended.
 const POLLED: u32 = 0;
@@ -100,7 +100,10 @@ impl Watch {
                 self.in_flight.set(Some(id));
                 Ok(false)
             }
-            Submitted::Done(Outcome::Ready(found)) => Ok(found.map(|_| true)?),
+            Submitted::Done(Outcome::Ready(found)) => {
+                found.map_err(|error| explained(error, "descriptors"))?;
+                Ok(true)
+            }
             Submitted::Done(other) => Err(unexpected(&other)),
         }
     }

@@ -61,17 +61,19 @@ pub struct Capabilities {
     pub descriptors: bool,
     /// Child processes, with pipes to them.
     pub processes: bool,
+    /// Files.
+    pub files: bool,
 }
 
 impl Capabilities {
     /// Everything.
     pub const fn all() -> Self {
-        Capabilities { network: true, descriptors: true, processes: true }
+        Capabilities { network: true, descriptors: true, processes: true, files: true }
     }
 
     /// Only the clock and the wait.
     pub const fn none() -> Self {
-        Capabilities { network: false, descriptors: false, processes: false }
+        Capabilities { network: false, descriptors: false, processes: false, files: false }
     }
 
     /// The same, but for the network.
@@ -90,6 +92,12 @@ impl Capabilities {
     #[must_use]
     pub const fn processes(self, processes: bool) -> Self {
         Capabilities { processes, ..self }
+    }
+
+    /// The same, but for files.
+    #[must_use]
+    pub const fn files(self, files: bool) -> Self {
+        Capabilities { files, ..self }
     }
 }
 
@@ -162,7 +170,7 @@ impl Backend for Sim {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::none().network(true)
+        Capabilities::none().network(true).files(true)
     }
 }
 

@@ -13,6 +13,7 @@ use aioli_core::op::{
 };
 use aioli_exec_sim::SimDriver;
 use aioli_exec_single::EpollDriver;
+use aioli_exec_uring::UringDriver;
 use bytes::{Bytes, BytesMut};
 
 /// A step of a program: numbers name sockets by the order in which they came.
@@ -224,13 +225,12 @@ impl Rig {
     /// Waits until nothing comes any more.
     fn reap(&mut self) {
         let end = self.driver.now() + self.settle;
+        let mut all = Completions::new();
         loop {
-            let mut completions = Completions::new();
-            self.driver.turn(Wait::Until(end), &mut completions).unwrap();
-            let idle = completions.is_empty() && self.driver.now() >= end;
-            self.take(completions);
-            if idle {
-                return;
+            let before = all.len();
+            self.driver.turn(Wait::Until(end), &mut all).unwrap();
+            if all.len() == before && self.driver.now() >= end {
+                return self.take(all);
             }
         }
     }
@@ -297,17 +297,27 @@ impl Rig {
     }
 }
 
+/// A driver of this machine.
+type Linux = fn() -> io::Result<Box<dyn Driver>>;
+
+fn epoll() -> io::Result<Box<dyn Driver>> {
+    Ok(Box::new(EpollDriver::new()?))
+}
+
+fn uring() -> io::Result<Box<dyn Driver>> {
+    Ok(Box::new(UringDriver::new()?))
+}
+
 /// Where the two machines differ, for a program.
-fn difference(seed: u64) -> Option<String> {
+fn difference(seed: u64, driver: Linux) -> Option<String> {
     let steps = program(seed);
-    let sim = || Rig::run(Box::new(SimDriver::new()), &steps, Duration::ZERO, seed);
-    let linux = |settle| -> io::Result<String> { Ok(Rig::run(Box::new(EpollDriver::new()?), &steps, settle, seed)) };
-    let expected = sim();
-    if linux(Duration::ZERO).unwrap() == expected {
+    let expected = Rig::run(Box::new(SimDriver::new()), &steps, Duration::ZERO, seed);
+    let linux = |settle| Rig::run(driver().unwrap(), &steps, settle, seed);
+    if linux(Duration::ZERO) == expected {
         return None;
     }
     // This machine may have needed time.
-    let told = linux(Duration::from_millis(20)).unwrap();
+    let told = linux(Duration::from_millis(20));
     if told == expected {
         return None;
     }
@@ -318,13 +328,25 @@ fn difference(seed: u64) -> Option<String> {
     Some(format!("{}\n  Linux:     {}\n  simulated: {}", common.join("\n"), line(rest), line(&right[at..])))
 }
 
-#[test]
-fn random_operations_have_the_outcomes_that_they_have_on_linux() {
+fn answers_as(driver: Linux, programs: u64) {
     let variable = |name, default| std::env::var(name).map_or(default, |value| value.parse().expect("a number"));
     let first = variable("AIOLI_SEED", 0);
-    for seed in first..first + variable("AIOLI_PROGRAMS", 300) {
-        if let Some(difference) = difference(seed) {
+    for seed in first..first + variable("AIOLI_PROGRAMS", programs) {
+        if let Some(difference) = difference(seed, driver) {
             panic!("seed {seed}\n{difference}");
         }
+    }
+}
+
+#[test]
+fn random_operations_have_the_outcomes_that_they_have_on_linux() {
+    answers_as(epoll, 300);
+}
+
+#[test]
+fn random_operations_have_the_outcomes_that_they_have_on_a_ring() {
+    match uring() {
+        Ok(_) => answers_as(uring, 100),
+        Err(error) => eprintln!("skipped: {error}"),
     }
 }

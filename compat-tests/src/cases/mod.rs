@@ -68,6 +68,7 @@ tables! {
     cancellable as __cases_cancellable;
     concurrent as __cases_concurrent;
     deadline_ports as __cases_deadline_ports;
+    driver::files as __cases_driver_files;
     driver::laws as __cases_driver_laws;
     driver::process as __cases_driver_process;
     drop_laws::awaits as __cases_drop_laws_awaits;

@@ -1,16 +1,18 @@
 //! One final completion for each op, what a cancel does, whose buffers are, and how long a wait takes.
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, Read};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use aioli_core::driver::Wait;
-use aioli_core::op::{Op, Outcome};
+use aioli_core::driver::{Completion, OpId, Wait};
+use aioli_core::op::{Interest, Op, Outcome};
 use aioli_core::ops::Owner;
 use aioli_core::{Instant, get_running_loop};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{LONG, Rig, accepted, done, received, recv, send};
 use crate::case::cases;
@@ -22,13 +24,23 @@ cases! {
     an_op_completes_once: "D1";
     a_cancel_completes_nothing_itself: "D2 D1";
     an_op_that_is_not_in_flight_is_cancelled_in_vain: "D2";
+    a_cancel_is_for_the_whole_id: "D2";
+    a_cancel_ends_its_op_alone: "D2 D1";
+    what_arrived_before_a_cancel_is_not_lost: "D2 L4";
+    what_a_cancelled_send_reports_is_what_was_sent: "D2 L4";
+    a_receive_appends: "D3";
+    an_empty_send_is_done: "D1";
+    a_poll_tells_all_that_was_asked_for: "D1";
     a_shutdown_gives_back_what_is_in_flight: "D1 D3";
     after_a_shutdown_ops_are_refused_and_give_back_what_they_have: "D1 D3";
     closing_ends_what_is_in_flight: "D1 D3";
+    what_the_driver_had_is_closed_with_it: "D3 D4";
     a_connection_that_was_accepted_is_owned: "D4";
     accepting_ends_with_its_credit: "D7";
     a_wait_ends_at_its_deadline_and_not_before: "D5 L5";
     a_deadline_in_the_past_does_not_wait: "D5";
+    a_wait_is_hardly_longer_than_its_deadline: "D5";
+    the_clock_never_goes_back: "D5 L5";
     a_completion_ends_a_wait: "D5";
     a_kick_ends_a_wait: "D5 L10";
     a_kick_before_the_wait_is_not_lost: "D5 L10";
@@ -88,6 +100,175 @@ fn an_op_that_is_not_in_flight_is_cancelled_in_vain(on: &Machine) {
     rig.quiet();
 }
 
+fn a_cancel_is_for_the_whole_id(on: &Machine) {
+    let Some(mut rig) = on.network().map(|on| Rig::new(on.plain_driver())) else { return };
+    let (client, server) = rig.pair();
+    let reading = rig.later(recv(server));
+    // An op that is over had the same index, or another one of its round.
+    rig.driver.cancel(OpId(reading.0 ^ 1 << 63));
+    rig.driver.cancel(OpId(reading.0 ^ 1 << 32));
+    rig.driver.cancel(OpId(reading.0 ^ 1));
+    rig.quiet();
+    rig.run(send(client, "x"));
+    let outcome = rig.last(reading);
+    assert_eq!(received(outcome).unwrap(), b"x");
+}
+
+fn a_cancel_ends_its_op_alone(on: &Machine) {
+    let Some(mut rig) = on.network().map(|on| Rig::new(on.plain_driver())) else { return };
+    let (client, server) = rig.pair();
+    let reading = [(); 3].map(|()| rig.later(recv(server)));
+    rig.driver.cancel(reading[1]);
+    let outcome = rig.last(reading[1]);
+    assert!(is_cancelled(&received(outcome).unwrap_err()));
+    rig.quiet();
+    for (id, text) in [(reading[0], "one"), (reading[2], "two")] {
+        rig.run(send(client, text));
+        let outcome = rig.last(id);
+        assert_eq!(received(outcome).unwrap(), text.as_bytes());
+    }
+}
+
+/// The driver may know nothing of it yet: it was not asked in between.
+fn what_arrived_before_a_cancel_is_not_lost(on: &Machine) {
+    let Some(mut rig) = on.network().map(|on| Rig::new(on.plain_driver())) else { return };
+    let (client, server) = rig.pair();
+    for text in ["a", "some bytes"] {
+        let reading = rig.later(recv(server));
+        rig.run(send(client, text));
+        rig.driver.cancel(reading);
+        let outcome = rig.last(reading);
+        let first = received(outcome).unwrap_or_else(|error| {
+            assert!(is_cancelled(&error), "{error}");
+            Vec::new()
+        });
+        let rest = if first.is_empty() { received(rig.run(recv(server))).unwrap() } else { Vec::new() };
+        assert_eq!([first, rest].concat(), text.as_bytes());
+    }
+    let (listener, address) = rig.listener();
+    for credit in [1, 4] {
+        let accepting = rig.later(Op::Accept { listener, credit });
+        let socket = rig.socket();
+        let connecting = rig.submit(Op::Connect { socket, address: address.clone() });
+        rig.driver.cancel(accepting);
+        let mut accepted = 0;
+        loop {
+            let Completion { more, outcome, .. } = rig.next(accepting);
+            match outcome {
+                Outcome::Accepted(Ok(_)) => accepted += 1,
+                Outcome::Accepted(Err(error)) => assert!(is_cancelled(&error), "{error}"),
+                other => panic!("{other:?}"),
+            }
+            if !more {
+                break;
+            }
+        }
+        done(connecting.unwrap_or_else(|id| rig.last(id)));
+        if accepted == 0 {
+            super::accepted(rig.run(Op::Accept { listener, credit: 1 }));
+        }
+        let accepting = rig.later(Op::Accept { listener, credit: 1 });
+        rig.driver.cancel(accepting);
+        assert!(matches!(rig.last(accepting), Outcome::Accepted(Err(_))), "there was one connection");
+    }
+}
+
+fn what_a_cancelled_send_reports_is_what_was_sent(on: &Machine) {
+    let Some(mut rig) = on.network().map(|on| Rig::new(on.plain_driver())) else { return };
+    let (client, server) = rig.pair();
+    let data = Bytes::from(vec![b'x'; 1 << 20]);
+    let (mut sent, mut got) = (0, 0);
+    let sending = loop {
+        match rig.submit(send(client, data.clone())) {
+            Ok(Outcome::Sent { result, .. }) => sent += result.unwrap(),
+            Ok(other) => panic!("{other:?}"),
+            Err(id) => {
+                // It waits for room, unless that is how this driver sends.
+                rig.settle();
+                match rig.arrived.iter().position(|completion| completion.id == id) {
+                    None => break id,
+                    Some(_) => {
+                        let Outcome::Sent { result, .. } = rig.last(id) else { panic!("not sent") };
+                        sent += result.unwrap();
+                    }
+                }
+            }
+        }
+    };
+    // There is room, of which the driver need not know.
+    while got < sent / 2 {
+        got += received(rig.run(recv(server))).unwrap().len();
+    }
+    rig.driver.cancel(sending);
+    let Outcome::Sent { result, data: back } = rig.last(sending) else { panic!("not sent") };
+    assert_eq!(back.len(), data.len());
+    match result {
+        Ok(count) => sent += count,
+        Err(error) => assert!(is_cancelled(&error), "{error}"),
+    }
+    done(rig.now(Op::Close { resource: client }));
+    loop {
+        match received(rig.run(recv(server))).unwrap().len() {
+            0 => break,
+            count => got += count,
+        }
+    }
+    assert_eq!(got, sent);
+}
+
+fn a_receive_appends(on: &Machine) {
+    let Some(mut rig) = on.network().map(|on| Rig::new(on.plain_driver())) else { return };
+    let (client, server) = rig.pair();
+    for waits in [true, false] {
+        let mut buffer = BytesMut::with_capacity(4096);
+        buffer.extend_from_slice(b"kept, ");
+        let op = Op::Recv { socket: server, buffer };
+        let outcome = if waits {
+            let reading = rig.later(op);
+            rig.run(send(client, "new"));
+            rig.last(reading)
+        } else {
+            rig.run(send(client, "new"));
+            rig.quiet();
+            rig.run(op)
+        };
+        let Outcome::Received { result: Ok(3), buffer } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(buffer, "kept, new");
+    }
+}
+
+fn an_empty_send_is_done(on: &Machine) {
+    let Some(mut rig) = on.network().map(|on| Rig::new(on.plain_driver())) else { return };
+    let (client, server) = rig.pair();
+    let outcome = rig.run(send(client, ""));
+    assert!(matches!(outcome, Outcome::Sent { result: Ok(0), .. }), "{outcome:?}");
+    // The peer does not hear of it.
+    rig.run(send(client, "x"));
+    assert_eq!(received(rig.run(recv(server))).unwrap(), b"x");
+}
+
+fn a_poll_tells_all_that_was_asked_for(on: &Machine) {
+    let Some(mut rig) = on.network().map(|on| Rig::new(on.plain_driver())) else { return };
+    let (client, server) = rig.pair();
+    let poll = |resource, readable, writable| Op::Poll { resource, interest: Interest { readable, writable } };
+    let found = |outcome| match outcome {
+        Outcome::Ready(Ok(Interest { readable, writable })) => (readable, writable),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(found(rig.run(poll(server, true, true))), (false, true));
+    let waiting = rig.later(poll(server, true, false));
+    rig.run(send(client, "x"));
+    assert_eq!(found(rig.last(waiting)), (true, false));
+    // It is the state that is told, each time, and not what is new.
+    for _ in 0..2 {
+        assert_eq!(found(rig.run(poll(server, true, true))), (true, true));
+        assert_eq!(found(rig.run(poll(server, true, false))), (true, false));
+        assert_eq!(found(rig.run(poll(server, false, true))), (false, true));
+    }
+    assert_eq!(received(rig.run(recv(server))).unwrap(), b"x");
+    assert_eq!(found(rig.run(poll(server, true, true))), (false, true));
+}
+
 fn a_shutdown_gives_back_what_is_in_flight(on: &Machine) {
     let Some(mut rig) = on.network().map(|on| Rig::new(on.plain_driver())) else { return };
     let (client, server) = rig.pair();
@@ -121,6 +302,37 @@ fn closing_ends_what_is_in_flight(on: &Machine) {
     assert!(is_cancelled(&received(outcome).unwrap_err()));
     let outcome = rig.run(recv(client));
     assert!(received(outcome).is_ok_and(|rest| rest.is_empty()), "the peer sees the end");
+}
+
+fn what_the_driver_had_is_closed_with_it(on: &Machine) {
+    if on.network().is_none() || !on.has_descriptors() {
+        return;
+    }
+    for shut_down in [true, false] {
+        let mut rig = Rig::new(on.plain_driver());
+        let (listener, address) = rig.listener();
+        let connect = || TcpStream::connect(address.internet().unwrap());
+        let waits = Duration::from_secs(10);
+        let (mut accepted_one, mut waiting_one) = (connect().unwrap(), connect().unwrap());
+        accepted(rig.run(Op::Accept { listener, credit: 1 }));
+        let (mut adopted_one, adopted) = UnixStream::pair().unwrap();
+        let Outcome::Opened(Ok(adopted)) = rig.now(Op::Adopt { fd: adopted.into() }) else { panic!("not adopted") };
+        rig.later(recv(adopted));
+        if shut_down {
+            rig.shutdown();
+            // Nobody owns what is left of it any more.
+            let (_, fd) = UnixStream::pair().unwrap();
+            assert!(matches!(rig.now(Op::Adopt { fd: fd.into() }), Outcome::Opened(Err(_))));
+        }
+        drop(rig);
+        accepted_one.set_read_timeout(Some(waits)).unwrap();
+        assert_eq!(accepted_one.read(&mut [0]).unwrap(), 0, "the connection that was accepted");
+        adopted_one.set_read_timeout(Some(waits)).unwrap();
+        assert_eq!(adopted_one.read(&mut [0]).unwrap(), 0, "the descriptor that was adopted");
+        waiting_one.set_read_timeout(Some(waits)).unwrap();
+        let error = waiting_one.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "the listener");
+    }
 }
 
 fn a_connection_that_was_accepted_is_owned(on: &Machine) {
@@ -179,6 +391,40 @@ fn a_deadline_in_the_past_does_not_wait(on: &Machine) {
         assert_eq!(rig.turn(Wait::No), 0);
     }
     assert!(begun.elapsed() < LONG);
+    // A machine that is busy holds up some of them, and not all.
+    let took = |rig: &mut Rig| {
+        let begun = std::time::Instant::now();
+        rig.turn(Wait::Until(Instant::default()));
+        begun.elapsed()
+    };
+    assert!((0..100).map(|_| took(&mut rig)).min() < Some(Duration::from_micros(500)));
+}
+
+/// Whole milliseconds, rounded up, are as much as an old kernel can do.
+fn a_wait_is_hardly_longer_than_its_deadline(on: &Machine) {
+    let mut rig = Rig::new(on.plain_driver());
+    let late = |rig: &mut Rig| {
+        let deadline = rig.driver.now() + Duration::from_micros(100);
+        while rig.driver.now() < deadline {
+            rig.turn(Wait::Until(deadline));
+        }
+        rig.driver.now() - deadline
+    };
+    let least = (0..50).map(|_| late(&mut rig)).min().unwrap();
+    assert!(least < Duration::from_millis(2), "each is late, by {least:?} or more");
+}
+
+fn the_clock_never_goes_back(on: &Machine) {
+    let mut rig = Rig::new(on.plain_driver());
+    let mut last = rig.driver.now();
+    for n in 0..1000 {
+        if n % 100 == 0 {
+            rig.turn(Wait::Until(last + Duration::from_micros(10)));
+        }
+        let now = rig.driver.now();
+        assert!(now >= last, "{now:?} after {last:?}");
+        last = now;
+    }
 }
 
 fn a_completion_ends_a_wait(on: &Machine) {
@@ -194,13 +440,25 @@ fn a_completion_ends_a_wait(on: &Machine) {
 
 fn a_kick_ends_a_wait(on: &Machine) {
     let mut rig = Rig::new(on.plain_driver());
-    let kicker = rig.driver.kicker();
-    let kicking = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(5));
-        kicker.kick();
-    });
+    let kicking = |rig: &Rig| {
+        let kicker = rig.driver.kicker();
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(5));
+            kicker.kick();
+        })
+    };
+    let kicked = kicking(&rig);
     rig.turn(Wait::Forever);
-    kicking.join().unwrap();
+    kicked.join().unwrap();
+    if rig.driver.is_virtual() {
+        // Its clock does not wait for threads.
+        return;
+    }
+    let deadline = rig.driver.now() + LONG;
+    let kicked = kicking(&rig);
+    rig.turn(Wait::Until(deadline));
+    assert!(rig.driver.now() < deadline, "the wait outlasts the kick");
+    kicked.join().unwrap();
 }
 
 fn a_kick_before_the_wait_is_not_lost(on: &Machine) {
@@ -212,12 +470,15 @@ fn a_kick_before_the_wait_is_not_lost(on: &Machine) {
 }
 
 fn a_kick_is_used_up_by_a_wait_only(on: &Machine) {
-    let mut rig = Rig::new(on.driver());
-    for _ in 0..10 {
-        rig.driver.kicker().kick();
-        rig.turn(Wait::No);
-        // What was kicked for may have been looked for before that turn.
-        rig.turn(Wait::Forever);
+    // A virtual clock over the driver keeps count of its own.
+    for driver in [on.driver(), on.plain_driver()] {
+        let mut rig = Rig::new(driver);
+        for _ in 0..10 {
+            rig.driver.kicker().kick();
+            rig.turn(Wait::No);
+            // What was kicked for may have been looked for before that turn.
+            rig.turn(Wait::Forever);
+        }
     }
 }
 

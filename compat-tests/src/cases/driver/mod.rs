@@ -1,5 +1,6 @@
 //! The laws of drivers, on a driver without a loop.
 
+pub(super) mod files;
 pub(super) mod laws;
 pub(super) mod process;
 
@@ -116,13 +117,19 @@ impl Rig {
         completion.outcome
     }
 
-    /// Checks that nothing completes for a while.
+    /// Lets a while pass.
     #[track_caller]
-    fn quiet(&mut self) {
+    fn settle(&mut self) {
         let deadline = self.driver.now() + SETTLE;
         while self.driver.now() < deadline {
             self.turn(Wait::Until(deadline));
         }
+    }
+
+    /// Checks that nothing completes for a while.
+    #[track_caller]
+    fn quiet(&mut self) {
+        self.settle();
         assert!(self.arrived.is_empty(), "{:?}", self.arrived);
     }
 

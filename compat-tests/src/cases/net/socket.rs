@@ -513,8 +513,15 @@ fn upstream_sock_accept(on: &Machine) {
 
 fn upstream_cancel_sock_accept(on: &Machine) {
     on.net(|| async {
-        let listener = listener()?;
+        let listener = Socket::stream(Domain::Ipv4)?;
+        listener.set_option(SocketOption::ReusePort(true))?;
+        listener.bind(([127, 0, 0, 1], 0).into())?;
         let address = listener.local_addr()?;
+        // So that nobody else gets the port meanwhile.
+        let holder = Socket::stream(Domain::Ipv4)?;
+        holder.set_option(SocketOption::ReusePort(true))?;
+        holder.bind(address)?;
+        listener.listen(1)?;
         assert!(timeout(0.01, listener.accept()).await.unwrap_err().is_timeout());
         drop(listener);
         let error = Socket::stream(Domain::Ipv4)?.connect(address).await.unwrap_err();

@@ -147,7 +147,7 @@ fn a_terminal_speaks_line_by_line_and_ends_when_nobody_has_it_open(on: &Machine)
 
 fn a_program_on_a_terminal_speaks_line_by_line(on: &Machine) {
     let Some(on) = with_pipes(on) else { return };
-    on.net(|| async {
+    on.processes(|| async {
         let (ours, theirs) = terminal()?;
         let script = "test -t 0 && echo ready; while read -r line; do echo \"<$line>\"; done; sleep 100";
         let process = create_subprocess_exec("sh", ["-c", script])

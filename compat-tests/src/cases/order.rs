@@ -17,6 +17,7 @@ cases! {
     callbacks_threads_and_timers_share_a_turn_in_this_order: "L1 LP1 LP6 LP7";
     equal_deadlines_fire_in_the_order_of_arming: "L1 LP8";
     deadlines_fire_in_their_order_and_at_their_time: "L1 L5 LP3 LP5";
+    deadlines_a_nanosecond_apart_are_two: "L1 L5 LP5";
     stop_ends_the_turn_and_keeps_what_comes_after: "LP10"
         = "test_base_events::BaseEventLoopTests::test_run_forever_pre_stopped",
           "test_base_events::BaseEventLoopTests::test_single_selecter_event_callback_after_stopping",
@@ -118,6 +119,26 @@ fn deadlines_fire_in_their_order_and_at_their_time(on: &Machine) {
         sleep(2e9).await?;
         let order = ["0.000000001 true", "0.5 true", "2 true", "3 true", "100000 true", "1000000000 true"];
         assert_eq!(trace.take(), order);
+        Ok(())
+    });
+}
+
+/// None is early, by however little.
+fn deadlines_a_nanosecond_apart_are_two(on: &Machine) {
+    on.run(async {
+        let running = get_running_loop()?;
+        // Gathering them is another thing.
+        running.set_timer_slack(Duration::ZERO);
+        let (begun, seen) = (running.time(), Rc::new(RefCell::new(Vec::new())));
+        for nanos in [1001, 1000, 1002] {
+            let (seen, at) = (Rc::clone(&seen), running.clone());
+            running.call_at(begun + Duration::from_nanos(nanos), move || {
+                seen.borrow_mut().push((nanos, (at.time() - begun).as_nanos() as u64));
+            })?;
+        }
+        sleep(Duration::from_nanos(1003)).await?;
+        assert_eq!(*seen.borrow(), [(1000, 1000), (1001, 1001), (1002, 1002)]);
+        assert_eq!((running.time() - begun).as_nanos(), 1003);
         Ok(())
     });
 }

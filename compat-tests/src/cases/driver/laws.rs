@@ -321,8 +321,10 @@ fn what_the_driver_had_is_closed_with_it(on: &Machine) {
         if shut_down {
             rig.shutdown();
             // Nobody owns what is left of it any more.
-            let (_, fd) = UnixStream::pair().unwrap();
+            let (mut other, fd) = UnixStream::pair().unwrap();
             assert!(matches!(rig.now(Op::Adopt { fd: fd.into() }), Outcome::Opened(Err(_))));
+            other.set_read_timeout(Some(waits)).unwrap();
+            assert_eq!(other.read(&mut [0]).unwrap(), 0, "the descriptor that was refused");
         }
         drop(rig);
         accepted_one.set_read_timeout(Some(waits)).unwrap();

@@ -185,6 +185,7 @@ fn upstream_at_eof(on: &Machine) {
         assert!(!reader.at_eof());
         reader.feed_data(b"some data\n");
         reader.feed_eof();
+        assert!(!reader.at_eof(), "there is data yet");
         reader.readline().await?;
         assert!(reader.at_eof());
         Ok(())

@@ -63,23 +63,27 @@ fn may_take_the_value_meanwhile_which_is_refused(on: &Machine) {
 }
 
 fn may_drop_the_last_handle(on: &Machine) {
-    on.run(async {
+    /// What `make` makes of a future is given a clone when the future is set; its clone drops the last handle of the future.
+    async fn by(name: &str, make: fn(&Future<OnClone>) -> Future<()>) -> Result<()> {
         let slot: Rc<RefCell<Option<Future<OnClone>>>> = Rc::default();
         let own = Rc::clone(&slot);
-        let future = on_clone(move || drop(own.take()));
-        let borrowed = gather([&future]);
-        slot.replace(Some(future));
-        drop(borrowed.await?);
-        let own = Rc::clone(&slot);
-        let waiting = {
-            let later = pending();
-            let waiting = gather([&later]);
-            later.set_result(OnClone(Rc::new(move || drop(own.take()))))?;
-            slot.replace(Some(later));
-            waiting
-        };
-        drop(waiting.await?);
+        let later = pending();
+        let waiting = make(&later);
+        later.set_result(OnClone(Rc::new(move || drop(own.take()))))?;
+        slot.replace(Some(later));
+        waiting.await?;
+        assert!(slot.take().is_none(), "{name} made no clone");
         Ok(())
+    }
+    fn without_value<T: 'static>(waiting: Future<T>) -> Future<()> {
+        let over = pending();
+        let told = over.clone();
+        waiting.add_done_callback(move |_| told.set_result(()).unwrap());
+        over
+    }
+    on.run(async {
+        by("gather", |future| without_value(gather([future]))).await?;
+        by("shield", |future| without_value(shield(future))).await
     });
 }
 

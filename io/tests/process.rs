@@ -246,7 +246,8 @@ fn in_fork(body: impl FnOnce()) {
     match fork::fork().unwrap() {
         Fork::Child => {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-            std::process::exit(i32::from(result.is_err()));
+            // Nothing of the parent's ends here.
+            signal_hook::low_level::exit(i32::from(result.is_err()));
         }
         Fork::Parent(child) => {
             let (_, status) = waitpid(Pid::from_raw(child), WaitOptions::empty()).unwrap().unwrap();

@@ -68,13 +68,16 @@ class World:
         self.futures = [loop.create_future() for _ in range(program.get("futures", 0))]
         self.locks = [asyncio.Lock() for _ in range(program.get("locks", 0))]
         self.events = [asyncio.Event() for _ in range(program.get("events", 0))]
-        self.conds = [asyncio.Condition() for _ in range(program.get("conds", 0))]
+        # From version 2 on a condition has the lock of its number, where there is one.
+        shared = dict(enumerate(self.locks)) if program["v"] >= 2 else {}
+        self.conds = [asyncio.Condition(shared.get(n)) for n in range(program.get("conds", 0))]
         self.sems = [asyncio.Semaphore(value) for value in program.get("sems", ())]
         self.barriers = [asyncio.Barrier(parties) for parties in program.get("barriers", ())]
         self.queues = [QUEUES[kind](maxsize) for kind, maxsize in program.get("queues", ())]
         while len(VARS) < program.get("vars", 0):
             VARS.append(contextvars.ContextVar(str(len(VARS))))
         self.tasks = {}
+        self.gathers = {}
         self.handles = {}
         self.instances = 0
         self.trace = []
@@ -153,7 +156,7 @@ class World:
 
 
 class Frame:
-    """A coroutine that runs. A block gives None, or a tuple with the value that it returns."""
+    """A coroutine that runs, or a callback that acts. A block gives None, or a tuple with the value that it returns."""
 
     def __init__(self, world, instance):
         self.world = world
@@ -171,6 +174,13 @@ class Frame:
         value = flow[0] if flow else None
         self.log("end", value)
         return value
+
+    def act_all(self, stmts):
+        """What a callback that acts does. An error ends it and goes to the loop's exception handler."""
+        for stmt in stmts:
+            if self.world.over:
+                return
+            ACTS[stmt[0]](self, *stmt[1:])
 
     def log(self, name, value):
         self.world.log(self.instance, name, value)
@@ -280,6 +290,19 @@ class Frame:
         world = self.world
         world.handles[h] = world.loop.call_later(seconds(t), world.log, -1, "cb", k)
 
+    def done_act(self, slot, body):
+        future = self.world.held(slot)
+        if future is not None:
+            future.add_done_callback(lambda _: Frame(self.world, -1).act_all(body))
+
+    def soon_act(self, h, body):
+        world = self.world
+        world.handles[h] = world.loop.call_soon(Frame(world, -1).act_all, body)
+
+    def later_act(self, h, t, body):
+        world = self.world
+        world.handles[h] = world.loop.call_later(seconds(t), Frame(world, -1).act_all, body)
+
     def hcancel(self, h):
         if h in self.world.handles:
             self.world.handles[h].cancel()
@@ -287,18 +310,59 @@ class Frame:
     def ctx_get(self, v):
         self.log("ctx_get", VARS[v].get(None))
 
+    def gather_to(self, n, items, return_exceptions):
+        self.world.gathers[n] = asyncio.gather(*self.world.items(items), return_exceptions=return_exceptions)
+        self.log("gather_to", n)
+
+    def g_cancel(self, n, message):
+        outer = self.world.gathers.get(n)
+        self.log("g_cancel", None if outer is None else outer.cancel(message))
+
+    def shield_to(self, x, item):
+        self.world.tasks[x] = asyncio.shield(self.world.item(item))
+        self.log("shield_to", x)
+
+    def states(self):
+        world = self.world
+        states = [lock.locked() for lock in world.locks]
+        states += [event.is_set() for event in world.events]
+        states += [cond.locked() for cond in world.conds]
+        states += [sem.locked() for sem in world.sems]
+        for barrier in world.barriers:
+            states += [barrier.n_waiting, barrier.broken]
+        for queue in world.queues:
+            states += [queue.qsize(), queue.empty(), queue.full()]
+        self.log("states", states)
+
+    def stop(self):
+        self.world.loop.stop()
+        self.log("stop", None)
+
     # --- statements that await ---
 
     async def await_(self, item):
         await self.awaited("await", self.world.item(item))
 
     async def gather(self, items, return_exceptions):
-        items = self.world.items(items)
-        await self.awaited("gather", self.gathered(items, return_exceptions))
+        outer = asyncio.gather(*self.world.items(items), return_exceptions=return_exceptions)
+        await self.awaited("gather", self.gathered(outer))
 
-    async def gathered(self, items, return_exceptions):
-        results = await asyncio.gather(*items, return_exceptions=return_exceptions)
-        return [self.world.error(r) if isinstance(r, BaseException) else r for r in results]
+    async def gathered(self, outer):
+        return [self.world.error(r) if isinstance(r, BaseException) else r for r in await outer]
+
+    async def g_await(self, n):
+        outer = self.world.gathers.get(n)
+        if outer is None:
+            raise EmptySlot
+        await self.awaited("g_await", self.gathered(outer))
+
+    async def cond_wait_for(self, c, e):
+        def is_set():
+            is_set = self.world.events[e].is_set()
+            self.log("pred", is_set)
+            return is_set
+
+        await self.awaited("cond_wait_for", self.world.conds[c].wait_for(is_set), RuntimeError)
 
     async def wait(self, slots, mode, t):
         futures = [self.world.slot(slot) for slot in slots]
@@ -426,6 +490,14 @@ ACTS = {
     "shutdown": lambda frame, n, immediate: frame.world.queues[n].shutdown(immediate),
     "ctx_set": lambda frame, n, k: VARS[n].set(k),
     "ctx_get": Frame.ctx_get,
+    "gather_to": Frame.gather_to,
+    "g_cancel": Frame.g_cancel,
+    "shield_to": Frame.shield_to,
+    "done_act": Frame.done_act,
+    "soon_act": Frame.soon_act,
+    "later_act": Frame.later_act,
+    "states": Frame.states,
+    "stop": Frame.stop,
 }
 
 WAITS = {
@@ -445,6 +517,9 @@ WAITS = {
     "put": lambda frame, n, k: frame.awaited("put", frame.world.queues[n].put(k), asyncio.QueueShutDown),
     "get": lambda frame, n: frame.awaited("get", frame.world.queues[n].get(), asyncio.QueueShutDown),
     "join": lambda frame, n: frame.awaited("join", frame.world.queues[n].join(), asyncio.QueueShutDown),
+    "g_await": Frame.g_await,
+    "sem_acquire": lambda frame, n: frame.awaited("sem_acquire", frame.world.sems[n].acquire()),
+    "cond_wait_for": Frame.cond_wait_for,
 }
 
 NESTED = {
@@ -458,8 +533,45 @@ NESTED = {
 }
 
 
+# What version 2 added.
+SECOND = {
+    "gather_to",
+    "g_await",
+    "g_cancel",
+    "shield_to",
+    "done_act",
+    "soon_act",
+    "later_act",
+    "sem_acquire",
+    "cond_wait_for",
+    "states",
+    "stop",
+}
+
+
+def names(stmts):
+    """The names of all statements, and of whatever else has one."""
+    if isinstance(stmts, list):
+        if stmts and isinstance(stmts[0], str):
+            yield stmts[0]
+        for inner in stmts:
+            yield from names(inner)
+
+
+def check(program):
+    """Raises ValueError where a program is of no version, or needs a later one."""
+    version = program["v"]
+    if version not in (1, 2):
+        raise ValueError(f"version {version} of the language is not known, only 1 and 2")
+    if version == 1:
+        for name in names(program["coros"]):
+            if name in SECOND:
+                raise ValueError(f"{name} needs version 2 of the language")
+
+
 def run(program, messages):
     """Runs a program and gives its trace."""
+    check(program)
     loop = VirtualLoop()
     loop.set_exception_handler(lambda loop, context: None)
     world = World(program, loop, messages)
@@ -467,6 +579,8 @@ def run(program, messages):
     main.add_done_callback(lambda _: loop.stop())
     try:
         loop.run_forever()
+        if not main.done():
+            world.log(-1, "stopped", None)
     except Deadlock:
         world.log(-1, "deadlock", None)
     world.over = True

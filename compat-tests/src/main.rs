@@ -15,10 +15,10 @@ usage: aioli-compat-tests COMMAND [OPTIONS]
       area::name the text occurs. Prints the failures, a matrix of areas and backends, and the sums.
   alone BACKEND CASE
       Runs one case on one backend. The suite calls itself so for cases that need a process of their own.
-  differential [--programs N] [--seed S] [--backend LIST] [--python PATH] [--jobs J] [--messages] [--most N]
-      Runs N random programs (2000), beginning with the seed S (a fresh one), on epoll, uring and sim, or those of the list, and on
-      CPython 3.13, and compares what they do. A difference is shrunk to a small program and shown; the search ends after --most of
-      them (1). --messages compares the messages of cancellations too.
+  differential [--language V] [--programs N] [--seed S] [--backend LIST] [--python PATH] [--jobs J] [--messages] [--most N]
+      Runs N random programs (2000) of version V of the language (1, or 2), beginning with the seed S (a fresh one), on epoll, uring
+      and sim, or those of the list, and on CPython 3.13, and compares what they do. A difference is shrunk to a small program and
+      shown; the search ends after --most of them (1). --messages compares the messages of cancellations too.
   trace FILE [--backend B] [--messages]
       Runs the programs in a file, one a line, on sim or another backend, and prints the trace of each. The file - is standard input.
   laws

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
-use aioli_compat_tests::differential::{Campaign, Findings, Stmt, find_python};
+use aioli_compat_tests::differential::{Campaign, Findings, Stmt, Version, find_python};
 use aioli_compat_tests::{Backend, backends};
 
 use super::{Ended, unknown, value};
@@ -18,12 +18,14 @@ const PROGRAMS: u64 = 2000;
 pub(crate) fn run(arguments: Vec<String>) -> Ended {
     let (mut seed, mut programs, mut most, mut messages) = (None, PROGRAMS, 1, false);
     let (mut asked, mut python, mut jobs) = (None, None, None);
+    let mut version = Version::One;
     let mut rest = arguments.into_iter();
     while let Some(argument) = rest.next() {
         let option = argument.as_str();
         match option {
             "--programs" => programs = number(option, &value(option, &mut rest)?)?,
             "--seed" => seed = Some(number(option, &value(option, &mut rest)?)?),
+            "--language" => version = language(&value(option, &mut rest)?)?,
             "--backend" => {
                 asked = Some(value(option, &mut rest)?.split(',').map(backend).collect::<Result<Vec<_>, _>>()?);
             }
@@ -39,8 +41,13 @@ pub(crate) fn run(arguments: Vec<String>) -> Ended {
     let jobs = jobs.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     let backends = asked.unwrap_or_else(available);
     let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
-    println!("seed {seed}: {programs} programs on {} and {}", names.join(", "), python.display());
-    let campaign = Campaign { seed, programs, backends, python, jobs, messages, most };
+    println!(
+        "seed {seed}: {programs} programs of the language's version {} on {} and {}",
+        version.number(),
+        names.join(", "),
+        python.display()
+    );
+    let campaign = Campaign { version, seed, programs, backends, python, jobs, messages, most };
     let findings = match campaign.run() {
         Ok(findings) => findings,
         Err(error) => {
@@ -67,7 +74,7 @@ fn available() -> Vec<&'static dyn Backend> {
 fn print(findings: &Findings, backends: usize) {
     findings.divergences.iter().for_each(|divergence| println!("\n{divergence}"));
     println!("programs in which each statement ran:");
-    for names in Stmt::NAMES.chunks(4) {
+    for names in Stmt::names(findings.version).chunks(4) {
         for name in names {
             print!("  {name:>14} {:15}", findings.share(findings.ran(name)));
         }
@@ -77,6 +84,11 @@ fn print(findings: &Findings, backends: usize) {
     println!("a cancellation was delivered in {}", findings.share(findings.cancelled));
     println!("the rarest statement, {rarest}, ran in {}", findings.share(findings.ran(rarest)));
     println!("{} programs, {backends} backends: {} divergences", findings.programs, findings.divergences.len());
+}
+
+fn language(text: &str) -> Result<Version, String> {
+    let version = text.parse().ok().and_then(Version::from_number);
+    version.ok_or_else(|| format!("there is no version {text:?} of the language, but 1 and 2"))
 }
 
 fn number<T: std::str::FromStr>(option: &str, text: &str) -> Result<T, String> {

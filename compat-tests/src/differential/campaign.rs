@@ -11,7 +11,7 @@ use std::thread;
 
 use super::generate::generate;
 use super::oracle::Oracle;
-use super::program::{Program, Stmt};
+use super::program::{Program, Stmt, Version};
 use super::run::{driver, run};
 use super::shrink::shrink;
 use super::side_by_side::side_by_side;
@@ -20,6 +20,8 @@ use crate::backend::Backend;
 /// Programs of one seed after the other, on some backends and on CPython.
 #[derive(Clone, Debug)]
 pub struct Campaign {
+    /// The version of the language.
+    pub version: Version,
     /// The seed of the first program.
     pub seed: u64,
     /// How many programs.
@@ -61,6 +63,8 @@ impl fmt::Display for Divergence {
 /// What a campaign came to.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
+    /// The version of the language.
+    pub version: Version,
     /// How many programs were compared.
     pub programs: u64,
     /// In how many of them a cancellation was delivered before main's body ended.
@@ -81,7 +85,7 @@ impl Campaign {
     /// CPython or a backend failed.
     pub fn run(&self) -> io::Result<Findings> {
         let next = AtomicU64::new(0);
-        let findings = Mutex::new(Findings::default());
+        let findings = Mutex::new(Findings { version: self.version, ..Findings::default() });
         let work = || -> io::Result<()> {
             let mut oracle = Oracle::start(&self.python, self.messages)?;
             loop {
@@ -110,7 +114,7 @@ impl Campaign {
 
     fn chunk(&self, numbers: std::ops::Range<u64>, oracle: &mut Oracle) -> io::Result<Findings> {
         let seeds: Vec<_> = numbers.map(|number| self.seed.wrapping_add(number)).collect();
-        let programs: Vec<_> = seeds.iter().map(|seed| Rc::new(generate(*seed))).collect();
+        let programs: Vec<_> = seeds.iter().map(|seed| Rc::new(generate(*seed, self.version))).collect();
         let theirs = oracle.traces(programs.iter().map(|program| &**program))?;
         let mut findings = Findings::default();
         for ((seed, program), theirs) in seeds.iter().zip(&programs).zip(theirs) {
@@ -179,9 +183,9 @@ impl Findings {
         self.statements.get(statement).copied().unwrap_or_default()
     }
 
-    /// The statement that ran in the fewest programs.
+    /// The version's statement that ran in the fewest programs.
     pub fn rarest(&self) -> &'static str {
-        Stmt::NAMES.into_iter().min_by_key(|name| self.ran(name)).unwrap_or("")
+        Stmt::names(self.version).iter().min_by_key(|name| self.ran(name)).copied().unwrap_or_default()
     }
 
     /// A number of programs, and what part of all it is.

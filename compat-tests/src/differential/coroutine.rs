@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::Future as StdFuture;
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -9,12 +10,13 @@ use std::time::Duration;
 
 use aioli_core::{
     Delay, Error, ErrorKind, Instant, Result, ReturnWhen, TaskBuilder, TaskGroup, Timeout, as_completed, current_task,
-    ensure_future, gather, gather_results, shield, sleep, task_group, wait, wait_for,
+    ensure_future, shield, sleep, task_group, wait, wait_for,
 };
 
+use super::gathered::Gathered;
 use super::program::{Block, Catch, Handler, Item, Slot, Stmt, TICK, Ticks, WaitMode};
-use super::trace::{UserError, Value};
-use super::world::{Given, Scheduled, World};
+use super::trace::{EmptySlot, UserError, Value};
+use super::world::{Given, Scheduled, World, number};
 
 /// A coroutine object. It does nothing until it is awaited or becomes a task.
 pub(super) struct Coroutine {
@@ -24,9 +26,7 @@ pub(super) struct Coroutine {
 impl Coroutine {
     pub(super) fn new(world: &Rc<World>, number: usize) -> Self {
         let instance = world.next_instance();
-        let frame =
-            Frame { world: Rc::clone(world), instance, timeouts: RefCell::default(), groups: RefCell::default() };
-        Coroutine { running: Box::pin(frame.run(number)) }
+        Coroutine { running: Box::pin(Frame::new(world, instance).run(number)) }
     }
 }
 
@@ -38,9 +38,10 @@ impl StdFuture for Coroutine {
     }
 }
 
-/// A coroutine that runs.
+/// A coroutine that runs, or a callback that acts.
 struct Frame {
     world: Rc<World>,
+    /// The coroutine object; -1 for a callback.
     instance: i64,
     /// The timeout scopes around the current statement, innermost last.
     timeouts: RefCell<Vec<Timeout>>,
@@ -64,6 +65,10 @@ fn delay(ticks: Ticks) -> Delay {
 }
 
 impl Frame {
+    fn new(world: &Rc<World>, instance: i64) -> Self {
+        Frame { world: Rc::clone(world), instance, timeouts: RefCell::default(), groups: RefCell::default() }
+    }
+
     async fn run(self, number: usize) -> Result<Value> {
         let program = Rc::clone(&self.world.program);
         self.log("start", ());
@@ -303,6 +308,40 @@ impl Frame {
                 vars[*n].set(*k);
             }
             Stmt::CtxGet(n) => self.log("ctx_get", vars[*n].get().map_or(Value::Null, Value::Int)),
+            Stmt::GatherTo(n, items, with_errors) => {
+                world.keep_gather(*n, self.gather(items, *with_errors)?);
+                self.log("gather_to", number(*n));
+            }
+            Stmt::GCancel(n, message) => {
+                let answer = world.gathered(*n).map(|gathered| Value::Bool(gathered.cancel(message.as_deref())));
+                self.log("g_cancel", answer.unwrap_or(Value::Null));
+            }
+            Stmt::ShieldTo(slot, item) => {
+                let inner = world.item(*item)?.into_future()?;
+                world.store(*slot, shield(&inner));
+                self.log("shield_to", number(*slot));
+            }
+            Stmt::DoneAct(slot, body) => {
+                if let Some(future) = world.held(*slot) {
+                    let (world, body) = (Rc::clone(world), body.clone());
+                    future.add_done_callback(move |_| act_all(&world, &body));
+                }
+            }
+            Stmt::SoonAct(handle, body) => {
+                let (callback, body) = (Rc::clone(world), body.clone());
+                let scheduled = event_loop.call_soon(move || act_all(&callback, &body))?;
+                world.schedule(*handle, Scheduled::Soon(scheduled));
+            }
+            Stmt::LaterAct(handle, ticks, body) => {
+                let (callback, body) = (Rc::clone(world), body.clone());
+                let scheduled = event_loop.call_at(self.later(*ticks), move || act_all(&callback, &body))?;
+                world.schedule(*handle, Scheduled::Later(scheduled));
+            }
+            Stmt::States => self.log("states", world.states()),
+            Stmt::Stop => {
+                world.stop();
+                self.log("stop", ());
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -310,7 +349,7 @@ impl Frame {
 
     /// Statements that await.
     async fn wait(&self, stmt: &Stmt) -> Result<()> {
-        let World { locks, events, conds, barriers, queues, .. } = &*self.world;
+        let World { locks, events, conds, sems, barriers, queues, .. } = &*self.world;
         let name = stmt.name();
         match stmt {
             Stmt::Sleep(ticks) => self.logged(name, sleep(delay(*ticks)).await),
@@ -334,8 +373,8 @@ impl Frame {
                 self.logged(name, (&shield(&inner)).await)
             }
             Stmt::Gather(items, with_errors) => {
-                let gathered = self.gather(items, *with_errors).await?;
-                self.logged(name, gathered)
+                let gathered = self.gather(items, *with_errors)?;
+                self.logged(name, gathered.values().await)
             }
             Stmt::Wait(slots, mode, limit) => {
                 let futures = self.world.slots(slots)?;
@@ -374,24 +413,27 @@ impl Frame {
             Stmt::Put(n, k) => self.logged_but(ErrorKind::QueueShutDown, name, queues[*n].put(*k).await),
             Stmt::Get(n) => self.logged_but(ErrorKind::QueueShutDown, name, queues[*n].get().await),
             Stmt::Join(n) => self.logged_but(ErrorKind::QueueShutDown, name, queues[*n].join().await),
+            Stmt::GAwait(n) => {
+                let gathered = self.world.gathered(*n).ok_or_else(|| Error::new(EmptySlot))?;
+                self.logged(name, gathered.values().await)
+            }
+            Stmt::SemAcquire(n) => self.logged(name, sems[*n].acquire().await.map(|()| true)),
+            Stmt::CondWaitFor(n, event) => {
+                let is_set = || {
+                    let is_set = events[*event].is_set();
+                    self.log("pred", is_set);
+                    is_set
+                };
+                self.logged_but(ErrorKind::Runtime, name, conds[*n].wait_for(is_set).await.map(|()| true))
+            }
             other => unreachable!("{} does not await", other.name()),
         }
     }
 
-    /// The outer result is that of the items, the inner one the statement's.
-    async fn gather(&self, items: &[Item], with_errors: bool) -> Result<Result<Value>> {
+    fn gather(&self, items: &[Item], with_errors: bool) -> Result<Gathered> {
         let given = items.iter().map(|item| self.world.item(*item)).collect::<Result<Vec<_>>>()?;
-        let futures = given.into_iter().map(Given::into_future).collect::<Result<Vec<_>>>()?;
-        let children: Vec<_> = futures.iter().collect();
-        if !with_errors {
-            return Ok(gather(children).await.map(Value::List));
-        }
-        let values = |results: Vec<Result<Value>>| {
-            Value::List(
-                results.iter().map(|result| result.clone().unwrap_or_else(|error| Value::from(&error))).collect(),
-            )
-        };
-        Ok(gather_results(children).await.map(values))
+        let children = given.into_iter().map(Given::into_future).collect::<Result<Vec<_>>>()?;
+        Ok(Gathered::new(&children, with_errors))
     }
 
     fn state(&self, slot: Slot) -> Value {
@@ -405,8 +447,19 @@ impl Frame {
     }
 }
 
-fn number(number: usize) -> Value {
-    Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
+/// What a callback that acts does. An error ends it and goes to the loop's exception handler, as a panic does.
+fn act_all(world: &Rc<World>, body: &Block) {
+    let frame = Frame::new(world, -1);
+    for stmt in body {
+        if world.is_over() {
+            return;
+        }
+        world.note(stmt.name());
+        if let Err(error) = frame.act(stmt) {
+            // Without the panic hook, which would print it.
+            resume_unwind(Box::new(error));
+        }
+    }
 }
 
 fn fits(catch: Catch, error: &Error) -> bool {

@@ -1,14 +1,20 @@
 //! [`generate`]: random programs, weighted towards races.
 
+mod acting;
+mod objects;
+
 use fastrand::Rng;
 
-use super::program::{Block, Catch, Handler, Item, Program, QueueKind, QueueSpec, Slot, Stmt, Ticks, WaitMode};
+use super::program::{
+    Block, Catch, Handler, Item, Program, QueueKind, QueueSpec, Slot, Stmt, Ticks, Version, WaitMode,
+};
+use objects::objects;
 
-/// The program that a seed stands for.
-pub fn generate(seed: u64) -> Program {
+/// The program of a version that a seed stands for.
+pub fn generate(seed: u64, version: Version) -> Program {
     let mut rng = Rng::with_seed(seed);
     loop {
-        let mut program = Generator::new(&mut rng).program();
+        let mut program = Generator::new(&mut rng, version).program();
         if objects(&program) <= OBJECTS {
             program.seed = Some(seed);
             return program;
@@ -21,32 +27,6 @@ const OBJECTS: usize = 32;
 /// How deep statements are nested.
 const DEPTH: usize = 4;
 
-/// How many coroutine objects a program makes at most.
-fn objects(program: &Program) -> usize {
-    // A coroutine makes only those after it.
-    let mut counts = vec![0usize; program.coros.len()];
-    for (number, body) in program.coros.iter().enumerate().rev() {
-        counts[number] = 1 + block_objects(body, &counts);
-    }
-    counts[0]
-}
-
-fn block_objects(block: &Block, counts: &[usize]) -> usize {
-    let mut sum = 0usize;
-    for stmt in block {
-        let inside: usize = stmt.blocks().into_iter().map(|block| block_objects(block, counts)).sum();
-        let item = |item: &Item| if let Item::Coro(number) = item { counts[*number] } else { 0 };
-        sum = sum.saturating_add(match stmt {
-            Stmt::Loop(count, _) => count.saturating_mul(inside),
-            Stmt::Spawn { coro, .. } | Stmt::Gspawn { coro, .. } => counts[*coro],
-            Stmt::Await(given) | Stmt::WaitFor(given, _) | Stmt::Shield(given) => item(given),
-            Stmt::Gather(items, _) => items.iter().map(item).sum(),
-            _ => inside,
-        });
-    }
-    sum
-}
-
 /// What a program is about: the more there is of everything, the less of it meets.
 #[derive(Clone, Copy, Default)]
 struct Theme {
@@ -54,6 +34,12 @@ struct Theme {
     scopes: bool,
     callbacks: bool,
     eager: bool,
+    /// Callbacks that act. This and what follows is of version 2.
+    acting: bool,
+    /// Gathers and shields that are made now and awaited later.
+    kept: bool,
+    /// A loop that may be stopped.
+    stops: bool,
 }
 
 struct Generator<'a> {
@@ -104,21 +90,36 @@ enum Kind {
     Barrier,
     Queue,
     Context,
+    KeptGather,
+    KeptShield,
+    Acting,
+    SemAcquire,
+    CondWaitFor,
+    States,
+    Stop,
 }
 
 impl<'a> Generator<'a> {
-    fn new(rng: &'a mut Rng) -> Self {
-        let theme = Theme {
+    fn new(rng: &'a mut Rng, version: Version) -> Self {
+        let mut theme = Theme {
             waits: rng.u8(..10) < 6,
             scopes: rng.u8(..10) < 7,
             callbacks: rng.u8(..10) < 4,
             eager: rng.u8(..10) < 3,
+            ..Theme::default()
         };
+        // A seed of version 1 stands for the same program as ever: nothing more is drawn for it.
+        if version >= Version::Two {
+            theme.acting = rng.u8(..10) < 7;
+            theme.kept = rng.u8(..10) < 6;
+            theme.stops = rng.u8(..10) < 2;
+        }
         let mut some = |chance: u8, most: usize| if rng.u8(..100) < chance { rng.usize(1..=most) } else { 0 };
         let (futures, locks, events, conds, vars) = (some(60, 3), some(30, 2), some(25, 2), some(28, 2), some(15, 2));
         let (sems, barriers, queues) = (some(25, 2), some(22, 2), some(38, 2));
         let coros = rng.usize(2..=6);
         let program = Program {
+            version,
             futures,
             locks,
             events,
@@ -331,6 +332,7 @@ impl<'a> Generator<'a> {
         let kind = self.kind();
         let stmt = match kind {
             Kind::Burst => return self.burst(block),
+            Kind::Acting => return self.act_later(block),
             Kind::Queue => self.queue_stmt(),
             Kind::Sleep => Some(Stmt::Sleep(self.ticks())),
             Kind::Log => Some(Stmt::Log(self.k())),
@@ -365,16 +367,20 @@ impl<'a> Generator<'a> {
             Kind::Cond => Some(self.cond()),
             Kind::Sem => Some(self.sem()),
             Kind::Barrier => Some(self.barrier()),
-            Kind::Context => {
-                let var = self.rng.usize(..self.program.vars);
-                Some(if self.chance(50) { Stmt::CtxSet(var, self.k()) } else { Stmt::CtxGet(var) })
-            }
+            Kind::Context => Some(self.context()),
+            Kind::KeptGather => Some(self.kept_gather()),
+            Kind::KeptShield => self.kept_shield(),
+            Kind::SemAcquire => Some(Stmt::SemAcquire(self.rng.usize(..self.program.sems.len()))),
+            Kind::CondWaitFor => Some(self.cond_wait_for()),
+            Kind::States => Some(Stmt::States),
+            Kind::Stop => Some(Stmt::Stop),
         };
         block.extend(stmt);
     }
 
     fn kind(&mut self) -> Kind {
-        let Theme { waits, scopes, callbacks, .. } = self.theme;
+        let Theme { waits, scopes, callbacks, acting, kept, stops, .. } = self.theme;
+        let second = self.program.version >= Version::Two;
         let Program { futures, locks, events, conds, vars, sems, barriers, queues, .. } = &self.program;
         let nested = self.depth < DEPTH;
         let if_some = |weight: u32, count: usize| if count > 0 { weight } else { 0 };
@@ -411,6 +417,13 @@ impl<'a> Generator<'a> {
             (if_some(13, barriers.len()), Kind::Barrier),
             (if_some(20, queues.len()), Kind::Queue),
             (if_some(8, *vars), Kind::Context),
+            (on(10, kept), Kind::KeptGather),
+            (on(8, kept), Kind::KeptShield),
+            (on(18, acting), Kind::Acting),
+            (on(if_some(8, sems.len()), second), Kind::SemAcquire),
+            (on(if_some(16, *events), second && *conds > 0), Kind::CondWaitFor),
+            (on(5, second), Kind::States),
+            (on(2, stops), Kind::Stop),
         ];
         let sum: u32 = table.iter().map(|(weight, _)| weight).sum();
         let mut drawn = self.rng.u32(..sum);
@@ -465,6 +478,9 @@ impl<'a> Generator<'a> {
         }
         if self.theme.callbacks {
             choices.push(Self::callback);
+        }
+        if self.theme.kept {
+            choices.push(Self::cancel_gather);
         }
         self.pick(&choices)(self)
     }
@@ -538,6 +554,11 @@ impl<'a> Generator<'a> {
         }
     }
 
+    fn context(&mut self) -> Stmt {
+        let var = self.rng.usize(..self.program.vars);
+        if self.chance(50) { Stmt::CtxSet(var, self.k()) } else { Stmt::CtxGet(var) }
+    }
+
     fn lock(&mut self) -> Stmt {
         let lock = self.rng.usize(..self.program.locks);
         match self.rng.u8(..10) {
@@ -575,6 +596,18 @@ impl<'a> Generator<'a> {
             }
             _ => Stmt::CondWait(cond),
         }
+    }
+
+    fn cond_wait_for(&mut self) -> Stmt {
+        let (cond, event) = (self.rng.usize(..self.program.conds), self.rng.usize(..self.program.events));
+        let wait = Stmt::CondWaitFor(cond, event);
+        if self.depth == DEPTH || self.chance(10) {
+            return wait;
+        }
+        let mut body = self.some_block(20, 1);
+        body.push(wait);
+        body.extend(self.some_block(30, 1));
+        Stmt::Cond(cond, body)
     }
 
     fn sem(&mut self) -> Stmt {

@@ -2,6 +2,7 @@
 
 mod campaign;
 mod coroutine;
+mod gathered;
 mod generate;
 mod oracle;
 mod parse;
@@ -17,7 +18,7 @@ pub use campaign::{Campaign, Divergence, Findings};
 pub use generate::generate;
 pub use oracle::{Oracle, find_python};
 pub use parse::ParseError;
-pub use program::{Program, Stmt};
+pub use program::{Program, Stmt, Version};
 pub use run::{Ran, driver, run};
 pub use shrink::shrink;
 pub use side_by_side::side_by_side;

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use super::program::{Block, Catch, Handler, Item, Program, QueueKind, QueueSpec, Slot, Stmt, Ticks, WaitMode};
+use super::program::{
+    Block, Catch, Handler, Item, Program, QueueKind, QueueSpec, Slot, Stmt, Ticks, Version, WaitMode,
+};
 
 /// Why something is no program.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,15 +44,13 @@ impl Program {
     /// Reads a program from JSON.
     ///
     /// # Errors
-    /// It is not a program of the language's version 1, or names something that it does not have.
+    /// It is not a program of a version of the language, or names something that it does not have.
     pub fn from_json(json: &Value) -> Parsed<Self> {
         let Value::Object(object) = json else { return Err(problem("", "a program is an object")) };
-        match object.get("v") {
-            Some(version) if version == 1 => (),
-            Some(other) => return Err(problem("v", format!("version {other} of the language is not known, only 1"))),
-            None => return Err(problem("v", "the version is missing")),
-        }
-        let mut program = Program::default();
+        let version = object.get("v").ok_or_else(|| problem("v", "the version is missing"))?;
+        let known = version.as_u64().and_then(Version::from_number);
+        let unknown = || problem("v", format!("version {version} of the language is not known, only 1 and 2"));
+        let mut program = Program { version: known.ok_or_else(unknown)?, ..Program::default() };
         let mut bodies = None;
         for (name, value) in object {
             match name.as_str() {
@@ -83,7 +83,7 @@ impl Program {
             return Err(problem("coros", "the main body is missing"));
         }
         let reader = Reader { program: &program, coros: bodies.len() };
-        let coros = bodies.iter().map(|(at, body)| reader.block(at, body, false)).collect::<Parsed<_>>()?;
+        let coros = bodies.iter().map(|(at, body)| reader.block(at, body, Place::Coroutine)).collect::<Parsed<_>>()?;
         program.coros = coros;
         Ok(program)
     }
@@ -121,6 +121,16 @@ fn named<T: Copy>(at: &str, value: &Value, all: &[T], name: fn(T) -> &'static st
         let names: Vec<_> = all.iter().map(|thing| name(*thing)).collect();
         problem(at, format!("one of {} is expected, not {value}", names.join(", ")))
     })
+}
+
+/// What the statements of a block are part of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Coroutine,
+    /// A task group of a coroutine.
+    Group,
+    /// A callback that acts.
+    Callback,
 }
 
 struct Reader<'a> {
@@ -192,8 +202,8 @@ fn index(at: &str, value: &Value, what: &str, there_are: usize) -> Parsed<usize>
 }
 
 impl Reader<'_> {
-    fn block(&self, at: &str, value: &Value, in_group: bool) -> Parsed<Block> {
-        list(at, value)?.map(|(at, value)| self.stmt(&at, value, in_group)).collect()
+    fn block(&self, at: &str, value: &Value, place: Place) -> Parsed<Block> {
+        list(at, value)?.map(|(at, value)| self.stmt(&at, value, place)).collect()
     }
 
     fn slot(&self, (at, value): (String, &Value)) -> Parsed<Slot> {
@@ -216,11 +226,15 @@ impl Reader<'_> {
         Err(problem(&at, format!("[\"x\",n], [\"f\",n] or [\"c\",n] is expected, not {value}")))
     }
 
+    fn items(&self, (at, value): (String, &Value)) -> Parsed<Vec<Item>> {
+        list(&at, value)?.map(|part| self.item(part)).collect()
+    }
+
     fn slots(&self, (at, value): (String, &Value)) -> Parsed<Vec<Slot>> {
         list(&at, value)?.map(|part| self.slot(part)).collect()
     }
 
-    fn handler(&self, (at, value): (String, &Value), in_group: bool) -> Parsed<Handler> {
+    fn handler(&self, (at, value): (String, &Value), place: Place) -> Parsed<Handler> {
         let parts: Vec<_> = list(&at, value)?.collect();
         let [(kind_at, kind), (body_at, body), (flag_at, reraise)] = &parts[..] else {
             return Err(problem(&at, "a handler is a kind, its statements, and whether it raises again"));
@@ -228,41 +242,50 @@ impl Reader<'_> {
         let kinds = [Catch::Cancelled, Catch::Timeout, Catch::User, Catch::Group, Catch::Error, Catch::Any];
         Ok(Handler {
             catch: named(kind_at, kind, &kinds, Catch::name)?,
-            body: self.block(body_at, body, in_group)?,
+            body: self.block(body_at, body, place)?,
             reraise: reraise.as_bool().ok_or_else(|| problem(flag_at, "true or false is expected"))?,
         })
     }
 
-    fn stmt(&self, at: &str, value: &Value, in_group: bool) -> Parsed<Stmt> {
+    fn stmt(&self, at: &str, value: &Value, place: Place) -> Parsed<Stmt> {
         let Value::Array(values) = value else { return Err(problem(at, "a statement is a list")) };
         let Some((Value::String(name), parts)) = values.split_first() else {
             return Err(problem(at, "a statement begins with its name"));
         };
         let mut parts = Parts { at, parts: parts.iter(), index: 0 };
-        let stmt = self.parts(name, &mut parts, in_group)?;
+        match Stmt::since(name) {
+            Some(version) if version > self.program.version => {
+                return Err(problem(at, format!("{name} needs version {} of the language", version.number())));
+            }
+            _ => (),
+        }
+        let stmt = self.parts(name, &mut parts, place)?;
+        if place == Place::Callback && !stmt.may_act() {
+            return Err(problem(at, format!("{name} stands in a coroutine only, not in a callback")));
+        }
         match parts.parts.len() {
             0 => Ok(stmt),
             _ => Err(problem(at, format!("{name} takes {} parts, not {}", parts.index, values.len() - 1))),
         }
     }
 
-    fn parts(&self, name: &str, parts: &mut Parts<'_>, in_group: bool) -> Parsed<Stmt> {
+    fn parts(&self, name: &str, parts: &mut Parts<'_>, place: Place) -> Parsed<Stmt> {
         let program = self.program;
         let futures = program.futures;
         let (locks, events, conds) = (program.locks, program.events, program.conds);
         let (sems, barriers, queues) = (program.sems.len(), program.barriers.len(), program.queues.len());
-        let body = |parts: &mut Parts<'_>, in_group| {
+        let body = |parts: &mut Parts<'_>, place| {
             let (at, value) = parts.next()?;
-            self.block(&at, value, in_group)
+            self.block(&at, value, place)
         };
         Ok(match name {
             "log" => Stmt::Log(parts.number()?),
             "sleep" => Stmt::Sleep(parts.number()?),
-            "return" if in_group => return Err(problem(parts.at, "no return stands in a group")),
+            "return" if place == Place::Group => return Err(problem(parts.at, "no return stands in a group")),
             "return" => Stmt::Return(parts.number()?),
             "raise" => Stmt::Raise(parts.number()?),
             "raise_cancelled" => Stmt::RaiseCancelled(parts.message()?),
-            "loop" => Stmt::Loop(parts.count()?, body(parts, in_group)?),
+            "loop" => Stmt::Loop(parts.count()?, body(parts, place)?),
             "spawn" => {
                 let (slot, coro) = (parts.count()?, parts.index("coroutine", self.coros)?);
                 Stmt::Spawn { slot, coro, eager: parts.flag()? }
@@ -275,11 +298,7 @@ impl Reader<'_> {
             "set_result" => Stmt::SetResult(parts.index("future", futures)?, parts.number()?),
             "set_error" => Stmt::SetError(parts.index("future", futures)?, parts.number()?),
             "done_cb" => Stmt::DoneCb(self.slot(parts.next()?)?, parts.number()?),
-            "gather" => {
-                let (at, items) = parts.next()?;
-                let items = list(&at, items)?.map(|part| self.item(part)).collect::<Parsed<_>>()?;
-                Stmt::Gather(items, parts.flag()?)
-            }
+            "gather" => Stmt::Gather(self.items(parts.next()?)?, parts.flag()?),
             "wait" => {
                 let slots = self.slots(parts.next()?)?;
                 let (at, mode) = parts.next()?;
@@ -289,22 +308,22 @@ impl Reader<'_> {
             "wait_for" => Stmt::WaitFor(self.item(parts.next()?)?, parts.limit()?),
             "shield" => Stmt::Shield(self.item(parts.next()?)?),
             "as_completed" => Stmt::AsCompleted(self.slots(parts.next()?)?, parts.limit()?),
-            "timeout" => Stmt::Timeout(parts.limit()?, body(parts, in_group)?),
+            "timeout" => Stmt::Timeout(parts.limit()?, body(parts, place)?),
             "reschedule" => Stmt::Reschedule(parts.limit()?),
-            "group" => Stmt::Group(body(parts, true)?),
+            "group" => Stmt::Group(body(parts, Place::Group)?),
             "gspawn" => Stmt::Gspawn { slot: parts.count()?, coro: parts.index("coroutine", self.coros)? },
             "try" => {
-                let tried = body(parts, in_group)?;
+                let tried = body(parts, place)?;
                 let (at, handlers) = parts.next()?;
-                let handlers = list(&at, handlers)?.map(|part| self.handler(part, in_group)).collect::<Parsed<_>>()?;
-                Stmt::Try { body: tried, handlers, finally: body(parts, in_group)? }
+                let handlers = list(&at, handlers)?.map(|part| self.handler(part, place)).collect::<Parsed<_>>()?;
+                Stmt::Try { body: tried, handlers, finally: body(parts, place)? }
             }
             "call_soon" => Stmt::CallSoon(parts.count()?, parts.number()?),
             "call_later" => Stmt::CallLater(parts.count()?, parts.number()?, parts.number()?),
             "hcancel" => Stmt::Hcancel(parts.count()?),
-            "lock" => Stmt::Lock(parts.index("lock", locks)?, body(parts, in_group)?),
-            "cond" => Stmt::Cond(parts.index("condition", conds)?, body(parts, in_group)?),
-            "sem" => Stmt::Sem(parts.index("semaphore", sems)?, body(parts, in_group)?),
+            "lock" => Stmt::Lock(parts.index("lock", locks)?, body(parts, place)?),
+            "cond" => Stmt::Cond(parts.index("condition", conds)?, body(parts, place)?),
+            "sem" => Stmt::Sem(parts.index("semaphore", sems)?, body(parts, place)?),
             "acquire" => Stmt::Acquire(parts.index("lock", locks)?),
             "release" => Stmt::Release(parts.index("lock", locks)?),
             "sem_release" => Stmt::SemRelease(parts.index("semaphore", sems)?),
@@ -326,6 +345,17 @@ impl Reader<'_> {
             "shutdown" => Stmt::Shutdown(parts.index("queue", queues)?, parts.flag()?),
             "ctx_set" => Stmt::CtxSet(parts.index("context variable", program.vars)?, parts.number()?),
             "ctx_get" => Stmt::CtxGet(parts.index("context variable", program.vars)?),
+            "gather_to" => Stmt::GatherTo(parts.count()?, self.items(parts.next()?)?, parts.flag()?),
+            "g_await" => Stmt::GAwait(parts.count()?),
+            "g_cancel" => Stmt::GCancel(parts.count()?, parts.message()?),
+            "shield_to" => Stmt::ShieldTo(parts.count()?, self.item(parts.next()?)?),
+            "done_act" => Stmt::DoneAct(self.slot(parts.next()?)?, body(parts, Place::Callback)?),
+            "soon_act" => Stmt::SoonAct(parts.count()?, body(parts, Place::Callback)?),
+            "later_act" => Stmt::LaterAct(parts.count()?, parts.number()?, body(parts, Place::Callback)?),
+            "sem_acquire" => Stmt::SemAcquire(parts.index("semaphore", sems)?),
+            "cond_wait_for" => Stmt::CondWaitFor(parts.index("condition", conds)?, parts.index("event", events)?),
+            "states" => Stmt::States,
+            "stop" => Stmt::Stop,
             other => return Err(problem(parts.at, format!("there is no statement {other:?}"))),
         })
     }

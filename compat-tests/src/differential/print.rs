@@ -9,7 +9,7 @@ impl Program {
     pub fn to_json(&self) -> Value {
         let mut object = Map::new();
         let mut put = |name: &str, value: Value| object.insert(name.into(), value);
-        put("v", json!(1));
+        put("v", json!(self.version.number()));
         if let Some(seed) = self.seed {
             put("seed", json!(seed));
         }
@@ -85,10 +85,14 @@ fn item(item: Item) -> Value {
     }
 }
 
+fn items(items: &[Item]) -> Value {
+    items.iter().copied().map(item).collect()
+}
+
 fn stmt(stmt: &Stmt) -> Value {
     let name = stmt.name();
     match stmt {
-        Stmt::Uncancel | Stmt::Cancelling => json!([name]),
+        Stmt::Uncancel | Stmt::Cancelling | Stmt::States | Stmt::Stop => json!([name]),
         Stmt::Log(k) | Stmt::Sleep(k) | Stmt::Return(k) | Stmt::Raise(k) => json!([name, k]),
         Stmt::RaiseCancelled(message) => json!([name, message]),
         Stmt::Loop(count, body) => json!([name, count, block(body)]),
@@ -97,9 +101,7 @@ fn stmt(stmt: &Stmt) -> Value {
         Stmt::Cancel(given, message) => json!([name, slot(*given), message]),
         Stmt::State(given) => json!([name, slot(*given)]),
         Stmt::DoneCb(given, k) => json!([name, slot(*given), k]),
-        Stmt::Gather(items, with_errors) => {
-            json!([name, items.iter().copied().map(item).collect::<Value>(), with_errors])
-        }
+        Stmt::Gather(given, with_errors) => json!([name, items(given), with_errors]),
         Stmt::Wait(given, mode, limit) => json!([name, slots(given), mode.name(), limit]),
         Stmt::WaitFor(given, limit) => json!([name, item(*given), limit]),
         Stmt::AsCompleted(given, limit) => json!([name, slots(given), limit]),
@@ -140,6 +142,15 @@ fn stmt(stmt: &Stmt) -> Value {
         | Stmt::Join(n)
         | Stmt::GetNowait(n)
         | Stmt::TaskDone(n)
-        | Stmt::CtxGet(n) => json!([name, n]),
+        | Stmt::CtxGet(n)
+        | Stmt::GAwait(n)
+        | Stmt::SemAcquire(n) => json!([name, n]),
+        Stmt::GatherTo(n, given, with_errors) => json!([name, n, items(given), with_errors]),
+        Stmt::GCancel(n, message) => json!([name, n, message]),
+        Stmt::ShieldTo(slot, given) => json!([name, slot, item(*given)]),
+        Stmt::DoneAct(given, body) => json!([name, slot(*given), block(body)]),
+        Stmt::SoonAct(handle, body) => json!([name, handle, block(body)]),
+        Stmt::LaterAct(handle, delay, body) => json!([name, handle, delay, block(body)]),
+        Stmt::CondWaitFor(n, event) => json!([name, n, event]),
     }
 }

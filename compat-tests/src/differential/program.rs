@@ -5,9 +5,36 @@ use std::fmt;
 /// The length of a tick in nanoseconds: 2^-9 s.
 pub const TICK: i64 = 1_953_125;
 
+/// A version of the language. A later one has all that the earlier ones have.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Version {
+    /// The first.
+    #[default]
+    One = 1,
+    /// With callbacks that act, gathers and shields that are kept, `stop`, and conditions that share the program's locks.
+    Two = 2,
+}
+
+impl Version {
+    /// All, the first one first.
+    pub const ALL: [Version; 2] = [Version::One, Version::Two];
+
+    /// The version of a number, if there is one.
+    pub fn from_number(number: u64) -> Option<Self> {
+        Version::ALL.into_iter().find(|version| version.number() == number)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u64 {
+        self as u64
+    }
+}
+
 /// A program. Its first coroutine is the main body.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Program {
+    /// The version of the language.
+    pub version: Version,
     /// Where it comes from; has no effect.
     pub seed: Option<u64>,
     /// The bodies of the coroutines.
@@ -18,7 +45,7 @@ pub struct Program {
     pub locks: usize,
     /// How many events.
     pub events: usize,
-    /// How many conditions.
+    /// How many conditions. From version 2 on, a condition has the lock of its number, where there is one.
     pub conds: usize,
     /// The semaphores, by their initial values.
     pub sems: Vec<usize>,
@@ -123,7 +150,11 @@ pub enum Stmt {
     Raise(i64),
     RaiseCancelled(Option<String>),
     Loop(usize, Block),
-    Spawn { slot: usize, coro: usize, eager: bool },
+    Spawn {
+        slot: usize,
+        coro: usize,
+        eager: bool,
+    },
     Await(Item),
     Cancel(Slot, Option<String>),
     Uncancel,
@@ -140,8 +171,15 @@ pub enum Stmt {
     Timeout(Option<Ticks>, Block),
     Reschedule(Option<Ticks>),
     Group(Block),
-    Gspawn { slot: usize, coro: usize },
-    Try { body: Block, handlers: Vec<Handler>, finally: Block },
+    Gspawn {
+        slot: usize,
+        coro: usize,
+    },
+    Try {
+        body: Block,
+        handlers: Vec<Handler>,
+        finally: Block,
+    },
     CallSoon(usize, i64),
     CallLater(usize, Ticks, i64),
     Hcancel(usize),
@@ -169,11 +207,36 @@ pub enum Stmt {
     Shutdown(usize, bool),
     CtxSet(usize, i64),
     CtxGet(usize),
+    /// Makes a gather and keeps it under a number.
+    GatherTo(usize, Vec<Item>, bool),
+    /// Awaits a gather that is kept.
+    GAwait(usize),
+    /// Cancels one.
+    GCancel(usize, Option<String>),
+    /// Makes a shield and stores it as a task would be.
+    ShieldTo(usize, Item),
+    /// Adds a callback that runs statements.
+    DoneAct(Slot, Block),
+    /// Schedules one for the next turn.
+    SoonAct(usize, Block),
+    /// Schedules one for later.
+    LaterAct(usize, Ticks, Block),
+    /// Acquires a semaphore for whoever releases it.
+    SemAcquire(usize),
+    /// Waits on a condition until an event is set.
+    CondWaitFor(usize, usize),
+    /// Logs how every lock, event, condition, semaphore, barrier and queue is.
+    States,
+    /// Stops the loop at the end of the turn.
+    Stop,
 }
 
 impl Stmt {
-    /// All names of statements.
-    pub const NAMES: [&'static str; 52] = [
+    /// How many statements version 1 has.
+    const FIRST: usize = 52;
+
+    /// All names of statements, those of version 1 first.
+    pub const NAMES: [&'static str; 63] = [
         "log",
         "sleep",
         "return",
@@ -226,7 +289,32 @@ impl Stmt {
         "shutdown",
         "ctx_set",
         "ctx_get",
+        "gather_to",
+        "g_await",
+        "g_cancel",
+        "shield_to",
+        "done_act",
+        "soon_act",
+        "later_act",
+        "sem_acquire",
+        "cond_wait_for",
+        "states",
+        "stop",
     ];
+
+    /// The names of the statements that a version has.
+    pub fn names(version: Version) -> &'static [&'static str] {
+        let all: &'static [&'static str] = &Self::NAMES;
+        match version {
+            Version::One => &all[..Self::FIRST],
+            Version::Two => all,
+        }
+    }
+
+    /// The first version that has a statement of this name.
+    pub fn since(name: &str) -> Option<Version> {
+        Version::ALL.into_iter().find(|version| Self::names(*version).contains(&name))
+    }
 
     /// Its name in the language.
     pub fn name(&self) -> &'static str {
@@ -283,7 +371,58 @@ impl Stmt {
             Stmt::Shutdown(..) => "shutdown",
             Stmt::CtxSet(..) => "ctx_set",
             Stmt::CtxGet(_) => "ctx_get",
+            Stmt::GatherTo(..) => "gather_to",
+            Stmt::GAwait(_) => "g_await",
+            Stmt::GCancel(..) => "g_cancel",
+            Stmt::ShieldTo(..) => "shield_to",
+            Stmt::DoneAct(..) => "done_act",
+            Stmt::SoonAct(..) => "soon_act",
+            Stmt::LaterAct(..) => "later_act",
+            Stmt::SemAcquire(_) => "sem_acquire",
+            Stmt::CondWaitFor(..) => "cond_wait_for",
+            Stmt::States => "states",
+            Stmt::Stop => "stop",
         }
+    }
+
+    /// Whether it may stand in a callback that acts: it neither awaits nor has a coroutine's statements inside, and asks for no
+    /// current task.
+    pub fn may_act(&self) -> bool {
+        matches!(
+            self,
+            Stmt::Log(_)
+                | Stmt::Raise(_)
+                | Stmt::RaiseCancelled(_)
+                | Stmt::Spawn { .. }
+                | Stmt::Cancel(..)
+                | Stmt::State(_)
+                | Stmt::SetResult(..)
+                | Stmt::SetError(..)
+                | Stmt::DoneCb(..)
+                | Stmt::CallSoon(..)
+                | Stmt::CallLater(..)
+                | Stmt::Hcancel(_)
+                | Stmt::Release(_)
+                | Stmt::SemRelease(_)
+                | Stmt::EventSet(_)
+                | Stmt::EventClear(_)
+                | Stmt::Notify(..)
+                | Stmt::NotifyAll(_)
+                | Stmt::PutNowait(..)
+                | Stmt::GetNowait(_)
+                | Stmt::TaskDone(_)
+                | Stmt::Shutdown(..)
+                | Stmt::CtxSet(..)
+                | Stmt::CtxGet(_)
+                | Stmt::GatherTo(..)
+                | Stmt::GCancel(..)
+                | Stmt::ShieldTo(..)
+                | Stmt::DoneAct(..)
+                | Stmt::SoonAct(..)
+                | Stmt::LaterAct(..)
+                | Stmt::States
+                | Stmt::Stop
+        )
     }
 
     /// The blocks directly inside.
@@ -294,7 +433,10 @@ impl Stmt {
             | Stmt::Group(body)
             | Stmt::Lock(_, body)
             | Stmt::Cond(_, body)
-            | Stmt::Sem(_, body) => vec![body],
+            | Stmt::Sem(_, body)
+            | Stmt::DoneAct(_, body)
+            | Stmt::SoonAct(_, body)
+            | Stmt::LaterAct(_, _, body) => vec![body],
             Stmt::Try { body, handlers, finally } => {
                 let handled = handlers.iter().map(|handler| &handler.body);
                 std::iter::once(body).chain(handled).chain([finally]).collect()
@@ -311,7 +453,10 @@ impl Stmt {
             | Stmt::Group(body)
             | Stmt::Lock(_, body)
             | Stmt::Cond(_, body)
-            | Stmt::Sem(_, body) => vec![body],
+            | Stmt::Sem(_, body)
+            | Stmt::DoneAct(_, body)
+            | Stmt::SoonAct(_, body)
+            | Stmt::LaterAct(_, _, body) => vec![body],
             Stmt::Try { body, handlers, finally } => {
                 let handled = handlers.iter_mut().map(|handler| &mut handler.body);
                 std::iter::once(body).chain(handled).chain([finally]).collect()
@@ -333,6 +478,13 @@ impl Program {
     /// Calls `visit` with every statement.
     pub fn visit<'a>(&'a self, mut visit: impl FnMut(&'a Stmt)) {
         self.coros.iter().flatten().for_each(|stmt| stmt.visit(&mut visit));
+    }
+
+    /// The first version that has all its statements.
+    pub fn needs(&self) -> Version {
+        let mut needed = Version::One;
+        self.visit(|stmt| needed = needed.max(Stmt::since(stmt.name()).unwrap_or_default()));
+        needed
     }
 
     /// How many statements there are.

@@ -56,6 +56,7 @@ pub fn run(program: &Rc<Program>, driver: impl Driver) -> Result<Ran> {
     let Some(world) = place.get() else { return Err(ran.err().unwrap_or_else(|| Error::runtime("main never ran"))) };
     match ran {
         Err(error) if error.kind() == ErrorKind::Deadlock => world.log_deadlock(),
+        Err(error) if error.kind() == ErrorKind::Runtime && world.was_stopped() => world.log(-1, "stopped", ()),
         // A request that was left over for main is nobody's any more.
         Err(error) if !error.is_cancelled() => return Err(error),
         _ => (),

@@ -46,6 +46,7 @@ fn candidates(program: &Program) -> Vec<Program> {
         }
     }
     found.extend(without_last(program));
+    found.extend(of_earlier_version(program));
     found
 }
 
@@ -105,6 +106,18 @@ fn simpler(stmt: &Stmt) -> Vec<Block> {
                 one(Stmt::Gather(items.clone(), false));
             }
         }
+        Stmt::GatherTo(number, items, with_errors) => {
+            without_one(items).for_each(|fewer| one(Stmt::GatherTo(*number, fewer, *with_errors)));
+            if *with_errors {
+                one(Stmt::GatherTo(*number, items.clone(), false));
+            }
+        }
+        Stmt::GCancel(number, Some(_)) => one(Stmt::GCancel(*number, None)),
+        Stmt::LaterAct(handle, ticks, body) => {
+            fewer(*ticks, &|less| Stmt::LaterAct(*handle, less, body.clone()));
+            one(Stmt::SoonAct(*handle, body.clone()));
+        }
+        Stmt::CondWaitFor(cond, _) => one(Stmt::CondWait(*cond)),
         Stmt::Loop(count, body) if *count > 1 => one(Stmt::Loop(count - 1, body.clone())),
         Stmt::Spawn { slot, coro, eager: true } => one(Stmt::Spawn { slot: *slot, coro: *coro, eager: false }),
         Stmt::Cancel(slot, Some(_)) => one(Stmt::Cancel(*slot, None)),
@@ -158,6 +171,12 @@ fn without_last(program: &Program) -> Vec<Program> {
     found
 }
 
+/// The program in the first version that has its statements, where it is in a later one.
+fn of_earlier_version(program: &Program) -> Option<Program> {
+    let version = program.needs();
+    (version < program.version).then(|| Program { version, ..program.clone() })
+}
+
 /// How many there are at least of everything that statements name.
 #[derive(Default)]
 struct Used {
@@ -182,12 +201,16 @@ impl Used {
             Item::Slot(Slot::Task(_)) => (),
         };
         match stmt {
-            Stmt::Await(given) | Stmt::WaitFor(given, _) | Stmt::Shield(given) => item(given),
-            Stmt::Gather(items, _) => items.iter().for_each(item),
+            Stmt::Await(given) | Stmt::WaitFor(given, _) | Stmt::Shield(given) | Stmt::ShieldTo(_, given) => {
+                item(given)
+            }
+            Stmt::Gather(items, _) | Stmt::GatherTo(_, items, _) => items.iter().for_each(item),
             Stmt::Wait(slots, ..) | Stmt::AsCompleted(slots, _) => {
                 slots.iter().for_each(|slot| item(&Item::Slot(*slot)))
             }
-            Stmt::Cancel(slot, _) | Stmt::State(slot) | Stmt::DoneCb(slot, _) => item(&Item::Slot(*slot)),
+            Stmt::Cancel(slot, _) | Stmt::State(slot) | Stmt::DoneCb(slot, _) | Stmt::DoneAct(slot, _) => {
+                item(&Item::Slot(*slot))
+            }
             Stmt::Spawn { coro, .. } | Stmt::Gspawn { coro, .. } => raise(&mut self.coros, *coro),
             Stmt::SetResult(n, _) | Stmt::SetError(n, _) => raise(&mut self.futures, *n),
             Stmt::Lock(n, _) | Stmt::Acquire(n) | Stmt::Release(n) => raise(&mut self.locks, *n),
@@ -195,7 +218,11 @@ impl Used {
             Stmt::Cond(n, _) | Stmt::CondWait(n) | Stmt::Notify(n, _) | Stmt::NotifyAll(n) => {
                 raise(&mut self.conds, *n)
             }
-            Stmt::Sem(n, _) | Stmt::SemRelease(n) => raise(&mut self.sems, *n),
+            Stmt::CondWaitFor(n, event) => {
+                raise(&mut self.conds, *n);
+                raise(&mut self.events, *event);
+            }
+            Stmt::Sem(n, _) | Stmt::SemRelease(n) | Stmt::SemAcquire(n) => raise(&mut self.sems, *n),
             Stmt::Barrier(n) | Stmt::BarrierReset(n) | Stmt::BarrierAbort(n) => raise(&mut self.barriers, *n),
             Stmt::Put(n, _)
             | Stmt::Get(n)

@@ -10,7 +10,8 @@ use aioli_core::{
 };
 
 use super::coroutine::Coroutine;
-use super::program::{Item, Program, QueueKind, QueueSpec, Slot, TICK};
+use super::gathered::Gathered;
+use super::program::{Item, Program, QueueKind, QueueSpec, Slot, TICK, Version};
 use super::run::Ran;
 use super::trace::{EmptySlot, Event, Trace, Value};
 
@@ -23,8 +24,10 @@ pub(super) struct World {
     pub(super) tasks: RefCell<BTreeMap<usize, Future<Value>>>,
     /// What goes on although nobody waits for it any more.
     kept: RefCell<Vec<Rc<AsCompleted<Value>>>>,
+    /// What `gather_to` made last under each number.
+    gathers: RefCell<BTreeMap<usize, Gathered>>,
     pub(super) handles: RefCell<BTreeMap<usize, Scheduled>>,
-    pub(super) locks: Vec<Lock>,
+    pub(super) locks: Vec<Rc<Lock>>,
     pub(super) events: Vec<Flag>,
     pub(super) conds: Vec<Condition>,
     pub(super) sems: Vec<Semaphore>,
@@ -34,10 +37,11 @@ pub(super) struct World {
     instances: Cell<i64>,
     log: RefCell<Vec<Event>>,
     statements: RefCell<BTreeSet<&'static str>>,
+    stopped: Cell<bool>,
     over: Cell<bool>,
 }
 
-/// A callback that `call_soon` or `call_later` scheduled.
+/// A callback that is scheduled for the next turn or for later.
 pub(super) enum Scheduled {
     Soon(Handle),
     Later(TimerHandle),
@@ -58,14 +62,19 @@ impl World {
         fn several<T>(count: usize, new: impl Fn() -> T) -> Vec<T> {
             (0..count).map(|_| new()).collect()
         }
+        let locks = several(program.locks, || Rc::new(Lock::new()));
+        // From version 2 on a condition has the lock of its number, where there is one.
+        let shared = |number: &usize| locks.get(*number).filter(|_| program.version >= Version::Two);
+        let cond = |number| shared(&number).map_or_else(Condition::new, |lock| Condition::with_lock(Rc::clone(lock)));
         Ok(Rc::new(World {
             futures: several(program.futures, || event_loop.create_future()),
             tasks: RefCell::default(),
             kept: RefCell::default(),
+            gathers: RefCell::default(),
             handles: RefCell::default(),
-            locks: several(program.locks, Lock::new),
             events: several(program.events, Flag::new),
-            conds: several(program.conds, Condition::new),
+            conds: (0..program.conds).map(cond).collect(),
+            locks,
             sems: program.sems.iter().map(|value| Semaphore::new(*value)).collect(),
             barriers: program.barriers.iter().map(|parties| Barrier::new(*parties)).collect::<Result<_>>()?,
             queues: program.queues.iter().map(AnyQueue::new).collect(),
@@ -73,6 +82,7 @@ impl World {
             instances: Cell::new(0),
             log: RefCell::default(),
             statements: RefCell::default(),
+            stopped: Cell::new(false),
             over: Cell::new(false),
             first_turn: event_loop.turn(),
             began: event_loop.time(),
@@ -124,10 +134,35 @@ impl World {
     pub(super) fn end(&self) -> Ran {
         self.over.set(true);
         let (tasks, kept, handles) = (self.tasks.take(), self.kept.take(), self.handles.take());
-        drop((tasks, kept, handles));
+        drop((tasks, kept, handles, self.gathers.take()));
         // Their errors are not to be reported: they count as retrieved.
         self.futures.iter().for_each(|future| drop(future.exception()));
         Ran { trace: Trace { events: self.log.take() }, statements: self.statements.take() }
+    }
+
+    /// Stops the loop at the end of the turn.
+    pub(super) fn stop(&self) {
+        self.stopped.set(true);
+        self.event_loop.stop();
+    }
+
+    /// Whether a statement stopped the loop.
+    pub(super) fn was_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+
+    /// How every lock, event, condition, semaphore, barrier and queue is.
+    pub(super) fn states(&self) -> Vec<Value> {
+        let mut states = Vec::new();
+        states.extend(self.locks.iter().map(|lock| Value::Bool(lock.locked())));
+        states.extend(self.events.iter().map(|event| Value::Bool(event.is_set())));
+        states.extend(self.conds.iter().map(|cond| Value::Bool(cond.locked())));
+        states.extend(self.sems.iter().map(|sem| Value::Bool(sem.locked())));
+        for barrier in &self.barriers {
+            states.extend([number(barrier.n_waiting()), Value::Bool(barrier.broken())]);
+        }
+        self.queues.iter().for_each(|queue| states.extend(queue.state()));
+        states
     }
 
     /// Has the futures that are pending for ever drop their callbacks, which hold the world. CPython's collector finds such a circle.
@@ -173,10 +208,23 @@ impl World {
         drop(old);
     }
 
+    pub(super) fn keep_gather(&self, number: usize, gathered: Gathered) {
+        let old = self.gathers.borrow_mut().insert(number, gathered);
+        drop(old);
+    }
+
+    pub(super) fn gathered(&self, number: usize) -> Option<Gathered> {
+        self.gathers.borrow().get(&number).cloned()
+    }
+
     pub(super) fn schedule(&self, number: usize, handle: Scheduled) {
         let old = self.handles.borrow_mut().insert(number, handle);
         drop(old);
     }
+}
+
+pub(super) fn number(number: usize) -> Value {
+    Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// Something to wait for.
@@ -239,6 +287,11 @@ impl AnyQueue {
 
     pub(super) fn get_nowait(&self) -> Result<i64> {
         each!(self, queue => queue.get_nowait())
+    }
+
+    /// How many items there are, and whether there are none, or as many as there may be.
+    fn state(&self) -> [Value; 3] {
+        each!(self, queue => [number(queue.qsize()), Value::Bool(queue.empty()), Value::Bool(queue.full())])
     }
 
     pub(super) fn task_done(&self) -> Result<()> {

@@ -1,6 +1,6 @@
 //! [`TaskList`]: the tasks of a loop that are not done.
 
-use std::cell::RefCell;
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::ptr::NonNull;
 
@@ -15,7 +15,8 @@ pub(super) const NOWHERE: u32 = u32::MAX;
 /// A linked list would lie in the tasks themselves: each that ends would fetch two others that may have been out of the caches for long.
 #[derive(Default)]
 pub(crate) struct TaskList {
-    places: RefCell<Places>,
+    /// Each borrow ends before anything is called that could come back. To check that would cost a tenth of a task's making and end.
+    places: UnsafeCell<Places>,
 }
 
 #[derive(Default)]
@@ -31,7 +32,8 @@ impl TaskList {
     pub(crate) fn push(&self, task: RawTask) {
         debug_assert_eq!(task.head().place.get(), NOWHERE);
         let node = Some(task.as_ptr());
-        let places = &mut *self.places.borrow_mut();
+        // SAFETY: the list is not Sync, and nothing that is called here but the allocator is foreign.
+        let places = unsafe { &mut *self.places.get() };
         let place = match places.vacant.pop() {
             Some(place) => {
                 places.tasks[place as usize] = node;
@@ -50,7 +52,9 @@ impl TaskList {
         if place == NOWHERE {
             return None;
         }
-        let places = &mut *self.places.borrow_mut();
+        // SAFETY: as in `push`.
+        let places = unsafe { &mut *self.places.get() };
+        debug_assert_eq!(places.tasks[place as usize], Some(task.as_ptr()));
         places.tasks[place as usize] = None;
         places.vacant.push(place);
         // SAFETY: `push` forgot one reference to this task, which is handed back here; its place says that it was not before.
@@ -59,7 +63,8 @@ impl TaskList {
 
     /// References to all tasks in the list, in the order of their creation.
     pub(crate) fn snapshot(&self) -> Vec<RawTask> {
-        let places = self.places.borrow();
+        // SAFETY: as in `push`; counting a reference calls nothing.
+        let places = unsafe { &*self.places.get() };
         let mut tasks: Vec<RawTask> = places
             .tasks
             .iter()
@@ -73,8 +78,8 @@ impl TaskList {
 
     /// Marks every task as one that does not run any more, without a result. Only good for a process that shall not run them.
     pub(crate) fn end_all(&self) {
-        // In a fork from the middle of a change, they are left as they are.
-        let Ok(places) = self.places.try_borrow() else { return };
+        // SAFETY: as in `push`, none of which a fork can interrupt.
+        let places = unsafe { &*self.places.get() };
         for node in places.tasks.iter().flatten() {
             // SAFETY: a task in the list lives.
             let head = unsafe { node.as_ref() };
@@ -85,7 +90,8 @@ impl TaskList {
     }
 
     pub(crate) fn len(&self) -> usize {
-        let places = self.places.borrow();
+        // SAFETY: as in `push`.
+        let places = unsafe { &*self.places.get() };
         places.tasks.len() - places.vacant.len()
     }
 }

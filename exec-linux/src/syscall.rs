@@ -52,7 +52,8 @@ pub fn receive(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut BytesMut) -> io::Res
                 rustix::io::read(fd, &mut *spare).map(|(filled, _)| filled.len())
             }
         })?;
-        if count > 0 || !kind.is_pipe() || pipe_has_ended(fd)? {
+        // Without room there is nothing to be read into, whatever there is.
+        if count > 0 || spare.is_empty() || !kind.is_pipe() || pipe_has_ended(fd)? {
             break count;
         }
     };

@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fairness::{Fairness, give_way};
 use crate::handle::{Handle, explained, unexpected};
+use crate::landing::fitting;
 use crate::perform::perform;
 
 /// The most that one read asks for, in bytes.
@@ -249,11 +250,6 @@ fn room(count: usize) -> Result<BytesMut> {
         Vec::<u8>::new().try_reserve_exact(count).map_err(io::Error::from)?;
     }
     Ok(BytesMut::with_capacity(count))
-}
-
-/// What was read. A small part of the memory would keep all of it.
-fn fitting(buffer: BytesMut) -> Bytes {
-    if buffer.len() < buffer.capacity() / 2 { Bytes::copy_from_slice(&buffer) } else { buffer.freeze() }
 }
 
 impl fmt::Debug for File {

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 /// The least memory, and what a new stream has.
 pub(crate) const LEAST: usize = 8 * 1024;
@@ -67,4 +67,9 @@ impl Landing {
     fn resize(&self, size: usize) {
         self.size.set(size as u32);
     }
+}
+
+/// What came, to be handed out. A small part of the memory would keep all of it.
+pub(crate) fn fitting(buffer: BytesMut) -> Bytes {
+    if buffer.len() < buffer.capacity() / 2 { Bytes::copy_from_slice(&buffer) } else { buffer.freeze() }
 }

@@ -14,6 +14,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::address::at;
 use crate::handle::{Handle, unexpected};
+use crate::landing::fitting;
 use crate::lane::{Lane, Turn};
 use crate::perform::perform;
 
@@ -212,9 +213,7 @@ impl Socket {
     /// # Errors
     /// Cancelled; `Io` from the operating system; `Runtime` outside of a task.
     pub async fn recv(&self, count: usize) -> Result<Bytes> {
-        let data = self.receive(count).await?;
-        // A small part of the memory would keep all of it.
-        Ok(if data.len() < data.capacity() / 2 { Bytes::copy_from_slice(&data) } else { data.freeze() })
+        self.receive(count).await.map(fitting)
     }
 
     /// Receives into a buffer of the caller's, and returns how many bytes came. The buffer is not lent to the kernel: the bytes are

@@ -1,7 +1,7 @@
 //! One final completion for each op, what a cancel does, whose buffers are, and how long a wait takes.
 
 use std::cell::Cell;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -30,6 +30,7 @@ cases! {
     what_a_cancelled_send_reports_is_what_was_sent: "D2 L4";
     a_receive_appends: "D3";
     an_empty_send_is_done: "D1";
+    an_attempt_to_receive_without_room_from_a_pipe_comes_back: "D1";
     a_poll_tells_all_that_was_asked_for: "D1";
     a_shutdown_gives_back_what_is_in_flight: "D1 D3";
     after_a_shutdown_ops_are_refused_and_give_back_what_they_have: "D1 D3";
@@ -245,6 +246,23 @@ fn an_empty_send_is_done(on: &Machine) {
     // The peer does not hear of it.
     rig.run(send(client, "x"));
     assert_eq!(received(rig.run(recv(server))).unwrap(), b"x");
+}
+
+/// It looked for ever what the kernel's "nothing" meant.
+fn an_attempt_to_receive_without_room_from_a_pipe_comes_back(on: &Machine) {
+    if !on.has_descriptors() {
+        return;
+    }
+    let mut rig = Rig::new(on.plain_driver());
+    let (ours, mut theirs) = io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&ours, true).unwrap();
+    let Outcome::Opened(Ok(pipe)) = rig.now(Op::Adopt { fd: ours.into() }) else { panic!("not adopted") };
+    theirs.write_all(b"x").unwrap();
+    drop(theirs);
+    let tried = rig.driver.try_recv(pipe, &mut BytesMut::new());
+    assert!(tried.is_none_or(|tried| tried.map_or(true, |tried| tried.count == 0)));
+    assert_eq!(received(rig.run(recv(pipe))).unwrap(), b"x");
+    assert_eq!(received(rig.run(recv(pipe))).unwrap(), b"");
 }
 
 fn a_poll_tells_all_that_was_asked_for(on: &Machine) {

@@ -307,12 +307,13 @@ impl Call {
         let Some(function) = self.function.take() else { return };
         let finished = self.finished.take();
         let context = self.context.take();
-        core.in_context(context, || {
+        let inner = core.in_context(context, || {
             let call = std::panic::AssertUnwindSafe(|| function(finished));
             if let Err(panic) = std::panic::catch_unwind(call) {
                 core.report_callback_panic(self.location, panic);
             }
         });
+        drop(inner);
     }
 }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::event_loop::Outer;
 use crate::report::discard;
 use crate::task::home;
 
@@ -232,27 +233,28 @@ impl Context {
     pub fn run<R>(&self, f: impl FnOnce() -> R) -> R {
         struct Leave<'a> {
             context: &'a Context,
-            outer: Outer,
+            outer: Around,
         }
-        enum Outer {
-            /// The running task has them.
-            Task,
-            Values(Option<ContextMap>),
+        enum Around {
+            Loop(Option<Outer>),
+            /// No loop runs.
+            Outside(Option<ContextMap>),
         }
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
-                self.context.store(current());
-                match &mut self.outer {
-                    Outer::Task => {
-                        home::with(|core| core.enter_own_context());
+                let inner = match &mut self.outer {
+                    Around::Loop(outer) => {
+                        outer.take().and_then(|outer| home::with(|core| core.leave_context(outer))).flatten()
                     }
-                    Outer::Values(outer) => set_current(outer.take()),
-                }
+                    Around::Outside(outer) => replace_outside(outer.take()),
+                };
+                self.context.store(inner);
             }
         }
-        let left = home::with(|core| core.leave_own_context()).unwrap_or(false);
-        let outer = if left { Outer::Task } else { Outer::Values(current()) };
-        set_current(self.load());
+        let outer = match home::with(|core| core.enter_context(self.load())) {
+            Some(outer) => Around::Loop(Some(outer)),
+            None => Around::Outside(replace_outside(self.load())),
+        };
         let _leave = Leave { context: self, outer };
         f()
     }
@@ -264,8 +266,11 @@ impl Context {
     }
 
     pub(crate) fn store(&self, map: Option<ContextMap>) {
-        let old = self.map.replace(map);
-        drop(old);
+        drop(self.replace(map));
+    }
+
+    pub(crate) fn replace(&self, map: Option<ContextMap>) -> Option<ContextMap> {
+        self.map.replace(map)
     }
 }
 

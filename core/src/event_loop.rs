@@ -24,7 +24,7 @@ use crate::task::current::CurrentTask;
 use crate::task::header::flag;
 use crate::task::list::TaskList;
 use crate::task::pool::Pool;
-use crate::task::ready::{Ready, ReadyQueue};
+use crate::task::ready::{QueuedTask, Ready, ReadyQueue};
 use crate::task::{Graves, RawTask, home};
 use crate::tasks;
 use crate::time::Instant;
@@ -50,8 +50,8 @@ pub(crate) struct LoopCore {
     ready: ReadyQueue,
     tasks: TaskList,
     pub(crate) current: CurrentTask,
+    /// The context of what is no task, and of what runs inside of a task's step in another context than the task's own.
     context: Cell<Option<ContextMap>>,
-    /// It is not the running task's own, which the task has.
     in_other_context: Cell<bool>,
     turn: Cell<u64>,
     /// Handles run so far; and at how many the driver is asked, and the clock read.
@@ -184,10 +184,11 @@ impl LoopCore {
         }
     }
 
-    /// Schedules the step of a task.
+    /// Schedules the step of a task that is not scheduled yet. A closed loop runs none.
     #[inline]
     pub(crate) fn push_task(&self, task: &RawTask) {
         if !self.closed.get() {
+            task.raw().header().set(flag::QUEUED);
             self.ready.push_task(task);
         }
     }
@@ -234,54 +235,42 @@ impl LoopCore {
         }
     }
 
+    #[inline(never)]
     fn step_inside_another(&self, task: &RawTask) {
-        let left = self.leave_own_context();
         let outer = self.in_other_context.replace(false);
-        self.step(task);
+        let ended = self.current.run(task, || self.step(task));
         self.in_other_context.set(outer);
-        if left {
-            self.enter_own_context();
-        }
+        self.end_step(task, ended);
     }
 
     #[inline(always)]
-    fn run_task(&self, task: &RawTask) {
-        let header = task.raw().header();
-        header.clear(flag::QUEUED);
-        if !header.has(flag::DONE) {
-            self.step(task);
-        }
+    fn step_first(&self, task: &RawTask) {
+        let ended = self.current.run_first(task, || self.step(task));
+        self.end_step(task, ended);
     }
 
-    /// One step of a task: polls its coroutine, as the current task and in its context.
-    #[inline(never)]
-    fn step(&self, task: &RawTask) {
-        let ended = self.inside(task, || {
-            let header = task.raw().header();
-            let before = header.flags.get();
-            if before & (flag::STARTED | flag::OPEN) == flag::OPEN {
-                // Cancelled before its first step: it never starts.
-                return self.abandon(task);
-            }
-            header.flags.set(before | flag::STARTED);
-            let ended = task.poll(self);
-            if header.has(flag::REQUESTED) { self.settle(task, ended, before & flag::PROBE != 0) } else { ended }
-        });
+    /// One step of the task that was made the current one: polls its coroutine. Returns whether that is gone.
+    #[inline(always)]
+    fn step(&self, task: &RawTask) -> bool {
+        let header = task.raw().header();
+        // Each change of the flags waits for the one before on its way through memory, so a step makes as few as it can.
+        let before = header.flags.get() & !flag::QUEUED;
+        if before & (flag::STARTED | flag::OPEN) == flag::OPEN {
+            // Cancelled before its first step: it never starts.
+            header.flags.set(before);
+            return self.abandon(task);
+        }
+        let (ended, after) = task.poll(before | flag::STARTED, self);
+        if after & flag::REQUESTED != 0 { self.settle(task, ended, before & flag::PROBE != 0) } else { ended }
+    }
+
+    /// The task is not the current one any more. If its coroutine is gone, that was the end of the task.
+    #[inline(always)]
+    fn end_step(&self, task: &RawTask, ended: bool) {
         self.timers.settle(|| self.now());
         if ended {
             self.finish(task);
         }
-    }
-
-    /// Calls `f`, which does not unwind, with `task` as the current one and in its context.
-    #[inline(always)]
-    fn inside<R>(&self, task: &RawTask, f: impl FnOnce() -> R) -> R {
-        self.current.run(task, || {
-            let outer = self.context.replace(task.take_context());
-            let result = f();
-            task.put_context(self.context.replace(outer));
-            result
-        })
     }
 
     /// A step has ended with requests about. Returns whether the coroutine is gone.
@@ -315,48 +304,55 @@ impl LoopCore {
         let context = if task.raw().header().has(flag::LOG) { None } else { task.take_context() };
         task.raw().finish();
         let linked = self.tasks.remove(task);
-        drop((linked, context));
+        drop(context);
         if task.raw().header().has(flag::SHIELDED) {
             shield::report_lost(task.raw());
+        }
+        if task.raw().header().has(flag::QUEUED) {
+            // The queue needs it from now on.
+            std::mem::forget(linked);
+        } else {
+            // Last: nobody else may hold the task.
+            drop(linked);
         }
     }
 
     // --- contexts ------------------------------------------------------------------------------------------------------------
 
     /// The context of what runs now.
+    #[inline]
     pub(crate) fn context(&self) -> Option<ContextMap> {
-        let map = self.context.take();
-        self.context.set(map.clone());
-        map
+        self.own_context(RawTask::load_context).unwrap_or_else(|| copy(&self.context))
     }
 
     pub(crate) fn replace_context(&self, map: Option<ContextMap>) -> Option<ContextMap> {
-        self.context.replace(map)
+        let mut map = Some(map);
+        let replaced = self.own_context(|task| task.replace_context(map.take().flatten()));
+        replaced.unwrap_or_else(|| self.context.replace(map.flatten()))
     }
 
-    /// Gives the running task its context, where others find it while something else runs inside of the task's step. Returns whether
-    /// it was the one that holds, and has to be [entered](Self::enter_own_context) again.
-    pub(crate) fn leave_own_context(&self) -> bool {
-        if self.in_other_context.get() {
-            return false;
-        }
-        let left = self.current.with(|task| task.put_context(self.context())).is_some();
-        self.in_other_context.set(left);
-        left
+    /// Calls `f` with the running task, if its own context is the one that holds.
+    #[inline]
+    fn own_context<R>(&self, f: impl FnOnce(&RawTask) -> R) -> Option<R> {
+        if self.in_other_context.get() { None } else { self.current.with(f) }
     }
 
-    pub(crate) fn enter_own_context(&self) {
-        self.in_other_context.set(false);
-        let map = self.current.with(RawTask::take_context).flatten();
-        drop(self.replace_context(map));
+    /// Has a context hold, until [`leave_context`](Self::leave_context), which is told what this returns.
+    pub(crate) fn enter_context(&self, map: Option<ContextMap>) -> Outer {
+        Outer { map: self.context.replace(map), other: self.in_other_context.replace(true) }
     }
 
-    /// Calls `f`, which does not unwind, in a context.
-    pub(crate) fn in_context(&self, map: Option<ContextMap>, f: impl FnOnce()) {
-        let outer = self.context.replace(map);
+    /// Gives back what has become of the context that was entered.
+    pub(crate) fn leave_context(&self, outer: Outer) -> Option<ContextMap> {
+        self.in_other_context.set(outer.other);
+        self.context.replace(outer.map)
+    }
+
+    /// Calls `f`, which does not unwind, in a context, and gives back what has become of that.
+    pub(crate) fn in_context(&self, map: Option<ContextMap>, f: impl FnOnce()) -> Option<ContextMap> {
+        let outer = self.enter_context(map);
         f();
-        let inner = self.context.replace(outer);
-        drop(inner);
+        self.leave_context(outer)
     }
 
     // --- turns ---------------------------------------------------------------------------------------------------------------
@@ -517,9 +513,9 @@ impl LoopCore {
     }
 
     #[inline(always)]
-    pub(crate) fn run_handle(&self, handle: Option<RawTask>) {
+    pub(crate) fn run_handle(&self, handle: Option<QueuedTask>) {
         match handle {
-            Some(task) => self.run_task(&task),
+            Some(queued) => queued.run(|task| self.step_first(task)),
             None => self.run_other(),
         }
     }
@@ -596,7 +592,7 @@ impl LoopCore {
         if !task.raw().header().has(flag::QUIET) {
             self.report_destroyed(task);
         }
-        self.inside(task, || self.abandon(task));
+        self.current.run(task, || self.abandon(task));
         self.finish(task);
     }
 }
@@ -617,7 +613,38 @@ impl Drop for Running<'_> {
     }
 }
 
+/// The context that held before another one was entered.
+pub(crate) struct Outer {
+    map: Option<ContextMap>,
+    other: bool,
+}
+
+/// What is in a cell.
+#[inline]
+fn copy(slot: &Cell<Option<ContextMap>>) -> Option<ContextMap> {
+    let map = slot.take();
+    slot.set(map.clone());
+    map
+}
+
 impl RawTask {
+    /// The context that it runs in.
+    #[inline]
+    fn load_context(&self) -> Option<ContextMap> {
+        match self.shared_context() {
+            Some(shared) => shared.load(),
+            None => copy(&self.head().context),
+        }
+    }
+
+    fn replace_context(&self, map: Option<ContextMap>) -> Option<ContextMap> {
+        match self.shared_context() {
+            Some(shared) => shared.replace(map),
+            None => self.head().context.replace(map),
+        }
+    }
+
+    /// Its context, which it needs no more unless others share it.
     #[inline]
     pub(crate) fn take_context(&self) -> Option<ContextMap> {
         match self.shared_context() {
@@ -626,12 +653,8 @@ impl RawTask {
         }
     }
 
-    #[inline]
     pub(crate) fn put_context(&self, map: Option<ContextMap>) {
-        match self.shared_context() {
-            Some(shared) => shared.store(map),
-            None => drop(self.head().context.replace(map)),
-        }
+        drop(self.replace_context(map));
     }
 
     /// The context that it runs in, which it shares from now on.
@@ -639,10 +662,8 @@ impl RawTask {
         if let Some(shared) = self.shared_context() {
             return shared.clone();
         }
-        let (core, own) = (self.core(), &self.head().context);
         let context = Context::default();
-        let holds = core.is_current(self) && !core.in_other_context.get();
-        context.store(if holds { core.context() } else { own.take() });
+        context.store(self.head().context.take());
         // Its own was the only one until now.
         let _ = self.head().extra().shared_context.set(context.clone());
         self.raw().header().set(flag::SHARES_CONTEXT);

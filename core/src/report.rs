@@ -153,9 +153,8 @@ impl LoopCore {
 
     /// Reports what a task that does not run now has come to, in its context.
     fn report_of(&self, task: &RawTask, report: Report) {
-        let outer = self.replace_context(task.take_context());
-        self.report(report);
-        task.put_context(self.replace_context(outer));
+        let inner = self.in_context(task.take_context(), || self.report(report));
+        task.put_context(inner);
     }
 
     /// Calls what is not ours, such as a waker, where a panic must not get through.

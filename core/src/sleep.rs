@@ -274,7 +274,7 @@ fn last_request() -> Option<Error> {
 }
 
 impl Drop for Sleep {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if self.phase == Phase::Armed {
             self.disarm();

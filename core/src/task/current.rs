@@ -46,6 +46,18 @@ impl CurrentTask {
         result
     }
 
+    /// The same where nothing is current yet.
+    #[inline(always)]
+    pub(crate) fn run_first<R>(&self, task: &RawTask, f: impl FnOnce() -> R) -> R {
+        debug_assert!(self.task.get().is_none());
+        self.task.set(Some(task.as_ptr()));
+        let unwinding = NoUnwind;
+        let result = f();
+        std::mem::forget(unwinding);
+        self.task.set(None);
+        result
+    }
+
     /// Covers what is polled from now on, and gives back the cover before, to be put back afterwards.
     pub(crate) fn replace_cover(&self, cover: Option<Cover>) -> Option<Cover> {
         self.cover.replace(cover)

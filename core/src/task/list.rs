@@ -105,6 +105,13 @@ impl Places {
     }
 }
 
+impl RawTask {
+    /// Whether a list of tasks holds a reference to it.
+    pub(super) fn is_listed(&self) -> bool {
+        self.head().place.get() != NOWHERE
+    }
+}
+
 impl fmt::Debug for TaskList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskList").field("len", &self.len()).finish()

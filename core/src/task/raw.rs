@@ -290,28 +290,28 @@ impl RawTask {
     /// Puts the task into the ready queue, unless it is there or done.
     #[inline]
     pub(crate) fn wake(&self) {
-        let header = self.raw.header();
-        if !header.has(flag::QUEUED | flag::DONE) {
-            header.set(flag::QUEUED);
+        if !self.raw.header().has(flag::QUEUED | flag::DONE) {
             self.core().push_task(self);
         }
     }
 
-    /// Polls the coroutine once. Returns whether it has ended: then it is gone and its result is stored, but the task is not marked
-    /// finished.
+    /// Polls the coroutine once, with `flags` set. Returns whether it has ended, and the flags now. If it has, it is gone and its result
+    /// is stored, but the task is not marked finished.
     ///
-    /// No also if there is no coroutine, or it is being polled already.
+    /// It has not, also if there is no coroutine, or it is being polled already.
     #[inline]
-    pub(crate) fn poll(&self, core: &LoopCore) -> bool {
+    pub(crate) fn poll(&self, flags: u32, core: &LoopCore) -> (bool, u32) {
         let header = self.raw.header();
-        if header.flags.get() & (flag::COROUTINE | flag::RUNNING) != flag::COROUTINE {
-            return false;
+        if flags & (flag::COROUTINE | flag::RUNNING) != flag::COROUTINE {
+            header.flags.set(flags);
+            return (false, flags);
         }
-        header.set(flag::RUNNING);
+        header.flags.set(flags | flag::RUNNING);
         // SAFETY: a live task whose payload is the coroutine, and RUNNING says that this is the only poll.
         let ended = unsafe { (header.vtable.poll)(self.raw.cell, core) };
-        header.clear(flag::RUNNING);
-        ended
+        let after = header.flags.get() & !flag::RUNNING;
+        header.flags.set(after);
+        (ended, after)
     }
 
     /// Drops the coroutine, if there is one that is not being polled.

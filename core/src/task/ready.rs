@@ -3,11 +3,15 @@
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::vec::Drain;
 
 use aioli_timers::TimerKey;
 
+use super::fetch::fetch;
+use super::header::{TaskHead, flag};
 use super::raw::RawTask;
 use crate::callback::{Call, HookRef};
 use crate::event_loop::LoopCore;
@@ -23,7 +27,49 @@ pub(crate) enum Ready {
 }
 
 /// Handles in order: tasks to step, and gaps for others, which stand in a line of their own.
-type Handles = Vec<Option<RawTask>>;
+type Handles = Vec<Option<QueuedTask>>;
+
+/// A task that is to be stepped, with [`flag::QUEUED`] set.
+///
+/// It holds no reference: the list of tasks keeps a task until it ends, and one that ends while it is queued leaves the list's
+/// reference here.
+pub(crate) struct QueuedTask {
+    task: NonNull<TaskHead>,
+}
+
+impl QueuedTask {
+    fn new(task: &RawTask) -> Self {
+        QueuedTask { task: task.as_ptr() }
+    }
+
+    #[inline]
+    fn task(&self) -> ManuallyDrop<RawTask> {
+        // SAFETY: the task lives, by the reference that either the list or this holds.
+        unsafe { RawTask::borrowed(self.task) }
+    }
+
+    /// Hands the task over to `step`, unless it has ended. It is not queued from then on.
+    #[inline(always)]
+    pub(crate) fn run(self, step: impl FnOnce(&RawTask)) {
+        let task = self.task();
+        if !task.raw().is_done() {
+            // It is in the list, so this holds nothing. The step clears the mark.
+            std::mem::forget(self);
+            step(&task);
+        }
+    }
+}
+
+impl Drop for QueuedTask {
+    #[cold]
+    fn drop(&mut self) {
+        let task = self.task();
+        task.raw().header().clear(flag::QUEUED);
+        if !task.is_listed() {
+            drop(ManuallyDrop::into_inner(task));
+        }
+    }
+}
 
 /// A queue that grew beyond this gives its memory back.
 const KEPT_CAPACITY: usize = 1024;
@@ -51,10 +97,10 @@ pub(crate) struct ReadyQueue {
 }
 
 impl ReadyQueue {
-    /// Appends a task.
+    /// Appends a task that is in the loop's list and has not ended.
     #[inline]
     pub(crate) fn push_task(&self, task: &RawTask) {
-        // SAFETY: the queue is not Sync, and this borrow ends before anything else is called: counting a reference calls nothing.
+        // SAFETY: the queue is not Sync, and this borrow ends before anything else is called.
         let next = unsafe { &mut *self.next.get() };
         let length = next.len();
         if length == next.capacity() {
@@ -62,14 +108,14 @@ impl ReadyQueue {
         }
         // SAFETY: there is room for one more, which is written before it counts.
         unsafe {
-            next.as_mut_ptr().add(length).write(Some(task.clone()));
+            next.as_mut_ptr().add(length).write(Some(QueuedTask::new(task)));
             next.set_len(length + 1);
         }
     }
 
     #[cold]
     fn push_growing(next: &mut Handles, task: &RawTask) {
-        next.push(Some(task.clone()));
+        next.push(Some(QueuedTask::new(task)));
     }
 
     /// Appends another handle.
@@ -115,10 +161,10 @@ impl ReadyQueue {
     }
 
     #[inline(never)]
-    fn run_far(handles: &mut Drain<'_, Option<RawTask>>, core: &LoopCore) {
+    fn run_far(handles: &mut Drain<'_, Option<QueuedTask>>, core: &LoopCore) {
         while let Some(next) = handles.next() {
-            if let Some(Some(task)) = handles.as_slice().get(AHEAD) {
-                task.prefetch::<4>();
+            if let Some(Some(queued)) = handles.as_slice().get(AHEAD) {
+                fetch::<4>(queued.task.as_ptr().cast_const().cast());
             }
             core.run_handle(next);
         }
@@ -151,7 +197,7 @@ impl ReadyQueue {
     }
 
     /// Takes out everything, to be dropped.
-    pub(crate) fn drain(&self) -> (Vec<Option<RawTask>>, VecDeque<Ready>) {
+    pub(crate) fn drain(&self) -> (Vec<Option<QueuedTask>>, VecDeque<Ready>) {
         // SAFETY: the borrow ends with the exchange, which drops nothing.
         let tasks = unsafe { self.next.get().replace(Vec::new()) };
         (tasks, self.others.take())

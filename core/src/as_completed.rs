@@ -310,9 +310,7 @@ impl<T: 'static> Race<T> {
             return;
         }
         let target = TimerTarget::Hook(Rc::clone(&self.hook), TIMEOUT);
-        course
-            .timer
-            .set(home::with(|core| Armed::new(core, core.timers.start_at(core.now() + delay, target, || core.now()))));
+        course.timer.set(home::with(|core| Armed::new(core, core.start_at(core.now() + delay, target))));
     }
 
     /// What an event means to those who want results.

@@ -56,6 +56,12 @@ thread_local! {
     static OUTSIDE: RefCell<Option<ContextMap>> = const { RefCell::new(None) };
 }
 
+/// Drops a context that nobody runs in any more.
+#[cold]
+pub(crate) fn leave(map: ContextMap) {
+    drop(map);
+}
+
 /// The values that code running now sees.
 pub(crate) fn current() -> Option<ContextMap> {
     match home::with(|core| core.context()) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::await_point;
 use crate::callback::Remembered;
 use crate::cancel::{self, Settled};
-use crate::context::{Context, ContextMap};
+use crate::context::{self, Context, ContextMap};
 use crate::driver::{Driver, Wait};
 use crate::error::{Error, Result};
 use crate::executor::DefaultExecutor;
@@ -58,6 +58,8 @@ pub(crate) struct LoopCore {
     handles: Cell<u64>,
     poll_at: Cell<u64>,
     clock_at: Cell<u64>,
+    /// At how many handles there is anything to look for between turns but the inbox: the first of these two, or 0.
+    look_at: Cell<u64>,
     /// When the driver was last asked; the first reading of the clock since then, if no timer needed it then.
     last_poll: Cell<Option<Instant>>,
     closed_at: Cell<Instant>,
@@ -97,6 +99,7 @@ impl LoopCore {
             handles: Cell::new(0),
             poll_at: Cell::new(0),
             clock_at: Cell::new(0),
+            look_at: Cell::new(0),
             last_poll: Cell::new(Some(now)),
             closed_at: Cell::new(now),
             is_virtual: driver.is_virtual(),
@@ -149,6 +152,13 @@ impl LoopCore {
 
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
+        self.look_soon();
+    }
+
+    /// Has the loop look after this turn for what has changed.
+    #[inline]
+    pub(crate) fn look_soon(&self) {
+        self.look_at.set(0);
     }
 
     pub(crate) fn handler(&self) -> Option<Handler> {
@@ -238,30 +248,47 @@ impl LoopCore {
     #[inline(never)]
     fn step_inside_another(&self, task: &RawTask) {
         let outer = self.in_other_context.replace(false);
-        let ended = self.current.run(task, || self.step(task));
+        let ended = self.current.run(task, || self.step(task, task.raw().header().flags.get()));
         self.in_other_context.set(outer);
         self.end_step(task, ended);
     }
 
     #[inline(always)]
-    fn step_first(&self, task: &RawTask) {
-        let ended = self.current.run_first(task, || self.step(task));
+    fn step_first(&self, task: &RawTask, flags: u32) {
+        let ended = self.current.run_first(task, || self.step(task, flags));
         self.end_step(task, ended);
     }
 
-    /// One step of the task that was made the current one: polls its coroutine. Returns whether that is gone.
+    /// One step of the task that was made the current one, which has these flags: polls its coroutine. Returns whether that is gone.
     #[inline(always)]
-    fn step(&self, task: &RawTask) -> bool {
-        let header = task.raw().header();
+    fn step(&self, task: &RawTask, flags: u32) -> bool {
         // Each change of the flags waits for the one before on its way through memory, so a step makes as few as it can.
-        let before = header.flags.get() & !flag::QUEUED;
+        let before = flags & !flag::QUEUED;
+        if before & (flag::COROUTINE | flag::RUNNING | flag::OPEN) == flag::COROUTINE {
+            let (ended, after) = task.poll(before | flag::STARTED, self);
+            return if after & flag::REQUESTED != 0 {
+                self.settle(task, ended, before & flag::PROBE != 0)
+            } else {
+                ended
+            };
+        }
+        self.step_requested(task, before)
+    }
+
+    /// A step of a task that has an open request, or no coroutine that could be polled.
+    #[cold]
+    fn step_requested(&self, task: &RawTask, before: u32) -> bool {
+        let header = task.raw().header();
+        header.flags.set(before);
         if before & (flag::STARTED | flag::OPEN) == flag::OPEN {
             // Cancelled before its first step: it never starts.
-            header.flags.set(before);
             return self.abandon(task);
         }
-        let (ended, after) = task.poll(before | flag::STARTED, self);
-        if after & flag::REQUESTED != 0 { self.settle(task, ended, before & flag::PROBE != 0) } else { ended }
+        if before & (flag::COROUTINE | flag::RUNNING) != flag::COROUTINE {
+            return false;
+        }
+        let (ended, _) = task.poll(before | flag::STARTED, self);
+        self.settle(task, ended, before & flag::PROBE != 0)
     }
 
     /// The task is not the current one any more. If its coroutine is gone, that was the end of the task.
@@ -296,19 +323,23 @@ impl LoopCore {
     }
 
     /// Ends a task whose coroutine is gone, and whose result is stored.
-    #[inline(never)]
+    #[inline]
     fn finish(&self, task: &RawTask) {
         task.forget_wakers();
         await_point::withdraw_all(task);
+        let header = task.raw().header();
         // An error that may have to be reported is reported in the task's context.
-        let context = if task.raw().header().has(flag::LOG) { None } else { task.take_context() };
+        let context = if header.has(flag::LOG) { None } else { task.take_context() };
         task.raw().finish();
         let linked = self.tasks.remove(task);
-        drop(context);
-        if task.raw().header().has(flag::SHIELDED) {
+        if let Some(context) = context {
+            context::leave(context);
+        }
+        let flags = header.flags.get();
+        if flags & flag::SHIELDED != 0 {
             shield::report_lost(task.raw());
         }
-        if task.raw().header().has(flag::QUEUED) {
+        if flags & flag::QUEUED != 0 {
             // The queue needs it from now on.
             std::mem::forget(linked);
         } else {
@@ -373,7 +404,7 @@ impl LoopCore {
         loop {
             self.gather_ready()?;
             self.run_ready();
-            if self.stopping.replace(false) {
+            if self.look_at.get() == 0 && self.stopping.replace(false) {
                 return self.flush();
             }
         }
@@ -385,10 +416,23 @@ impl LoopCore {
     }
 
     /// Makes ready what other threads sent, what completed, and what is due. Waits if nothing is ready.
+    #[inline(always)]
     fn gather_ready(&self) -> Result<()> {
         if self.shared.is_pending() {
             self.shared.drain(|message| self.receive(message));
         }
+        if self.handles.get() < self.look_at.get() && self.ready.len() > 0 { Ok(()) } else { self.look() }
+    }
+
+    #[inline(never)]
+    fn look(&self) -> Result<()> {
+        let looked = self.gather();
+        let soon = self.is_virtual || self.stopping.get() || self.timers.is_due() || self.operations.has_news();
+        self.look_at.set(if soon { 0 } else { self.poll_at.get().min(self.clock_at.get()) });
+        looked
+    }
+
+    fn gather(&self) -> Result<()> {
         let posted = self.operations.take_posted();
         if posted > 0 {
             self.push(Ready::Completions(posted));
@@ -515,7 +559,7 @@ impl LoopCore {
     #[inline(always)]
     pub(crate) fn run_handle(&self, handle: Option<QueuedTask>) {
         match handle {
-            Some(queued) => queued.run(|task| self.step_first(task)),
+            Some(queued) => queued.run(|task, flags| self.step_first(task, flags)),
             None => self.run_other(),
         }
     }

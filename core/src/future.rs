@@ -74,9 +74,7 @@ impl<T> Future<T> {
     /// # Errors
     /// `InvalidState` if it is done already, and the value is dropped. `Runtime` if the handle leads to a task.
     pub fn set_result(&self, value: T) -> Result<()> {
-        self.settable()?;
-        self.cell.finish_value(value);
-        Ok(())
+        if self.cell.finish_value(value) { Ok(()) } else { Err(self.refusal()) }
     }
 
     /// Ends it with an error and schedules the callbacks: asyncio's `Future.set_exception`. A cancellation given here is an error
@@ -85,7 +83,9 @@ impl<T> Future<T> {
     /// # Errors
     /// As [`set_result`](Self::set_result).
     pub fn set_exception(&self, error: Error) -> Result<()> {
-        self.settable()?;
+        if self.raw().header().has(flag::TASK | flag::DONE) {
+            return Err(self.refusal());
+        }
         self.raw().finish_error(error, false);
         if self.raw().header().has(flag::SHIELDED) {
             shield::report_lost(self.raw());
@@ -93,15 +93,13 @@ impl<T> Future<T> {
         Ok(())
     }
 
-    fn settable(&self) -> Result<()> {
-        let header = self.raw().header();
-        if header.has(flag::TASK) {
-            return Err(Error::fixed(ErrorKind::Runtime, &"a task sets its result itself"));
+    /// Why it cannot be set.
+    #[cold]
+    fn refusal(&self) -> Error {
+        if self.raw().header().has(flag::TASK) {
+            return Error::fixed(ErrorKind::Runtime, &"a task sets its result itself");
         }
-        if header.has(flag::DONE) {
-            return Err(Error::fixed(ErrorKind::InvalidState, &"the future is done already"));
-        }
-        Ok(())
+        Error::fixed(ErrorKind::InvalidState, &"the future is done already")
     }
 
     /// Cancels it, unless it is done, and schedules the callbacks: asyncio's `Future.cancel`. Returns whether it was pending.
@@ -181,7 +179,7 @@ impl<T> Drop for Future<T> {
 impl<T> std::future::Future for Future<T> {
     type Output = Result<T>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         let this = self.get_mut();
         match this.join.poll(this.cell.raw(), cx) {

@@ -138,7 +138,7 @@ impl<C: Children, R: 'static> Gather<C, R> {
         match (self.collect)(&self.children) {
             // Collecting cloned values, which is user code: it may have cancelled the gather.
             _ if self.outer.raw().is_done() => (),
-            Ok(values) => self.outer.finish_value(values),
+            Ok(values) => assert!(self.outer.finish_value(values), "it was pending"),
             Err(error) => self.outer.raw().finish_error(error, false),
         }
     }

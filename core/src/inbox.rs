@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::driver::Kick;
 use crate::remote::RemoteCall;
 use crate::shared::{Arc, AtomicBool, Injector, Steal, fence};
-use crate::task::waker::Backing;
+use crate::task::waker::BackingRef;
 
 /// Something another thread sent.
 pub(crate) enum Message {
     /// A task is to be woken.
-    Wake(Arc<Backing>),
+    Wake(BackingRef),
     /// A function is to be called.
     Call(Arc<RemoteCall>),
     /// The program was interrupted: the main task is to be cancelled.

@@ -117,7 +117,7 @@ impl Loop {
         self.open()?;
         let call = Call::new(&self.core, context::current(), Location::caller(), move |_| callback());
         let target = TimerTarget::Call(Rc::clone(&call));
-        let key = self.core.timers.start_at(when, target, || self.core.now());
+        let key = self.core.start_at(when, target);
         call.set_timer(key);
         Ok(TimerHandle::new(call, when, &self.core))
     }

@@ -105,6 +105,11 @@ impl Operations {
         self.arrived.borrow_mut()
     }
 
+    /// Whether completions were posted, or something may be left to be sent, since the loop last looked.
+    pub(crate) fn has_news(&self) -> bool {
+        self.posted.get() > 0 || self.wrote.get()
+    }
+
     /// Whether the driver may have something to send, unless it was asked to since.
     #[inline]
     pub(crate) fn take_wrote(&self) -> bool {
@@ -180,6 +185,7 @@ impl Operations {
         let (_, id) = self.enter(owner, tag);
         self.arrived.borrow_mut().push_back(Completion { id, more: false, outcome });
         self.posted.set(self.posted.get() + 1);
+        core.look_soon();
     }
 
     /// How many completions were posted since this was last asked.
@@ -263,6 +269,7 @@ impl crate::Loop {
     pub fn try_send(&self, socket: crate::op::Resource, data: &[u8]) -> Option<std::io::Result<usize>> {
         let core = self.core();
         core.operations.wrote.set(true);
+        core.look_soon();
         core.driver().as_mut()?.try_send(socket, data)
     }
 

@@ -108,7 +108,7 @@ impl Reply {
             let raw = home::with(|core| core.registry.take_future(number)).flatten();
             let Some(cell) = raw.filter(|raw| !raw.is_done()).and_then(FutureRef::<T>::downcast) else { return };
             match result {
-                Ok(value) => cell.finish_value(value),
+                Ok(value) => assert!(cell.finish_value(value), "it was pending"),
                 Err(error) => cell.raw().finish_error(error, false),
             }
         });

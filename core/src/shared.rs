@@ -7,7 +7,7 @@
 pub(crate) use {
     crossbeam_deque::{Injector, Steal},
     std::cell::Cell as SharedCell,
-    std::sync::atomic::{AtomicBool, AtomicPtr, fence},
+    std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, fence},
     std::sync::{Arc, Mutex},
     std::thread_local,
 };
@@ -16,7 +16,7 @@ pub(crate) use {
 pub(crate) use {
     crossbeam_deque::Steal,
     loom::cell::Cell as SharedCell,
-    loom::sync::atomic::{AtomicBool, AtomicPtr, fence},
+    loom::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, fence},
     loom::sync::{Arc, Mutex},
     model::Injector,
 };

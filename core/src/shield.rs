@@ -85,7 +85,7 @@ impl<T: 'static> Hook for InnerDone<T> {
         match result {
             // Reading may have cloned the value, which is user code: it may have ended the shield.
             _ if outer.is_done() => (),
-            Ok(value) => self.outer.finish_value(value),
+            Ok(value) => assert!(self.outer.finish_value(value), "it was pending"),
             Err(error) => outer.finish_error(error, false),
         }
     }

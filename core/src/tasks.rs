@@ -193,7 +193,7 @@ impl<T> Drop for Task<T> {
 impl<T> std::future::Future for Task<T> {
     type Output = Result<T>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut PollContext<'_>) -> Poll<Result<T>> {
         let this = self.get_mut();
         match this.join.poll(this.cell.raw(), cx) {

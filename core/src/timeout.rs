@@ -209,8 +209,7 @@ impl TimeoutState {
     fn arm(self: &Rc<Self>, core: &Rc<LoopCore>) {
         let Some(when) = self.when.get() else { return };
         let target = TimerTarget::Timeout(Rc::clone(self));
-        let key =
-            if when <= core.now() { core.start_now(target) } else { core.timers.start_at(when, target, || core.now()) };
+        let key = if when <= core.now() { core.start_now(target) } else { core.start_at(when, target) };
         self.timer.set(Some(Armed::new(core, key)));
     }
 

@@ -121,8 +121,8 @@ impl Timers {
         fresh.clear();
     }
 
-    /// Starts a timer that is due at a point in time.
-    pub(crate) fn start_at(&self, when: Instant, target: TimerTarget, now: impl Fn() -> Instant) -> TimerKey {
+    /// Starts a timer that is due at a point in time, see [`LoopCore::start_at`].
+    fn start_at(&self, when: Instant, target: TimerTarget, now: impl Fn() -> Instant) -> TimerKey {
         self.settle(&now);
         let mut queue = self.queue.borrow_mut();
         let key = queue.insert(target);
@@ -218,6 +218,15 @@ impl fmt::Debug for Timers {
 }
 
 impl LoopCore {
+    /// Starts a timer that is due at a point in time.
+    pub(crate) fn start_at(&self, when: Instant, target: TimerTarget) -> TimerKey {
+        let key = self.timers.start_at(when, target, || self.now());
+        if self.timers.is_due() {
+            self.look_soon();
+        }
+        key
+    }
+
     /// Disarms a timer, see [`Timers::stop`].
     pub(crate) fn disarm(&self, key: TimerKey) -> Option<TimerTarget> {
         self.timers.stop(key)

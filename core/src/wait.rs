@@ -219,7 +219,7 @@ impl<W: Waitable> WaitAll<W> {
             home::with(|core| {
                 let target = TimerTarget::wake(token.clone());
                 let key = if delay.is_zero() {
-                    core.timers.start_at(core.now(), target, || core.now())
+                    core.start_at(core.now(), target)
                 } else {
                     core.timers.start(saturating_nanos(delay), || target, || core.now())
                 };

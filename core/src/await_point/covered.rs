@@ -76,7 +76,16 @@ pub(crate) fn any_covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> bool
 }
 
 /// Withdraws whatever a finished task left registered: await points that were leaked.
+#[inline(always)]
 pub(crate) fn withdraw_all(task: &RawTask) {
+    let head = task.head();
+    if head.wait_state.get().phase != Phase::Vacant || head.extra.get().is_some() {
+        withdraw_leaked(task);
+    }
+}
+
+#[cold]
+fn withdraw_leaked(task: &RawTask) {
     let head = task.head();
     if head.wait_state.get().phase != Phase::Vacant {
         let token = Token { task: task.clone(), serial: head.wait_serial.get() };

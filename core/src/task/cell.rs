@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use super::header::{Flags, FutureHead, Header, TaskHead, VTable, flag};
 use super::list::NOWHERE;
+use super::pool::Block;
 use super::raw::RawFuture;
 use super::waker;
 use crate::await_point::WaitState;
@@ -47,7 +48,7 @@ struct FutureType<T>(T);
 
 impl<T: 'static> FutureType<T> {
     const VTABLE: VTable = VTable {
-        layout: Layout::new::<FutureCell<T>>(),
+        block: const { Block::new(Layout::new::<FutureCell<T>>()) },
         payload: offset_of!(FutureCell<T>, payload),
         value: TypeId::of::<T>,
         poll: |_, _| unreachable!("a plain future has no coroutine"),
@@ -61,7 +62,7 @@ struct TaskType<F, T>(F, T);
 
 impl<F: Future<Output = Result<T>>, T: 'static> TaskType<F, T> {
     const VTABLE: VTable = VTable {
-        layout: Layout::new::<TaskCell<F, T>>(),
+        block: const { Block::new(Layout::new::<TaskCell<F, T>>()) },
         payload: offset_of!(TaskCell<F, T>, payload),
         value: TypeId::of::<T>,
         poll: poll::<F, T>,
@@ -90,7 +91,7 @@ fn header(core: &Rc<LoopCore>, vtable: &'static VTable, refs: u32, flags: u32) -
 
 /// A pending future with one reference.
 pub(super) fn new_future<T: 'static>(core: &Rc<LoopCore>) -> NonNull<Header> {
-    let cell = core.pool.alloc(Layout::new::<FutureCell<T>>()).cast::<FutureCell<T>>();
+    let cell = core.pool.alloc(FutureType::<T>::VTABLE.block).cast::<FutureCell<T>>();
     let vtable = const { &FutureType::<T>::VTABLE };
     let head = FutureHead { header: header(core, vtable, 1, 0), delegate: Cell::new(None) };
     // SAFETY: the block is fresh and has the layout of the cell.
@@ -111,7 +112,7 @@ where
     F: Future<Output = Result<T>> + 'static,
     T: 'static,
 {
-    let cell = core.pool.alloc(Layout::new::<TaskCell<F, T>>()).cast::<TaskCell<F, T>>();
+    let cell = core.pool.alloc(TaskType::<F, T>::VTABLE.block).cast::<TaskCell<F, T>>();
     let vtable = const { &TaskType::<F, T>::VTABLE };
     let head = TaskHead {
         header: header(core, vtable, 1, flag::TASK | flag::COROUTINE),
@@ -159,7 +160,7 @@ where
     // room for a `T` or an error; the flags say what it holds from then on.
     unsafe {
         if needs_drop::<F>() {
-            drop_coroutine(cell, core);
+            drop_with(cell, core, || ptr::drop_in_place(slot.cast::<F>()));
         } else {
             cell.as_ref().clear(flag::COROUTINE);
         }
@@ -183,12 +184,19 @@ where
 /// # Safety
 /// `cell` is a live task whose payload is the coroutine, which is not being polled.
 pub(super) unsafe fn drop_coroutine(cell: NonNull<Header>, core: &LoopCore) {
+    // SAFETY: a live cell, whose payload is the coroutine, as the caller says.
+    unsafe { drop_with(cell, core, || (cell.as_ref().vtable.drop_coroutine)(cell)) };
+}
+
+/// The same, where `drop` drops it.
+///
+/// # Safety
+/// As above; `drop` is called once, when the flag that says that the coroutine is there is cleared.
+#[inline(always)]
+unsafe fn drop_with(cell: NonNull<Header>, core: &LoopCore, drop: impl FnOnce()) {
     // SAFETY: a live cell.
-    let header = unsafe { cell.as_ref() };
-    header.clear(flag::COROUTINE);
-    // SAFETY: the payload is the coroutine, as the caller says, and the flag that said so is cleared: it is dropped once.
-    let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { (header.vtable.drop_coroutine)(cell) }));
-    if let Err(panic) = dropped {
+    unsafe { cell.as_ref() }.clear(flag::COROUTINE);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(drop)) {
         core.report_panic("a destructor of a coroutine panicked", panic);
     }
 }
@@ -221,7 +229,7 @@ pub(super) unsafe fn free(cell: NonNull<Header>) -> Rc<LoopCore> {
     // SAFETY: the count that `header()` put in, taken out once; it keeps the pool alive until the end of this function.
     let core = unsafe { Rc::from_raw(header.owner.as_ptr()) };
     // SAFETY: the block came from this pool with this layout and holds nothing any more.
-    unsafe { core.pool.free(cell.cast(), header.vtable.layout) };
+    unsafe { core.pool.free(cell.cast(), header.vtable.block) };
     core
 }
 

@@ -13,7 +13,6 @@
 //!                └─(cancelled before its first step)──> DONE | CANCELLED
 //! ```
 
-use std::alloc::Layout;
 use std::any::TypeId;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::panic::Location;
@@ -22,6 +21,7 @@ use std::rc::Rc;
 use std::rc::Weak;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::pool::Block;
 use super::raw::RawFuture;
 use super::waker::Backing;
 use crate::await_point::{SpilledList, WaitState};
@@ -83,7 +83,7 @@ pub(crate) mod flag {
 /// What is specific to the type of a cell.
 pub(crate) struct VTable {
     /// The whole block.
-    pub(crate) layout: Layout,
+    pub(super) block: Block,
     /// Where the payload begins.
     pub(crate) payload: usize,
     /// The type of the value.

@@ -25,6 +25,21 @@ pub(crate) struct Pool {
     chunks: RefCell<Vec<NonNull<u8>>>,
 }
 
+/// What kind of block: its layout, and the class that it belongs to.
+#[derive(Clone, Copy)]
+pub(crate) struct Block {
+    layout: Layout,
+    /// `CLASSES` if it comes from the general allocator.
+    class: usize,
+}
+
+impl Block {
+    pub(crate) const fn new(layout: Layout) -> Self {
+        let pooled = layout.size() <= LARGEST && layout.align() <= GRAIN && layout.size() > 0;
+        Block { layout, class: if pooled { (layout.size() - 1) / GRAIN } else { CLASSES } }
+    }
+}
+
 /// What a free block holds: the next one of its class.
 struct Free {
     next: *mut Free,
@@ -40,43 +55,34 @@ impl Pool {
         }
     }
 
-    const fn pooled(layout: Layout) -> bool {
-        layout.size() <= LARGEST && layout.align() <= GRAIN && layout.size() > 0
-    }
-
-    /// Memory for `layout`, uninitialised. It goes back with [`free`](Self::free) and the same layout.
+    /// Memory for a block, uninitialised. It goes back with [`free`](Self::free) and the same kind.
     #[inline]
-    pub(crate) fn alloc(&self, layout: Layout) -> NonNull<u8> {
-        if !Self::pooled(layout) {
-            return Self::general(layout);
-        }
-        let class = (layout.size() - 1) / GRAIN;
-        let block = self.free[class].get();
-        match NonNull::new(block) {
+    pub(crate) fn alloc(&self, kind: Block) -> NonNull<u8> {
+        let Some(list) = self.free.get(kind.class) else { return Self::general(kind.layout) };
+        match NonNull::new(list.get()) {
             Some(block) => {
                 // SAFETY: a block on a free list is unused, at least GRAIN bytes large, and `free` wrote a `Free` into it.
-                self.free[class].set(unsafe { (*block.as_ptr()).next });
+                list.set(unsafe { (*block.as_ptr()).next });
                 block.cast()
             }
-            None => self.carve((class + 1) * GRAIN),
+            None => self.carve((kind.class + 1) * GRAIN),
         }
     }
 
     /// Takes back a block.
     ///
     /// # Safety
-    /// `block` came from [`alloc`](Self::alloc) of this pool with this layout, and nothing uses it any more.
+    /// `block` came from [`alloc`](Self::alloc) of this pool with this kind, and nothing uses it any more.
     #[inline]
-    pub(crate) unsafe fn free(&self, block: NonNull<u8>, layout: Layout) {
-        if !Self::pooled(layout) {
+    pub(crate) unsafe fn free(&self, block: NonNull<u8>, kind: Block) {
+        let Some(list) = self.free.get(kind.class) else {
             // SAFETY: as the caller promises, the block came from `general` with this layout.
-            return unsafe { dealloc(block.as_ptr(), layout) };
-        }
-        let class = (layout.size() - 1) / GRAIN;
+            return unsafe { dealloc(block.as_ptr(), kind.layout) };
+        };
         let block = block.cast::<Free>().as_ptr();
         // SAFETY: the caller gives up the block, which is large enough and aligned for a `Free`.
-        unsafe { block.write(Free { next: self.free[class].get() }) };
-        self.free[class].set(block);
+        unsafe { block.write(Free { next: list.get() }) };
+        list.set(block);
     }
 
     fn carve(&self, size: usize) -> NonNull<u8> {

@@ -48,14 +48,15 @@ impl QueuedTask {
         unsafe { RawTask::borrowed(self.task) }
     }
 
-    /// Hands the task over to `step`, unless it has ended. It is not queued from then on.
+    /// Hands the task and its flags over to `step`, unless it has ended. It is not queued from then on.
     #[inline(always)]
-    pub(crate) fn run(self, step: impl FnOnce(&RawTask)) {
+    pub(crate) fn run(self, step: impl FnOnce(&RawTask, u32)) {
         let task = self.task();
-        if !task.raw().is_done() {
+        let flags = task.raw().header().flags.get();
+        if flags & flag::DONE == 0 {
             // It is in the list, so this holds nothing. The step clears the mark.
             std::mem::forget(self);
-            step(&task);
+            step(&task, flags);
         }
     }
 }

@@ -151,14 +151,14 @@ impl RawFuture {
 
     /// Has an await point fired when the future, which is pending, finishes.
     #[inline]
-    pub(crate) fn add_wake(&self, task: RawTask, serial: u32) {
+    pub(crate) fn add_wake(&self, token: Token) {
         let header = self.header();
         if header.has(flag::CALLBACKS) {
-            return self.add_callback(Callback::Wake(task, serial));
+            return self.add_callback(Callback::wake(token));
         }
         header.set(flag::CALLBACKS);
         // There was none, so nothing has to be dropped. A drop would look at it in memory, where it would be copied to first.
-        std::mem::forget(header.callbacks.replace(Callbacks::One(Callback::Wake(task, serial))));
+        std::mem::forget(header.callbacks.replace(Callbacks::One(Callback::wake(token))));
     }
 
     fn extract_callbacks(&self, matches: impl FnMut(&Callback) -> bool) -> usize {

@@ -117,8 +117,8 @@ impl Sleep {
     fn arm(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
         let delay = self.value;
         let armed = home::with_task(|core, task| {
-            let serial = self.wait.register_inline(task, cx, None, Awaited::Time)?;
-            Some(core.timers.start(delay, || TimerTarget::Wake(task.clone(), serial), || core.now()))
+            let token = self.wait.register_inline(task, cx, None, Awaited::Time)?;
+            Some(core.timers.start(delay, || TimerTarget::wake(token), || core.now()))
         });
         if let Some(key) = armed.flatten() {
             self.set(Phase::Armed, key.to_bits());
@@ -185,9 +185,12 @@ impl Sleep {
     /// Disarms the timer in the loop that has it, which need not be the one that runs.
     #[inline(never)]
     fn disarm(&mut self) {
-        if let Some(core) = self.wait.core() {
+        if let Some(task) = self.wait.task() {
             self.phase = Phase::Done;
-            drop(TimerKey::from_bits(self.value).and_then(|key| core.disarm(key)));
+            match TimerKey::from_bits(self.value).and_then(|key| task.core().disarm(key)) {
+                Some(TimerTarget::Wake(other, _)) => other.drop_beside(task),
+                target => drop(target),
+            }
         }
     }
 

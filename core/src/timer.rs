@@ -144,6 +144,10 @@ impl Timers {
     /// Disarms a timer. One that is due keeps its place, with nothing to do. Gives back what it was for, to be dropped.
     #[inline]
     pub(crate) fn stop(&self, key: TimerKey) -> Option<TimerTarget> {
+        if self.unsettled.get() {
+            // Mostly this ends the time limit of what took no time.
+            self.fresh.borrow_mut().pop_if(|(latest, _)| *latest == key);
+        }
         self.queue.borrow_mut().cancel(key)
     }
 

@@ -288,10 +288,10 @@ impl Wait {
         self.place().map(Place::token)
     }
 
-    /// The loop of the task that it is registered with.
+    /// The task that it is registered with.
     #[inline]
-    pub(crate) fn core(&self) -> Option<&LoopCore> {
-        self.task.as_ref().map(RawTask::core)
+    pub(crate) fn task(&self) -> Option<&RawTask> {
+        self.task.as_ref()
     }
 
     #[inline]
@@ -332,11 +332,8 @@ impl Wait {
     fn register_with(&mut self, cx: &Context<'_>, target: Option<&RawFuture>, awaited: Awaited) -> Result<Token> {
         self.release();
         let registered = home::with_task(|_, task| {
-            let serial = match self.register_inline(task, cx, target, awaited) {
-                Some(serial) => serial,
-                None => self.register_spilled(task, cx, target, awaited),
-            };
-            Token { task: task.clone(), serial }
+            let inline = self.register_inline(task, cx, target, awaited);
+            inline.unwrap_or_else(|| self.register_spilled(task, cx, target, awaited))
         });
         registered.ok_or_else(outside)
     }
@@ -349,7 +346,7 @@ impl Wait {
         cx: &Context<'_>,
         target: Option<&RawFuture>,
         awaited: Awaited,
-    ) -> u32 {
+    ) -> Token {
         let head = task.head();
         let serial = head.take_serial();
         let waker = ForeignWaker::clone_of((!waker::is_own(cx.waker(), task)).then_some(cx.waker()));
@@ -361,11 +358,18 @@ impl Wait {
             waker,
             message: None,
         });
-        (self.task, self.serial) = (Some(task.clone()), u64::from(serial));
-        serial
+        self.registered(task, serial)
     }
 
-    /// Registers in the memory of `task`, which runs, and returns the serial; `None` where another await point is there already, or
+    /// Keeps one reference to the task, and has another kept by what is waited for.
+    #[inline(always)]
+    fn registered(&mut self, task: &RawTask, serial: u32) -> Token {
+        let (own, task) = task.clone_twice();
+        (self.task, self.serial) = (Some(own), u64::from(serial));
+        Token { task, serial }
+    }
+
+    /// Registers in the memory of `task`, which runs; `None` where another await point is there already, or
     /// something else than the task itself polls. On straight-line code it is always some.
     #[inline(always)]
     pub(crate) fn register_inline(
@@ -374,7 +378,7 @@ impl Wait {
         cx: &Context<'_>,
         target: Option<&RawFuture>,
         awaited: Awaited,
-    ) -> Option<u32> {
+    ) -> Option<Token> {
         let head = task.head();
         let vacant = head.wait_state.get().phase == Phase::Vacant;
         if !vacant || self.task.is_some() || !waker::is_own(cx.waker(), task) {
@@ -389,8 +393,7 @@ impl Wait {
         if let Some(scope) = task.core().current.scope() {
             head.wait_scope.set(Some(scope));
         }
-        (self.task, self.serial) = (Some(task.clone()), u64::from(serial));
-        Some(serial)
+        Some(self.registered(task, serial))
     }
 
     /// Registers with the task that runs and with the pending future that it waits for, if both are as on straight-line code. Returns
@@ -401,11 +404,9 @@ impl Wait {
             if !std::ptr::eq(future.core(), &**core) || future == task.raw() {
                 return false;
             }
-            let serial = self.register_inline(task, cx, Some(future), Awaited::Other);
-            if let Some(serial) = serial {
-                future.add_wake(task.clone(), serial);
-            }
-            serial.is_some()
+            let Some(token) = self.register_inline(task, cx, Some(future), Awaited::Other) else { return false };
+            future.add_wake(token);
+            true
         });
         registered == Some(true)
     }

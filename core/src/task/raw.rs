@@ -355,6 +355,31 @@ impl RawTask {
     }
 }
 
+impl RawTask {
+    /// Two more references, counted at once: each count waits for the one before.
+    #[inline]
+    pub(crate) fn clone_twice(&self) -> (RawTask, RawTask) {
+        let refs = &self.raw.header().refs;
+        match refs.get().checked_add(2) {
+            Some(count) => refs.set(count),
+            None => abort(),
+        }
+        let another = || RawTask { raw: RawFuture { cell: self.raw.cell } };
+        (another(), another())
+    }
+
+    /// Drops this reference by way of another to the same task, whose address may be known earlier.
+    #[inline]
+    pub(crate) fn drop_beside(self, other: &RawTask) {
+        if self == *other {
+            std::mem::forget(self);
+            let refs = &other.raw.header().refs;
+            // Not the last: there is the other one.
+            refs.set(refs.get() - 1);
+        }
+    }
+}
+
 impl PartialEq for RawTask {
     #[inline]
     fn eq(&self, other: &Self) -> bool {

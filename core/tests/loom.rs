@@ -248,6 +248,55 @@ fn a_waker_is_woken_while_its_task_ends() {
 }
 
 #[test]
+fn clones_are_dropped_where_they_were_not_made_while_their_task_goes() {
+    model(3, || {
+        let made_there = Arc::new(Mutex::new(None));
+        let theirs = made_there.clone();
+        run(async move {
+            let task = create_task(until(Vec::new(), |waker| {
+                let waker = waker.clone();
+                thread::spawn(move || {
+                    *theirs.lock().unwrap() = Some(waker.clone());
+                    drop(waker);
+                });
+            }));
+            task.await?;
+            // The task's memory has gone: its counts are added up.
+            drop(made_there.lock().unwrap().take());
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn clones_of_both_places_end_in_the_other_before_their_task_goes() {
+    model(2, || {
+        run(async {
+            let there = Flag::new();
+            let raised = there.clone();
+            let mut rounds = 0;
+            poll_fn(move |cx| {
+                rounds += 1;
+                if rounds == 1 {
+                    let (one, two) = (cx.waker().clone(), cx.waker().clone());
+                    let raised = raised.clone();
+                    let third = thread::spawn(move || {
+                        let third = two.clone();
+                        drop(two);
+                        raised.raise();
+                        one.wake();
+                        third
+                    });
+                    drop(third.join().unwrap());
+                }
+                if there.is_up() { Poll::Ready(Ok(())) } else { Poll::Pending }
+            })
+            .await
+        });
+    });
+}
+
+#[test]
 fn a_waker_is_woken_while_the_loop_closes() {
     model(3, || {
         let waker = Rc::new(RefCell::new(None));

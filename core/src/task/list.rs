@@ -2,13 +2,13 @@
 
 use std::cell::UnsafeCell;
 use std::fmt;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::header::{TaskHead, flag};
 use super::raw::RawTask;
 
-/// The place of a task that is in no list.
-pub(super) const NOWHERE: u32 = u32::MAX;
+/// The place of a task that is in no list; greater than all others. It fits beside a mark.
+pub(super) const NOWHERE: u32 = u32::MAX >> 1;
 
 /// A table of tasks, each of which knows its place in it. It holds a reference to each.
 ///
@@ -19,11 +19,35 @@ pub(crate) struct TaskList {
     places: UnsafeCell<Places>,
 }
 
-#[derive(Default)]
 struct Places {
-    tasks: Vec<Option<NonNull<TaskHead>>>,
-    /// Those of `tasks` that are empty.
-    vacant: Vec<u32>,
+    slots: Vec<Slot>,
+    /// The vacant place that is taken next, or [`NOWHERE`]; each leads to another.
+    vacant: u32,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Places { slots: Vec::new(), vacant: NOWHERE }
+    }
+}
+
+/// The address of a task; or an odd number, where there is none: it tells of the next vacant place.
+#[derive(Clone, Copy)]
+struct Slot(*mut TaskHead);
+
+impl Slot {
+    fn vacant(next: u32) -> Self {
+        Slot(ptr::without_provenance_mut((next as usize) << 1 | 1))
+    }
+
+    /// Where it leads, if it is vacant.
+    fn next(self) -> u32 {
+        (self.0.addr() >> 1) as u32
+    }
+
+    fn task(self) -> Option<NonNull<TaskHead>> {
+        if self.0.addr() & 1 == 0 { NonNull::new(self.0) } else { None }
+    }
 }
 
 impl TaskList {
@@ -31,15 +55,16 @@ impl TaskList {
     #[inline]
     pub(crate) fn push(&self, task: RawTask) {
         debug_assert_eq!(task.head().place.get(), NOWHERE);
-        let node = Some(task.as_ptr());
+        let taken = Slot(task.as_ptr().as_ptr());
         // SAFETY: the list is not Sync, and nothing that is called here but the allocator is foreign.
         let places = unsafe { &mut *self.places.get() };
-        let place = match places.vacant.pop() {
-            Some(place) => {
-                places.tasks[place as usize] = node;
-                place
+        let place = match places.slots.get_mut(places.vacant as usize) {
+            Some(slot) => {
+                let next = slot.next();
+                *slot = taken;
+                std::mem::replace(&mut places.vacant, next)
             }
-            None => places.append(node),
+            None => places.append(taken),
         };
         task.head().place.set(place);
         std::mem::forget(task);
@@ -54,9 +79,9 @@ impl TaskList {
         }
         // SAFETY: as in `push`.
         let places = unsafe { &mut *self.places.get() };
-        debug_assert_eq!(places.tasks[place as usize], Some(task.as_ptr()));
-        places.tasks[place as usize] = None;
-        places.vacant.push(place);
+        debug_assert_eq!(places.slots[place as usize].task(), Some(task.as_ptr()));
+        places.slots[place as usize] = Slot::vacant(places.vacant);
+        places.vacant = place;
         // SAFETY: `push` forgot one reference to this task, which is handed back here; its place says that it was not before.
         Some(unsafe { std::ptr::read(task) })
     }
@@ -66,11 +91,9 @@ impl TaskList {
         // SAFETY: as in `push`; counting a reference calls nothing.
         let places = unsafe { &*self.places.get() };
         let mut tasks: Vec<RawTask> = places
-            .tasks
-            .iter()
-            .flatten()
+            .tasks()
             // SAFETY: a task in the list lives.
-            .map(|node| RawTask::clone(&*unsafe { RawTask::borrowed(*node) }))
+            .map(|task| RawTask::clone(&*unsafe { RawTask::borrowed(task) }))
             .collect();
         tasks.sort_unstable_by_key(|task| task.head().number);
         tasks
@@ -80,9 +103,9 @@ impl TaskList {
     pub(crate) fn end_all(&self) {
         // SAFETY: as in `push`, none of which a fork can interrupt.
         let places = unsafe { &*self.places.get() };
-        for node in places.tasks.iter().flatten() {
+        for task in places.tasks() {
             // SAFETY: a task in the list lives.
-            let head = unsafe { node.as_ref() };
+            let head = unsafe { task.as_ref() };
             if !head.header.has(flag::RUNNING) {
                 head.header.set(flag::DONE);
             }
@@ -92,16 +115,20 @@ impl TaskList {
     pub(crate) fn len(&self) -> usize {
         // SAFETY: as in `push`.
         let places = unsafe { &*self.places.get() };
-        places.tasks.len() - places.vacant.len()
+        places.tasks().count()
     }
 }
 
 impl Places {
+    fn tasks(&self) -> impl Iterator<Item = NonNull<TaskHead>> {
+        self.slots.iter().filter_map(|slot| slot.task())
+    }
+
     #[cold]
-    fn append(&mut self, node: Option<NonNull<TaskHead>>) -> u32 {
-        let place = u32::try_from(self.tasks.len()).ok().filter(|place| *place != NOWHERE);
-        self.tasks.push(node);
-        place.expect("four billion tasks do not fit into memory")
+    fn append(&mut self, slot: Slot) -> u32 {
+        let place = u32::try_from(self.slots.len()).ok().filter(|place| *place < NOWHERE);
+        self.slots.push(slot);
+        place.expect("two billion tasks do not fit into memory")
     }
 }
 

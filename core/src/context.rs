@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::event_loop::Outer;
+use crate::own_context::Outer;
 use crate::report::discard;
 use crate::task::home;
 
@@ -54,12 +54,6 @@ impl ContextMap {
 thread_local! {
     /// The values of code on this thread that runs outside of a loop: before `run`, or in a thread of the pool.
     static OUTSIDE: RefCell<Option<ContextMap>> = const { RefCell::new(None) };
-}
-
-/// Drops a context that nobody runs in any more.
-#[cold]
-pub(crate) fn leave(map: ContextMap) {
-    drop(map);
 }
 
 /// The values that code running now sees.

@@ -9,12 +9,12 @@ use std::time::Duration;
 use crate::await_point;
 use crate::callback::Remembered;
 use crate::cancel::{self, Settled};
-use crate::context::{self, Context, ContextMap};
 use crate::driver::{Driver, Wait};
 use crate::error::{Error, Result};
 use crate::executor::DefaultExecutor;
 use crate::inbox::{LoopShared, Message};
 use crate::ops::Operations;
+use crate::own_context::{self, EnteredContext};
 use crate::registry::Registry;
 use crate::remote::RemoteCall;
 use crate::report::{Handler, discard};
@@ -50,9 +50,7 @@ pub(crate) struct LoopCore {
     ready: ReadyQueue,
     tasks: TaskList,
     pub(crate) current: CurrentTask,
-    /// The context of what is no task, and of what runs inside of a task's step in another context than the task's own.
-    context: Cell<Option<ContextMap>>,
-    in_other_context: Cell<bool>,
+    pub(crate) entered: EnteredContext,
     turn: Cell<u64>,
     /// Handles run so far; and at how many the driver is asked, and the clock read.
     handles: Cell<u64>,
@@ -93,8 +91,7 @@ impl LoopCore {
             ready: ReadyQueue::default(),
             tasks: TaskList::default(),
             current: CurrentTask::default(),
-            context: Cell::new(None),
-            in_other_context: Cell::new(false),
+            entered: EnteredContext::default(),
             turn: Cell::new(0),
             handles: Cell::new(0),
             poll_at: Cell::new(0),
@@ -247,9 +244,9 @@ impl LoopCore {
 
     #[inline(never)]
     fn step_inside_another(&self, task: &RawTask) {
-        let outer = self.in_other_context.replace(false);
+        let entered = self.entered.set_aside();
         let ended = self.current.run(task, || self.step(task, task.raw().header().flags.get()));
-        self.in_other_context.set(outer);
+        self.entered.take_up(entered);
         self.end_step(task, ended);
     }
 
@@ -264,31 +261,24 @@ impl LoopCore {
     fn step(&self, task: &RawTask, flags: u32) -> bool {
         // Each change of the flags waits for the one before on its way through memory, so a step makes as few as it can.
         let before = flags & !flag::QUEUED;
-        if before & (flag::COROUTINE | flag::RUNNING | flag::OPEN) == flag::COROUTINE {
-            let (ended, after) = task.poll(before | flag::STARTED, self);
-            return if after & flag::REQUESTED != 0 {
-                self.settle(task, ended, before & flag::PROBE != 0)
-            } else {
-                ended
-            };
+        if before & (flag::COROUTINE | flag::RUNNING | flag::OPEN) != flag::COROUTINE
+            && let Some(ended) = self.refuse_step(task, before)
+        {
+            return ended;
         }
-        self.step_requested(task, before)
+        let (ended, after) = task.poll(before | flag::STARTED, self);
+        if after & flag::REQUESTED != 0 { self.settle(task, ended, before & flag::PROBE != 0) } else { ended }
     }
 
-    /// A step of a task that has an open request, or no coroutine that could be polled.
+    /// What becomes of a step that polls nothing: of a task that was cancelled before its first one, or has nothing to be polled.
     #[cold]
-    fn step_requested(&self, task: &RawTask, before: u32) -> bool {
-        let header = task.raw().header();
-        header.flags.set(before);
-        if before & (flag::STARTED | flag::OPEN) == flag::OPEN {
-            // Cancelled before its first step: it never starts.
-            return self.abandon(task);
+    fn refuse_step(&self, task: &RawTask, flags: u32) -> Option<bool> {
+        let unborn = flags & (flag::STARTED | flag::OPEN) == flag::OPEN;
+        if flags & (flag::COROUTINE | flag::RUNNING) == flag::COROUTINE && !unborn {
+            return None;
         }
-        if before & (flag::COROUTINE | flag::RUNNING) != flag::COROUTINE {
-            return false;
-        }
-        let (ended, _) = task.poll(before | flag::STARTED, self);
-        self.settle(task, ended, before & flag::PROBE != 0)
+        task.raw().header().flags.set(flags);
+        Some(unborn && self.abandon(task))
     }
 
     /// The task is not the current one any more. If its coroutine is gone, that was the end of the task.
@@ -333,7 +323,7 @@ impl LoopCore {
         task.raw().finish();
         let linked = self.tasks.remove(task);
         if let Some(context) = context {
-            context::leave(context);
+            own_context::leave(context);
         }
         let flags = header.flags.get();
         if flags & flag::SHIELDED != 0 {
@@ -346,44 +336,6 @@ impl LoopCore {
             // Last: nobody else may hold the task.
             drop(linked);
         }
-    }
-
-    // --- contexts ------------------------------------------------------------------------------------------------------------
-
-    /// The context of what runs now.
-    #[inline]
-    pub(crate) fn context(&self) -> Option<ContextMap> {
-        self.own_context(RawTask::load_context).unwrap_or_else(|| copy(&self.context))
-    }
-
-    pub(crate) fn replace_context(&self, map: Option<ContextMap>) -> Option<ContextMap> {
-        let mut map = Some(map);
-        let replaced = self.own_context(|task| task.replace_context(map.take().flatten()));
-        replaced.unwrap_or_else(|| self.context.replace(map.flatten()))
-    }
-
-    /// Calls `f` with the running task, if its own context is the one that holds.
-    #[inline]
-    fn own_context<R>(&self, f: impl FnOnce(&RawTask) -> R) -> Option<R> {
-        if self.in_other_context.get() { None } else { self.current.with(f) }
-    }
-
-    /// Has a context hold, until [`leave_context`](Self::leave_context), which is told what this returns.
-    pub(crate) fn enter_context(&self, map: Option<ContextMap>) -> Outer {
-        Outer { map: self.context.replace(map), other: self.in_other_context.replace(true) }
-    }
-
-    /// Gives back what has become of the context that was entered.
-    pub(crate) fn leave_context(&self, outer: Outer) -> Option<ContextMap> {
-        self.in_other_context.set(outer.other);
-        self.context.replace(outer.map)
-    }
-
-    /// Calls `f`, which does not unwind, in a context, and gives back what has become of that.
-    pub(crate) fn in_context(&self, map: Option<ContextMap>, f: impl FnOnce()) -> Option<ContextMap> {
-        let outer = self.enter_context(map);
-        f();
-        self.leave_context(outer)
     }
 
     // --- turns ---------------------------------------------------------------------------------------------------------------
@@ -559,7 +511,11 @@ impl LoopCore {
     #[inline(always)]
     pub(crate) fn run_handle(&self, handle: Option<QueuedTask>) {
         match handle {
-            Some(queued) => queued.run(|task, flags| self.step_first(task, flags)),
+            Some(queued) => {
+                if let Some((task, flags)) = queued.take() {
+                    self.step_first(&task, flags);
+                }
+            }
             None => self.run_other(),
         }
     }
@@ -654,70 +610,6 @@ impl<'a> Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.running.set(false);
-    }
-}
-
-/// The context that held before another one was entered.
-pub(crate) struct Outer {
-    map: Option<ContextMap>,
-    other: bool,
-}
-
-/// What is in a cell.
-#[inline]
-fn copy(slot: &Cell<Option<ContextMap>>) -> Option<ContextMap> {
-    let map = slot.take();
-    slot.set(map.clone());
-    map
-}
-
-impl RawTask {
-    /// The context that it runs in.
-    #[inline]
-    fn load_context(&self) -> Option<ContextMap> {
-        match self.shared_context() {
-            Some(shared) => shared.load(),
-            None => copy(&self.head().context),
-        }
-    }
-
-    fn replace_context(&self, map: Option<ContextMap>) -> Option<ContextMap> {
-        match self.shared_context() {
-            Some(shared) => shared.replace(map),
-            None => self.head().context.replace(map),
-        }
-    }
-
-    /// Its context, which it needs no more unless others share it.
-    #[inline]
-    pub(crate) fn take_context(&self) -> Option<ContextMap> {
-        match self.shared_context() {
-            Some(shared) => shared.load(),
-            None => self.head().context.take(),
-        }
-    }
-
-    pub(crate) fn put_context(&self, map: Option<ContextMap>) {
-        drop(self.replace_context(map));
-    }
-
-    /// The context that it runs in, which it shares from now on.
-    pub(crate) fn context(&self) -> Context {
-        if let Some(shared) = self.shared_context() {
-            return shared.clone();
-        }
-        let context = Context::default();
-        context.store(self.head().context.take());
-        // Its own was the only one until now.
-        let _ = self.head().extra().shared_context.set(context.clone());
-        self.raw().header().set(flag::SHARES_CONTEXT);
-        context
-    }
-
-    /// The context that it shares with others, if it does not have its own.
-    #[inline]
-    fn shared_context(&self) -> Option<&Context> {
-        if self.raw().header().has(flag::SHARES_CONTEXT) { self.head().extra.get()?.shared_context.get() } else { None }
     }
 }
 

@@ -52,6 +52,7 @@ mod inbox;
 mod loop_handle;
 pub mod op;
 pub mod ops;
+mod own_context;
 pub mod queue;
 mod registry;
 mod remote;

@@ -48,16 +48,17 @@ impl QueuedTask {
         unsafe { RawTask::borrowed(self.task) }
     }
 
-    /// Hands the task and its flags over to `step`, unless it has ended. It is not queued from then on.
+    /// The task, which lives until it has ended, and its flags, of which its step clears the mark; `None` if it has ended.
     #[inline(always)]
-    pub(crate) fn run(self, step: impl FnOnce(&RawTask, u32)) {
+    pub(crate) fn take(self) -> Option<(ManuallyDrop<RawTask>, u32)> {
         let task = self.task();
         let flags = task.raw().header().flags.get();
-        if flags & flag::DONE == 0 {
-            // It is in the list, so this holds nothing. The step clears the mark.
-            std::mem::forget(self);
-            step(&task, flags);
+        if flags & flag::DONE != 0 {
+            return None;
         }
+        // It is in the list, so this holds nothing.
+        std::mem::forget(self);
+        Some((task, flags))
     }
 }
 

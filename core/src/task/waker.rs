@@ -198,20 +198,6 @@ impl Backing {
     }
 
     #[inline(always)]
-    fn wake(&self) {
-        if self.is_at_home() { self.wake_at_home() } else { self.wake_from_elsewhere() }
-    }
-
-    #[inline(never)]
-    fn wake_from_elsewhere(&self) {
-        if !self.sent.swap(true, Ordering::AcqRel) {
-            // SAFETY: a reference to a backing: it lives, and came from a box.
-            let this = unsafe { BackingRef::borrowed(ptr::from_ref(self).cast()) };
-            self.shared.send(Message::Wake(BackingRef::clone(&this)));
-        }
-    }
-
-    #[inline(always)]
     fn wake_at_home(&self) {
         if let Some(task) = NonNull::new(self.task.get().cast_mut()) {
             // SAFETY: this is the loop's thread. The task lives, since its end clears the pointer.
@@ -235,6 +221,18 @@ impl BackingRef {
     unsafe fn borrowed(backing: *const ()) -> ManuallyDrop<Self> {
         // SAFETY: as the caller says, so it is not null.
         ManuallyDrop::new(BackingRef { backing: unsafe { NonNull::new_unchecked(backing.cast_mut().cast()) } })
+    }
+
+    #[inline(always)]
+    fn wake(&self) {
+        if self.is_at_home() { self.wake_at_home() } else { self.wake_from_elsewhere() }
+    }
+
+    #[inline(never)]
+    fn wake_from_elsewhere(&self) {
+        if !self.sent.swap(true, Ordering::AcqRel) {
+            self.shared.send(Message::Wake(self.clone()));
+        }
     }
 }
 
@@ -284,7 +282,7 @@ unsafe fn wake_borrowed(task: *const ()) {
         unsafe { RawTask::borrowed(NonNull::new_unchecked(task.cast_mut())) }.wake();
     } else {
         // SAFETY: as above. The task keeps its backing until the poll has ended.
-        unsafe { &*backing(task) }.wake();
+        unsafe { BackingRef::borrowed(backing(task).cast()) }.wake();
     }
 }
 

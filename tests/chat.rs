@@ -1,9 +1,12 @@
 //! The chat server as a program, with five hundred clients, some of which misbehave.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aioli::{Result, StreamReader, StreamWriter, create_task, gather, open_connection, sleep, timeout};
 
@@ -207,17 +210,60 @@ fn bad_options_are_explained() {
 }
 
 #[test]
-fn a_second_interrupt_ends_the_program_at_once() {
+fn clients_that_talk_and_are_slow_to_listen_get_the_goodbye() {
     let mut server = Server::start(&["--listen", "127.0.0.1:0"]);
     let port = server.port;
-    // A client that stalls keeps the goodbye from ending.
-    let stalled = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    std::thread::sleep(Duration::from_millis(50));
+    let talk = |n: u32| {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut voice = client.try_clone().unwrap();
+        let talking = thread::spawn(move || {
+            let _ = voice.write_all(format!("talker{n}\n").as_bytes());
+            let line = format!("{}\n", "x".repeat(1000));
+            while voice.write_all(line.as_bytes()).is_ok() {
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let listening = thread::spawn(move || {
+            let (mut heard, mut piece) = (Vec::new(), [0; 2000]);
+            // An error counts as the end: what came before it is what was heard.
+            while let Ok(length @ 1..) = client.read(&mut piece) {
+                heard.extend_from_slice(&piece[..length]);
+                thread::sleep(Duration::from_millis(4));
+            }
+            let _ = client.shutdown(Shutdown::Both);
+            heard.ends_with(b"*** goodbye\n")
+        });
+        (talking, listening)
+    };
+    let clients: Vec<_> = (0..5).map(talk).collect();
+    thread::sleep(Duration::from_millis(500));
     server.interrupt();
+    for (talking, listening) in clients {
+        assert!(listening.join().unwrap(), "the goodbye was lost");
+        talking.join().unwrap();
+    }
+    assert!(server.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_second_interrupt_ends_the_program_at_once() {
+    let mut server = Server::start(&["--listen", "127.0.0.1:0"]);
+    // Who goes on talking after the goodbye keeps the program from ending for three seconds.
+    let client = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let mut voice = client.try_clone().unwrap();
+    let talking = thread::spawn(move || {
+        while voice.write_all(b"and\n").is_ok() {
+            thread::sleep(Duration::from_millis(10));
+        }
+    });
+    thread::sleep(Duration::from_millis(100));
+    server.interrupt();
+    let heard = BufReader::new(client).lines().map_while(|line| line.ok()).last();
+    assert_eq!(heard.as_deref(), Some("*** goodbye"));
+    let before = Instant::now();
     server.interrupt();
     let status = server.child.wait().unwrap();
-    let mut rest = String::new();
-    server.child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
-    assert!(status.success() || std::os::unix::process::ExitStatusExt::signal(&status) == Some(2), "{status}: {rest}");
-    drop(stalled);
+    assert_eq!(status.signal(), Some(2), "{status}");
+    assert!(before.elapsed() < Duration::from_secs(1));
+    talking.join().unwrap();
 }

@@ -13,6 +13,8 @@ const LINE: usize = 4096;
 const BACKLOG: usize = 2048;
 /// How long the goodbyes may take.
 const GRACE: Duration = Duration::from_secs(3);
+/// A client that has said nothing for so long is not speaking.
+const PAUSE: Duration = Duration::from_millis(200);
 
 type Line = Rc<str>;
 
@@ -73,13 +75,13 @@ impl Room {
 
 /// One client, from its connection to its end.
 async fn serve(room: Rc<Room>, idle: Duration, reader: StreamReader, writer: StreamWriter) -> Result<()> {
-    let (lines, writer) = (Rc::new(Queue::new(BACKLOG)), Rc::new(writer));
+    let (lines, reader, writer) = (Rc::new(Queue::new(BACKLOG)), Rc::new(reader), Rc::new(writer));
     let id = room.enter(&lines, &writer);
     if room.closing.get() {
         lines.shutdown(true);
     }
     let served = cancellable_task_group(async |group| {
-        let (room, queue) = (Rc::clone(&room), Rc::clone(&lines));
+        let (room, queue, reader) = (Rc::clone(&room), Rc::clone(&lines), Rc::clone(&reader));
         group.create_task(async move {
             let listened = listen(&room, id, &queue, &reader, idle).await;
             queue.shutdown(false);
@@ -90,9 +92,7 @@ async fn serve(room: Rc<Room>, idle: Duration, reader: StreamReader, writer: Str
         sent
     })
     .await;
-    writer.close();
-    // What is still to be sent is flushed, unless the client does not take it.
-    if timeout(GRACE, writer.wait_closed()).await.is_err() {
+    if timeout(GRACE, part(&reader, &writer)).await.is_err() {
         writer.transport().abort();
     }
     room.leave(id);
@@ -143,6 +143,21 @@ async fn send(lines: &Queue<Line>, writer: &StreamWriter) -> Result<()> {
             Err(_) => return Ok(()),
         }
     }
+}
+
+/// Closes the connection of a client when it has what was sent to it. A socket that is closed with something unread throws away what it
+/// has not delivered yet, so whoever is in the middle of talking is listened to.
+async fn part(reader: &StreamReader, writer: &StreamWriter) -> Result<()> {
+    writer.write_eof();
+    loop {
+        match timeout(PAUSE, reader.read(LINE)).await {
+            Ok(rest) if !rest.is_empty() => (),
+            Err(error) if error.is_cancelled() => return Err(error),
+            _ => break,
+        }
+    }
+    writer.close();
+    writer.wait_closed().await
 }
 
 /// A line without its end and without what would play tricks on a terminal.

@@ -341,7 +341,9 @@ impl RawFuture {
         match self.as_task() {
             Some(task) if !header.has(flag::CANCELLED) => task.head().cancel_message(),
             Some(_) if !header.has(flag::TOLD) => None,
-            _ => self.error().filter(Error::is_cancelled).and_then(|error| error::message(error.cancel_message())),
+            // Neither a gather that was cancelled nor what was given such an error counts as cancelled.
+            _ if !header.has(flag::CANCELLED) => None,
+            _ => self.error().and_then(|error| error::message(error.cancel_message())),
         }
     }
 

@@ -133,6 +133,8 @@ impl<C: Children, R: 'static> Gather<C, R> {
     /// Sets the result, now that all have finished.
     fn complete(&self) {
         if self.cancelled.get() {
+            // The errors of the others are lost to the request.
+            self.distinct.iter().for_each(|child| child.header().clear(flag::LOG));
             return self.outer.raw().finish_error(self.cancellation(), false);
         }
         match (self.collect)(&self.children) {

@@ -322,7 +322,7 @@ impl Group {
         }
         let Some(error) = task.raw().retrieve_error() else { return };
         if matches!(self.phase.get(), Phase::Finished | Phase::Abandoned) {
-            return core.report(Report::new("task of an abandoned group failed").with_error(error).with_task(&task));
+            return core.report_of(&task, Report::new("task of an abandoned group failed").with_error(error));
         }
         self.errors.borrow_mut().push(error);
         if !self.aborting.get() && !self.parent_cancelled.get() {

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::panic::Location;
 use std::rc::Rc;
 
+use crate::context::Context;
 use crate::error::Error;
 use crate::event_loop::LoopCore;
 use crate::task::header::{TaskHead, flag};
@@ -133,10 +134,7 @@ impl LoopCore {
     pub(crate) fn report_never_retrieved(&self, dying: &RawFuture, error: Error) {
         let report = match dying.as_task() {
             Some(task) => {
-                return self.report_of(
-                    task,
-                    Report::new("task exception was never retrieved").with_error(error).with_task(task),
-                );
+                return self.report_of(task, Report::new("task exception was never retrieved").with_error(error));
             }
             None if dying.header().has(flag::GATHER) => {
                 Report::new("gathering future exception was never retrieved").with_error(error)
@@ -148,13 +146,15 @@ impl LoopCore {
 
     #[cold]
     pub(crate) fn report_destroyed(&self, task: &RawTask) {
-        self.report_of(task, Report::new("task was destroyed but it is pending").with_task(task));
+        self.report_of(task, Report::new("task was destroyed but it is pending"));
     }
 
-    /// Reports what a task that does not run now has come to, in its context.
-    fn report_of(&self, task: &RawTask, report: Report) {
-        let inner = self.in_context(task.take_context(), || self.report(report));
-        task.put_context(inner);
+    /// Reports what a task that does not run now has come to, in its context; whatever runs on this thread, if anything does.
+    pub(crate) fn report_of(&self, task: &RawTask, report: Report) {
+        let context = Context::new();
+        context.store(task.take_context());
+        context.run(|| self.report(report.with_task(task)));
+        task.put_context(context.load());
     }
 
     /// Calls what is not ours, such as a waker, where a panic must not get through.

@@ -192,7 +192,7 @@ impl Runner {
             return;
         }
         if let Some(error) = task.raw().retrieve_error() {
-            self.core.report(Report::new("unhandled exception during shutdown").with_error(error).with_task(task));
+            self.core.report_of(task, Report::new("unhandled exception during shutdown").with_error(error));
         }
     }
 }

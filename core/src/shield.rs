@@ -121,6 +121,10 @@ pub(crate) fn report_lost(inner: &RawFuture) {
         return;
     }
     if let Some(error) = inner.retrieve_error() {
-        inner.core().report(Report::new("exception in shielded future").with_error(error));
+        let report = Report::new("exception in shielded future").with_error(error);
+        match inner.as_task() {
+            Some(task) => inner.core().report_of(task, report),
+            None => inner.core().report(report),
+        }
     }
 }

@@ -11,6 +11,8 @@ cases! {
     ($) "gather" in gather as __cases_gather;
     cancelled_it_ends_with_the_first_child: "CA14";
     cancelled_with_results_it_waits_for_every_child: "CA14";
+    cancelled_with_results_the_errors_of_its_children_are_lost: "CA14 X1";
+    a_gather_in_it_has_no_message_for_it: "CA14";
     children_that_swallow_leave_a_cancellation_without_message: "CA14";
     a_second_request_reaches_the_children_in_their_cleanup: "CA14 CA10";
     after_the_first_error_the_others_run_on_and_their_errors_are_lost: "GA2"
@@ -232,6 +234,29 @@ fn dropped_it_lets_the_children_run(on: &Machine) {
         }]));
         pump(5).await?;
         assert_eq!(trace.take(), ["done"]);
+        Ok(())
+    });
+}
+
+fn cancelled_with_results_the_errors_of_its_children_are_lost(on: &Machine) {
+    on.run(async {
+        let failing = || async { sleep(9.0).await.or(fail::<()>("in cleanup").await) };
+        let all = gather_results((failing(), gather((failing(), failing())), failing()));
+        pump(1).await?;
+        all.cancel(None);
+        assert!(all.await.unwrap_err().is_cancelled());
+        pump(2).await
+    });
+}
+
+fn a_gather_in_it_has_no_message_for_it(on: &Machine) {
+    on.run(async {
+        let nested = gather_results((hang(), gather_results([hang()])));
+        let plain = gather_results((gather_results([hang()]), hang()));
+        pump(1).await?;
+        assert!(nested.cancel(Some("m")) && plain.cancel(Some("m")));
+        assert_eq!(message(&nested.await), None);
+        assert_eq!(message(&plain.await).as_deref(), Some("m"));
         Ok(())
     });
 }

@@ -9,6 +9,7 @@ cases! {
           "test_events::HandleTests::test_callback_with_exception",
           "test_base_events::BaseEventLoopTests::test_set_exc_handler_custom";
     is_called_by_hand_and_can_be_replaced: "X3" = "test_base_events::BaseEventLoopTests::test_set_exc_handler_custom";
+    is_called_in_the_context_of_the_task_that_it_is_about: "X3 L8";
     may_use_the_loop_and_even_replace_itself: "X3 L11";
 }
 
@@ -53,6 +54,48 @@ fn is_called_by_hand_and_can_be_replaced(on: &Machine) {
         assert_eq!(trace.take(), ["one: msg: x", "two: again"]);
         Ok(())
     });
+}
+
+fn is_called_in_the_context_of_the_task_that_it_is_about(on: &Machine) {
+    let (trace, var) = (Trace::new(), Rc::new(ContextVar::new()));
+    let (heard, told) = (trace.clone(), Rc::clone(&var));
+    on.reports(async move {
+        let handler = move |report: &Report| {
+            heard.log(format_args!("{}: {:?} {:?}", report.message, report.task.as_deref(), told.get()));
+        };
+        event_loop().set_exception_handler(Some(Box::new(handler)));
+        let failing = |number: u32| {
+            let var = Rc::clone(&var);
+            let coroutine = async move {
+                var.set(number);
+                let _ = sleep(f64::from(number)).await;
+                fail::<()>("v").await
+            };
+            TaskBuilder::new().name(&format!("T{number}")).create_task(coroutine)
+        };
+        drop(failing(1));
+        let shielded = failing(2);
+        assert!(wait_for(shield(&shielded), 0.0).await.unwrap_err().is_timeout());
+        sleep(3.0).await?;
+        drop(failing(99));
+        let group = Box::pin(task_group(async |group| {
+            let var = Rc::clone(&var);
+            group.create_task_with(TaskBuilder::new().name("T4"), async move {
+                var.set(4);
+                sleep(99.0).await.or(fail("v").await)
+            })?;
+            hang().await
+        }));
+        drop(futures::future::select(group, Box::pin(sleep(1.0))).await);
+        pump(3).await
+    });
+    let lines = [
+        "task exception was never retrieved: Some(\"T1\") Some(1)",
+        "exception in shielded future: Some(\"T2\") Some(2)",
+        "task of an abandoned group failed: Some(\"T4\") Some(4)",
+        "unhandled exception during shutdown: Some(\"T99\") Some(99)",
+    ];
+    assert_eq!(trace.take(), lines);
 }
 
 fn may_use_the_loop_and_even_replace_itself(on: &Machine) {

@@ -316,7 +316,20 @@ impl LoopCore {
     #[inline]
     fn finish(&self, task: &RawTask) {
         task.forget_wakers();
-        await_point::withdraw_all(task);
+        if await_point::are_left(task) { self.finish_leaving(task) } else { self.conclude(task) }
+    }
+
+    #[cold]
+    fn finish_leaving(&self, task: &RawTask) {
+        let orphaned = await_point::withdraw_all(task);
+        self.conclude(task);
+        for waker in orphaned.into_iter().filter_map(|mut waker| waker.take()) {
+            self.guard("a waker panicked", || waker.wake());
+        }
+    }
+
+    #[inline]
+    fn conclude(&self, task: &RawTask) {
         let header = task.raw().header();
         // An error that may have to be reported is reported in the task's context.
         let context = if header.has(flag::LOG) { None } else { task.take_context() };

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::{Phase, Token, WaitState};
 use crate::error::Message;
+use crate::foreign_waker::ForeignWaker;
 use crate::scope::ScopeNode;
 use crate::task::{RawFuture, RawTask};
 
@@ -75,17 +76,17 @@ pub(crate) fn any_covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> bool
     !covered(task, scope).is_empty()
 }
 
-/// Withdraws whatever a finished task left registered: await points that were leaked.
+/// Whether a finished task may have left something for [`withdraw_all`].
 #[inline(always)]
-pub(crate) fn withdraw_all(task: &RawTask) {
+pub(crate) fn are_left(task: &RawTask) -> bool {
     let head = task.head();
-    if head.wait_state.get().phase != Phase::Vacant || head.extra.get().is_some() {
-        withdraw_leaked(task);
-    }
+    head.wait_state.get().phase != Phase::Vacant || head.extra.get().is_some()
 }
 
-#[cold]
-fn withdraw_leaked(task: &RawTask) {
+/// Withdraws whatever a finished task left registered: await points that were leaked, or are polled elsewhere from now on. Returns the
+/// wakers of combinators that may be there by now: they poll only what was woken, and what they hold has to register anew.
+pub(crate) fn withdraw_all(task: &RawTask) -> Vec<ForeignWaker> {
+    let mut orphaned = Vec::new();
     let head = task.head();
     if head.wait_state.get().phase != Phase::Vacant {
         let token = Token { task: task.clone(), serial: head.wait_serial.get() };
@@ -103,6 +104,10 @@ fn withdraw_leaked(task: &RawTask) {
             if let Some(target) = &wait.target {
                 target.remove_wake(&Token { task: task.clone(), serial: wait.serial });
             }
+            if wait.waker.is_some() {
+                orphaned.push(wait.waker);
+            }
         }
     }
+    orphaned
 }

@@ -23,7 +23,7 @@ use crate::task::{RawFuture, RawTask, home, waker};
 mod covered;
 mod spilled;
 
-pub(crate) use covered::{any_covered, covered, withdraw_all};
+pub(crate) use covered::{any_covered, are_left, covered, withdraw_all};
 use spilled::Spilled;
 pub(crate) use spilled::SpilledList;
 

@@ -11,6 +11,8 @@ cases! {
     that_were_dropped_with_the_request_open_and_none_after_end_the_task_cancelled: "L3";
     get_one_request_each_time_also_under_a_join: "L3";
     are_woken_by_the_waker_that_polled_them_last: "L6 L10";
+    of_a_combinator_that_outlives_its_first_task_are_the_next_ones: "L6 L3";
+    of_a_shared_future_are_those_of_whoever_waits_still: "L6 L3";
 }
 
 fn under_a_join_are_all_cancelled_by_one_request(on: &Machine) {
@@ -186,6 +188,63 @@ fn are_woken_by_the_waker_that_polled_them_last(on: &Machine) {
             assert_eq!(until_done(&task, &trace).await?, 1);
             assert_eq!(trace.take(), ["wait cancelled 1+1"]);
         }
+        Ok(())
+    });
+}
+
+fn of_a_combinator_that_outlives_its_first_task_are_the_next_ones(on: &Machine) {
+    on.run(async {
+        for cancelled in [false, true] {
+            let trace = Trace::new();
+            let (future, event, queue) = (pending::<()>(), Rc::new(Event::new()), Rc::new(Queue::new(0)));
+            let (f, e, q, t) = (future.clone(), Rc::clone(&event), Rc::clone(&queue), trace.clone());
+            let begun = create_task(async move {
+                let all = FuturesUnordered::<Pin<Box<dyn StdFuture<Output = Result<()>>>>>::new();
+                all.push(Box::pin(logged("sleep", &t, sleep(5.0))));
+                all.push(Box::pin(logged("future", &t, f)));
+                all.push(Box::pin(logged("event", &t, async move { e.wait().await })));
+                all.push(Box::pin(logged("queue", &t, async move { q.get().await })));
+                all.push(Box::pin(logged("task", &t, create_task(sleep(4.0)))));
+                all.push(Box::pin(logged("late", &t, timeout(3.0, hang()))));
+                let mut all = Box::pin(all.collect::<Vec<_>>());
+                assert!(touch(all.as_mut()).await.is_pending());
+                Ok(all)
+            });
+            let all = begun.await?;
+            let rest = create_task(async move { Ok(all.await.len()) });
+            sleep(1.0).await?;
+            if cancelled {
+                rest.cancel(None);
+            } else {
+                future.set_result(())?;
+                event.set();
+                queue.put_nowait(())?;
+            }
+            sleep(9.0).await?;
+            assert_eq!(rest.await?, 6);
+            let mut ends = trace.take();
+            ends.iter_mut().for_each(|line| line.truncate(line.find('+').unwrap()));
+            ends.sort();
+            let wanted = if cancelled {
+                ["event", "future", "late", "queue", "sleep", "task"].map(|name| format!("{name} cancelled 1"))
+            } else {
+                ["event Ok(())", "future Ok(())", "late timeout 0", "queue Ok(())", "sleep Ok(())", "task Ok(())"]
+                    .map(String::from)
+            };
+            assert_eq!(ends, wanted);
+        }
+        Ok(())
+    });
+}
+
+fn of_a_shared_future_are_those_of_whoever_waits_still(on: &Machine) {
+    on.run(async {
+        let shared = Box::pin(async { sleep(5.0).await.map(|()| seconds()) }).shared();
+        let (one, other) = (shared.clone(), shared);
+        let leaves = create_task(async move { Ok(drop(select(one, Box::pin(sleep(1.0))).await)) });
+        let stays = create_task(other);
+        leaves.await?;
+        assert_eq!(stays.await?, 5.0);
         Ok(())
     });
 }

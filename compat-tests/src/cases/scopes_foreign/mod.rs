@@ -2,13 +2,14 @@
 
 use std::future::Future as StdFuture;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::Poll;
 
 use crate::case::cases;
 use crate::cases::support::*;
 use crate::machine::Machine;
 use aioli_core::*;
-use futures::future::{Either, join_all, select};
+use futures::future::{Either, FutureExt, join_all, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 
 pub(super) mod foreign_waits;

@@ -20,8 +20,8 @@ use crate::tasks::{AnyTask, Task};
 use crate::timer::{Armed, TimerTarget};
 use crate::wait_for::IntoTimeout;
 
-/// Waits until some of the given tasks and futures are done, and gives those done and those pending, each in the order given:
-/// asyncio's `wait`. Nothing is cancelled, no error is raised for one of them, and none for a timeout.
+/// Waits until some of the given tasks and futures are done, and gives those done and those pending, each in the order given, and what
+/// was given twice twice: asyncio's `wait`. Nothing is cancelled, no error is raised for one of them, and none for a timeout.
 ///
 /// # Errors
 /// The await returns Cancelled if the caller was cancelled; what was waited for runs on. `Value` if nothing was given, something of

@@ -47,6 +47,12 @@ impl Armed {
         Armed { key, owner: Rc::downgrade(core) }
     }
 
+    /// Has it wake somebody else. Returns whether it has not fired.
+    pub(crate) fn retarget(&self, token: Token) -> bool {
+        let retargeted = |core: Rc<LoopCore>| core.timers.retarget(self.key, TimerTarget::wake(token));
+        self.owner.upgrade().and_then(retargeted).is_some()
+    }
+
     pub(crate) fn disarm(self) {
         drop(self.owner.upgrade().and_then(|core| core.disarm(self.key)));
     }

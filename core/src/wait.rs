@@ -208,13 +208,7 @@ impl<W: Waitable> WaitAll<W> {
             return Err(Error::value("nothing to wait for: the set of futures is empty"));
         }
         let timeout = self.timeout.map(Delay::duration).transpose()?;
-        let token = self.wait.register_for(cx, Awaited::Futures)?;
-        let here = home::home();
-        if let Some(stranger) = self.handles.iter().map(|handle| handle.waited().0).find(|raw| raw.core().id() != here)
-        {
-            self.wait.release();
-            return Err(Error::value(format!("a future of another event loop was given to wait: {stranger:?}")));
-        }
+        let token = self.register(cx)?;
         let timer = timeout.and_then(|delay| {
             home::with(|core| {
                 let target = TimerTarget::wake(token.clone());
@@ -240,6 +234,34 @@ impl<W: Waitable> WaitAll<W> {
         }
         self.state = State::Waiting { counter, release, timer };
         Ok(())
+    }
+
+    fn register(&mut self, cx: &Context<'_>) -> Result<Token> {
+        let token = self.wait.register_for(cx, Awaited::Futures)?;
+        let here = home::home();
+        if let Some(stranger) = self.handles.iter().map(|handle| handle.waited().0).find(|raw| raw.core().id() != here)
+        {
+            self.wait.release();
+            return Err(Error::value(format!("a future of another event loop was given to wait: {stranger:?}")));
+        }
+        Ok(token)
+    }
+
+    /// Another task polls it: that one is released from now on, at the same deadline. Returns whether it has to wait.
+    #[cold]
+    fn move_here(&mut self, cx: &Context<'_>) -> Result<bool> {
+        let token = self.register(cx)?;
+        let State::Waiting { release, timer, .. } = &self.state else { return Ok(false) };
+        if release.token.take().is_none() {
+            // It was released, in the task before.
+            self.wait.release();
+            return Ok(false);
+        }
+        release.token.set(Some(token.clone()));
+        if timer.as_ref().is_some_and(|timer| !timer.retarget(token.clone())) {
+            token.fire();
+        }
+        Ok(true)
     }
 
     fn stop(&mut self) {
@@ -274,11 +296,14 @@ impl<W: Waitable + Unpin> StdFuture for WaitAll<W> {
                     this.stop();
                     return Poll::Ready(Err(error));
                 }
-                WaitPoll::Moved(_) => {
-                    this.stop();
-                    this.state = State::New;
-                    return Pin::new(this).poll(cx);
-                }
+                WaitPoll::Moved(_) => match this.move_here(cx) {
+                    Ok(true) => return Poll::Pending,
+                    Ok(false) => (),
+                    Err(error) => {
+                        this.stop();
+                        return Poll::Ready(Err(error));
+                    }
+                },
             }
         }
         this.stop();

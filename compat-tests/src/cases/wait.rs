@@ -13,6 +13,7 @@ cases! {
           "test_tasks::BaseTaskTests::test_wait_first_exception_in_wait";
     first_completed_gives_all_that_are_done_by_then: "GA6" = "test_tasks::BaseTaskTests::test_wait_first_completed";
     its_timeout_is_no_error_and_cancels_nothing: "GA6";
+    its_deadline_is_the_same_in_another_task: "L6 L5";
     nothing_to_wait_for_is_an_error: "GA6"
         = "test_tasks::BaseTaskTests::test_wait_errors",
           "test_tasks::BaseTaskTests::test_wait_invalid_args";
@@ -78,6 +79,26 @@ fn its_timeout_is_no_error_and_cancels_nothing(on: &Machine) {
         assert_eq!(task.cancelling(), 0);
         let (done, _) = wait([&task]).timeout(9.0).await?;
         assert_eq!((done.len(), seconds()), (1, 5.0));
+        Ok(())
+    });
+}
+
+fn its_deadline_is_the_same_in_another_task(on: &Machine) {
+    on.run(async {
+        let never = pending::<()>();
+        for (moved_at, set_at, end) in [(4.0, 99.0, 10.0), (12.0, 99.0, 12.0), (4.0, 7.0, 7.0), (7.0, 4.0, 7.0)] {
+            let begin = seconds();
+            let waited = [never.clone(), pending()];
+            let setter = waited[1].clone();
+            event_loop().call_later(set_at, move || drop(setter.set_result(())))?;
+            let wait = wait(waited).timeout(10.0).return_when(ReturnWhen::FirstCompleted);
+            let mut begun = Box::pin(wait);
+            assert!(touch(begun.as_mut()).await.is_pending());
+            sleep(moved_at).await?;
+            let (done, left) = create_task(begun).await?;
+            let came = usize::from(set_at < 10.0);
+            assert_eq!((done.len(), left.len(), seconds() - begin), (came, 2 - came, end));
+        }
         Ok(())
     });
 }

@@ -66,10 +66,14 @@ impl ScopeNode {
         self.task.borrow().clone()
     }
 
+    /// The waker of what polled the body last, if not the task itself. It is to be woken: the poll that follows stores another.
+    pub(crate) fn take_waker(&self) -> ForeignWaker {
+        self.waker.take()
+    }
+
     /// Has the body polled soon.
     pub(crate) fn wake(&self) {
-        // It is woken once, and stored anew by the poll that follows.
-        let waker = self.waker.take().take();
+        let waker = self.take_waker().take();
         let task = self.task();
         match waker {
             Some(waker) => task.core().guard("a waker panicked", || waker.wake()),

@@ -1,6 +1,6 @@
 //! [`Covered`]: the await points that a request reaches.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use super::{Phase, Token, WaitState};
 use crate::error::Message;
@@ -104,10 +104,11 @@ pub(crate) fn withdraw_all(task: &RawTask) -> Vec<ForeignWaker> {
             if let Some(target) = &wait.target {
                 target.remove_wake(&Token { task: task.clone(), serial: wait.serial });
             }
-            if wait.waker.is_some() {
-                orphaned.push(wait.waker);
-            }
+            orphaned.push(wait.waker);
         }
+        let scopes = std::mem::take(&mut *extra.foreign_scopes.borrow_mut());
+        let mine = scopes.iter().filter_map(Weak::upgrade).filter(|node| node.task() == *task);
+        orphaned.extend(mine.map(|node| node.take_waker()));
     }
     orphaned
 }

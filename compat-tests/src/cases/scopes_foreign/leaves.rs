@@ -206,6 +206,7 @@ fn of_a_combinator_that_outlives_its_first_task_are_the_next_ones(on: &Machine) 
                 all.push(Box::pin(logged("queue", &t, async move { q.get().await })));
                 all.push(Box::pin(logged("task", &t, create_task(sleep(4.0)))));
                 all.push(Box::pin(logged("late", &t, timeout(3.0, hang()))));
+                all.push(Box::pin(logged("scope", &t, timeout(8.0, foreign()))));
                 let mut all = Box::pin(all.collect::<Vec<_>>());
                 assert!(touch(all.as_mut()).await.is_pending());
                 Ok(all)
@@ -221,15 +222,23 @@ fn of_a_combinator_that_outlives_its_first_task_are_the_next_ones(on: &Machine) 
                 queue.put_nowait(())?;
             }
             sleep(9.0).await?;
-            assert_eq!(rest.await?, 6);
+            assert_eq!(rest.await?, 7);
             let mut ends = trace.take();
             ends.iter_mut().for_each(|line| line.truncate(line.find('+').unwrap()));
             ends.sort();
             let wanted = if cancelled {
-                ["event", "future", "late", "queue", "sleep", "task"].map(|name| format!("{name} cancelled 1"))
+                ["event", "future", "late", "queue", "scope", "sleep", "task"].map(|name| format!("{name} cancelled 1"))
             } else {
-                ["event Ok(())", "future Ok(())", "late timeout 0", "queue Ok(())", "sleep Ok(())", "task Ok(())"]
-                    .map(String::from)
+                [
+                    "event Ok(())",
+                    "future Ok(())",
+                    "late timeout 0",
+                    "queue Ok(())",
+                    "scope timeout 0",
+                    "sleep Ok(())",
+                    "task Ok(())",
+                ]
+                .map(String::from)
             };
             assert_eq!(ends, wanted);
         }
@@ -241,7 +250,10 @@ fn of_a_shared_future_are_those_of_whoever_waits_still(on: &Machine) {
     on.run(async {
         let shared = Box::pin(async { sleep(5.0).await.map(|()| seconds()) }).shared();
         let (one, other) = (shared.clone(), shared);
-        let leaves = create_task(async move { Ok(drop(select(one, Box::pin(sleep(1.0))).await)) });
+        let leaves = create_task(async move {
+            drop(select(one, Box::pin(sleep(1.0))).await);
+            Ok(())
+        });
         let stays = create_task(other);
         leaves.await?;
         assert_eq!(stays.await?, 5.0);

@@ -307,13 +307,12 @@ impl Call {
         let Some(function) = self.function.take() else { return };
         let finished = self.finished.take();
         let context = self.context.take();
-        let inner = core.in_context(context, || {
+        core.in_context(context, || {
             let call = std::panic::AssertUnwindSafe(|| function(finished));
             if let Err(panic) = std::panic::catch_unwind(call) {
                 core.report_callback_panic(self.location, panic);
             }
         });
-        drop(inner);
     }
 }
 

@@ -76,11 +76,12 @@ impl LoopCore {
         self.entered.map.replace(outer.map)
     }
 
-    /// Calls `f`, which does not unwind, in a context, and gives back what has become of that.
-    pub(crate) fn in_context(&self, map: Option<ContextMap>, f: impl FnOnce()) -> Option<ContextMap> {
+    /// Calls `f`, which does not unwind, in a context.
+    pub(crate) fn in_context(&self, map: Option<ContextMap>, f: impl FnOnce()) {
         let outer = self.enter_context(map);
         f();
-        self.leave_context(outer)
+        let inner = self.leave_context(outer);
+        drop(inner);
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use aioli_core::driver::{Completion, Completions, Driver, OpId, Submit, Wait};
 use aioli_core::op::{Domain, FileOptions, Op, Outcome, Resource, ShutdownHow, SocketKind};
 use bytes::{Bytes, BytesMut};
+use common::refusal::refuse_sometimes;
 use common::*;
 
 const CANARY: &[u8] = b"canary!!";
@@ -101,9 +102,9 @@ struct World {
 }
 
 impl World {
-    fn new(random: u64, path: PathBuf) -> Self {
+    fn new(driver: Box<dyn Driver>, random: u64, path: PathBuf) -> Self {
         let mut world = World {
-            driver: driver(0),
+            driver,
             random,
             free: Vec::new(),
             places: 0,
@@ -551,38 +552,61 @@ impl World {
     }
 }
 
+/// Takes random steps with one driver after the other.
+fn take_steps(driver: impl Fn() -> Box<dyn Driver>) {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let steps: u64 = number("AIOLI_RANDOM_STEPS").unwrap_or(40_000);
+    let mut random: u64 = number("AIOLI_RANDOM_SEED").unwrap_or(0x2545_f491_4f6c_dd1d);
+    let path = std::env::temp_dir().join(format!("aioli-random-{}", std::process::id()));
+    std::fs::write(&path, vec![0; FILE]).unwrap();
+    let before = open_descriptors();
+    let (mut done, mut moved, mut rounds) = (0, 0, 0);
+    while done < steps {
+        std::fs::write(&path, vec![0; FILE]).unwrap();
+        let mut world = World::new(driver(), random, path.clone());
+        let round = 1 + world.random(20_000);
+        (0..round).for_each(|_| world.step());
+        let (next, bytes) = world.end();
+        random = next;
+        done += round;
+        moved += bytes;
+        rounds += 1;
+        // Threads of the driver's may be on their way out.
+        let mut patience = 100;
+        while open_descriptors() != before && patience > 0 {
+            std::thread::sleep(Duration::from_millis(10));
+            patience -= 1;
+        }
+        assert_eq!(open_descriptors(), before, "a descriptor was lost");
+    }
+    std::fs::remove_file(&path).unwrap();
+    let name = if is_epoll() { "epoll" } else { "io_uring" };
+    eprintln!("{name}: {done} steps with {rounds} drivers, {moved} bytes checked");
+    assert!(moved > 0);
+}
+
 #[test]
 fn random_operations_lose_nothing() {
-    alone("random_operations_lose_nothing", || {
-        let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
-        let steps: u64 = number("AIOLI_RANDOM_STEPS").unwrap_or(40_000);
-        let mut random: u64 = number("AIOLI_RANDOM_SEED").unwrap_or(0x2545_f491_4f6c_dd1d);
-        let path = std::env::temp_dir().join(format!("aioli-random-{}", std::process::id()));
-        std::fs::write(&path, vec![0; FILE]).unwrap();
-        let before = open_descriptors();
-        let (mut done, mut moved, mut rounds) = (0, 0, 0);
-        while done < steps {
-            std::fs::write(&path, vec![0; FILE]).unwrap();
-            let mut world = World::new(random, path.clone());
-            let round = 1 + world.random(20_000);
-            (0..round).for_each(|_| world.step());
-            let (next, bytes) = world.end();
-            random = next;
-            done += round;
-            moved += bytes;
-            rounds += 1;
-            // Threads of the driver's may be on their way out.
-            let mut patience = 100;
-            while open_descriptors() != before && patience > 0 {
-                std::thread::sleep(Duration::from_millis(10));
-                patience -= 1;
-            }
-            assert_eq!(open_descriptors(), before, "a descriptor was lost");
+    alone("random_operations_lose_nothing", || take_steps(|| driver(0)));
+}
+
+/// With queues that are nearly always full, and a kernel that takes nothing from them time and again, as it does when memory is short.
+#[test]
+fn random_operations_lose_nothing_where_the_kernel_refuses_to_be_entered() {
+    if is_epoll() {
+        return;
+    }
+    alone("random_operations_lose_nothing_where_the_kernel_refuses_to_be_entered", || {
+        let config = || uring().busy_turns(0).entries(2).completions(4);
+        drop(config().build().unwrap());
+        let mut random = 1u64;
+        let refuses = refuse_sometimes(libc::SYS_io_uring_enter, move || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            [libc::EAGAIN, libc::EBUSY, libc::EINTR, 0, 0, 0][(random >> 33) as usize % 6]
+        });
+        if refuses {
+            take_steps(|| Box::new(config().build().unwrap()));
         }
-        std::fs::remove_file(&path).unwrap();
-        let name = if is_epoll() { "epoll" } else { "io_uring" };
-        eprintln!("{name}: {done} steps with {rounds} drivers, {moved} bytes checked");
-        assert!(moved > 0);
     });
 }
 

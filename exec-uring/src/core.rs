@@ -86,7 +86,7 @@ impl Core {
     /// Hands everything to the kernel, waits, and works off what it reports.
     pub(crate) fn turn(&mut self, timeout: Timeout, wake: &Wake) -> io::Result<()> {
         if !self.listening {
-            self.listen(wake.bell())?;
+            self.listen(wake.bell());
         }
         self.hold_back();
         self.burst.end_turn();
@@ -94,7 +94,7 @@ impl Core {
             // What happened before a poll is reported before what the poll finds at once.
             self.ring.unhide()?;
         }
-        self.post_parts()?;
+        self.post_parts();
         if let Some(buffers) = &mut self.buffers {
             buffers.top_up();
         }
@@ -200,23 +200,22 @@ impl Core {
     }
 
     /// Has the kernel poll the bell, which is told with each ring.
-    fn listen(&mut self, bell: RawFd) -> io::Result<()> {
+    fn listen(&mut self, bell: RawFd) {
         let poll = opcode::PollAdd::new(types::Fd(bell), libc::POLLIN as u32).multi(true).build();
         // SAFETY: it refers to nothing but the descriptor.
-        unsafe { self.ring.push(&poll.user_data(Token::Bell.encode()))? };
+        unsafe { self.ring.push(poll, Token::Bell) };
         self.listening = true;
-        Ok(())
     }
 
     // --- the end of ops ------------------------------------------------------------------------------------------------------
 
     /// Asks the kernel to end something. Whether it could is said by the completion of that.
     pub(crate) fn cancel_token(&mut self, token: Token) {
-        let cancel = opcode::AsyncCancel::new(token.encode()).build().user_data(Token::Nobody.encode());
+        let cancel = opcode::AsyncCancel::new(token.encode()).build();
         let silent = self.rungs.has(Rung::BatchedSends);
         let cancel = if silent { cancel.flags(squeue::Flags::SKIP_SUCCESS) } else { cancel };
-        // SAFETY: it refers to no memory. If there is no place for it, the request goes on; closing asks again.
-        let _ = unsafe { self.ring.push(&cancel) };
+        // SAFETY: it refers to no memory.
+        unsafe { self.ring.push(cancel, Token::Nobody) };
     }
 
     pub(crate) fn cancel_request(&mut self, key: Key) {

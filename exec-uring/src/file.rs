@@ -14,7 +14,7 @@ use aioli_exec_linux::file::{FileWork, check_options, check_position, open_flags
 use bytes::{Bytes, BytesMut};
 use io_uring::{opcode, squeue, types};
 
-use crate::core::{Core, Place, canceled, owned};
+use crate::core::{Core, canceled, owned};
 use crate::ring::{Event, length};
 use crate::table::What;
 use crate::token::Token;
@@ -106,20 +106,8 @@ impl Core {
     fn ask_file(&mut self, id: OpId, entry: Option<usize>, request: squeue::Entry, job: Job) -> Submit {
         let key = self.requests.insert(What::File { entry, id, job });
         // SAFETY: the request holds all that the kernel reads and writes until it is completed, and none of that moves with it.
-        match unsafe { self.ring.push(&request.user_data(Token::Request(key).encode())) } {
-            Ok(()) => {
-                self.flight.insert(id, Place::Request(key));
-                if let Some(n) = entry {
-                    self.table[n].held += 1;
-                    self.table[n].waiting().requests.push(key);
-                }
-                Submit::Pending
-            }
-            Err(error) => match self.requests.remove(key).map(|request| request.what) {
-                Some(What::File { job, .. }) => Submit::Done(job.fail(error)),
-                _ => Submit::Done(Outcome::Done(Err(error))),
-            },
-        }
+        unsafe { self.ring.push(request, Token::Request(key)) };
+        self.note_request(id, entry, key)
     }
 
     /// The kernel reports on an op on a file.

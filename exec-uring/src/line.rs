@@ -12,7 +12,7 @@ use crate::core::{Core, Place, canceled, owned};
 use crate::ring::{Event, length};
 use crate::rung::Rung;
 use crate::table::{Entry, What};
-use crate::token::Token;
+use crate::token::{Key, Token};
 
 impl Entry {
     /// What is to be reported: the receive that goes on may have taken the connection's error from a send, which is left with EPIPE.
@@ -149,9 +149,7 @@ impl Core {
                 }
                 Work::Send(_) | Work::Connect(_) => (),
             }
-            if self.ask(n, direction) {
-                return;
-            }
+            return self.ask(n, direction);
         }
     }
 
@@ -169,14 +167,14 @@ impl Core {
         }
     }
 
-    /// Asks the kernel for the first op of a line. Returns whether there is nothing more to do: otherwise the op has failed.
-    fn ask(&mut self, n: usize, direction: Direction) -> bool {
+    /// Asks the kernel for the first op of a line.
+    fn ask(&mut self, n: usize, direction: Direction) {
         let entry = &mut self.table[n];
         let fd = types::Fd(entry.raw());
         let requests = entry.kind.socket;
         let multishot = self.rungs.has(Rung::MultishotAccept);
-        let Some(line) = entry.line(direction) else { return true };
-        let Some(armed) = line.ops.first_mut() else { return true };
+        let Some(line) = entry.line(direction) else { return };
+        let Some(armed) = line.ops.first_mut() else { return };
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         let request = match &mut armed.work {
             Work::Recv(buffer) if requests => {
@@ -204,18 +202,9 @@ impl Core {
         let key = self.requests.insert(What::Line { entry: n, direction, poll });
         // SAFETY: the op owns the memory, and stays where it is until the request has completed: `asked` says so to all who take ops
         // out of a line. What a buffer or the data point to does not move with them.
-        match unsafe { self.ring.push(&request.user_data(Token::Request(key).encode())) } {
-            Ok(()) => {
-                line.asked = Some(key);
-                entry.held += 1;
-                true
-            }
-            Err(error) => {
-                self.requests.remove(key);
-                self.fail_first(n, direction, error);
-                false
-            }
-        }
+        unsafe { self.ring.push(request, Token::Request(key)) };
+        line.asked = Some(key);
+        entry.held += 1;
     }
 
     /// Hands a connection to the op that accepts and is the first of the line.
@@ -385,26 +374,24 @@ impl Core {
         self.polled = true;
         let poll = opcode::PollAdd::new(types::Fd(fd), (reading | writing) as u32).build();
         // SAFETY: it refers to nothing but the descriptor.
-        match unsafe { self.ring.push(&poll.user_data(Token::Request(key).encode())) } {
-            Ok(()) => {
-                self.flight.insert(id, Place::Request(key));
-                if let Some(n) = entry {
-                    self.table[n].held += 1;
-                    self.table[n].waiting().requests.push(key);
-                }
-                Submit::Pending
-            }
-            Err(error) => {
-                self.requests.remove(key);
-                Submit::Done(Outcome::Ready(Err(error)))
-            }
+        unsafe { self.ring.push(poll, Token::Request(key)) };
+        self.note_request(id, entry, key)
+    }
+
+    /// An op has a request of its own, which may be of an entry.
+    pub(crate) fn note_request(&mut self, id: OpId, entry: Option<usize>, key: Key) -> Submit {
+        self.flight.insert(id, Place::Request(key));
+        if let Some(n) = entry {
+            self.table[n].held += 1;
+            self.table[n].waiting().requests.push(key);
         }
+        Submit::Pending
     }
 
     /// The kernel reports on a poll.
     pub(crate) fn poll_event(
         &mut self,
-        key: crate::token::Key,
+        key: Key,
         n: Option<usize>,
         id: Option<OpId>,
         interest: Interest,

@@ -114,7 +114,7 @@ impl Core {
         if self.parcel.is_empty() {
             return Ok(());
         }
-        self.post_parts()?;
+        self.post_parts();
         self.ring.enter(Timeout::Zero)?;
         self.finish_parts()
     }
@@ -134,7 +134,7 @@ impl Core {
     }
 
     /// Hands all parts to the kernel's queue.
-    pub(crate) fn post_parts(&mut self) -> io::Result<()> {
+    pub(crate) fn post_parts(&mut self) {
         for (place, n, data) in self.parcel.parts() {
             // All of it, or a report.
             let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
@@ -142,9 +142,8 @@ impl Core {
             let send = send.flags(flags).build().flags(squeue::Flags::SKIP_SUCCESS);
             // SAFETY: the data is not touched before the parcel is cleared, which is when the kernel has taken the whole queue. Since
             // it does not wait to send, it is through with it then.
-            unsafe { self.ring.push(&send.user_data(Token::Part(place as u32).encode()))? };
+            unsafe { self.ring.push(send, Token::Part(place as u32)) };
         }
-        Ok(())
     }
 
     /// A part was not sent, or not all of it.
@@ -169,16 +168,9 @@ impl Core {
         let send = send.flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL).build();
         let key = self.requests.insert(What::Rest { entry: n, data, sent });
         // SAFETY: the request holds the data until it is completed; bytes do not move.
-        match unsafe { self.ring.push(&send.user_data(Token::Request(key).encode())) } {
-            Ok(()) => {
-                entry.outbox.rest = Some(key);
-                entry.held += 1;
-            }
-            Err(error) => {
-                self.requests.remove(key);
-                self.send_failed(n, error.raw_os_error().unwrap_or(libc::EIO));
-            }
-        }
+        unsafe { self.ring.push(send, Token::Request(key)) };
+        entry.outbox.rest = Some(key);
+        entry.held += 1;
     }
 
     /// The kernel sent some of a rest.

@@ -7,10 +7,11 @@ use aioli_exec_linux::Timeout;
 use io_uring::{opcode, squeue, types};
 
 use crate::buffers;
-use crate::ring::Ring;
+use crate::ring::{Event, Ring};
 use crate::rung::{Rung, Rungs};
 use crate::setup::explain;
 use crate::stream::with_credit;
+use crate::token::Token;
 
 /// The kernel may take so long for what it does in a thread, a hundred times over.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -67,18 +68,18 @@ pub(crate) fn probe(ring: &mut Ring, rungs: &mut Rungs) -> io::Result<()> {
     let trials = trials();
     for (n, trial) in trials.iter().enumerate() {
         // SAFETY: a request refers to no memory, or to none that there is.
-        unsafe { ring.push(&trial.request.clone().user_data(n as u64))? };
+        unsafe { ring.push(trial.request.clone(), Token::Part(n as u32)) };
     }
     let mut answers = Vec::with_capacity(trials.len());
     for _ in 0..100 {
         ring.enter(Timeout::For(PATIENCE)).map_err(|error| explain("io_uring_enter", error))?;
-        ring.answers(&mut answers);
+        ring.take(&mut answers);
         if answers.len() >= trials.len() {
             break;
         }
     }
     for (n, trial) in trials.iter().enumerate() {
-        let Some((_, result)) = answers.iter().find(|(tag, _)| *tag == n as u64) else {
+        let Some(Event { result, .. }) = answers.iter().find(|event| event.token == Token::Part(n as u32)) else {
             let text = "io_uring takes requests but does not complete them; use AIOLI_BACKEND=epoll";
             return Err(io::Error::other(text));
         };

@@ -62,11 +62,8 @@ impl Core {
         let request = process.request()?;
         let key = self.requests.insert(What::Process(process));
         // SAFETY: the request holds the descriptor and what the kernel writes to until it is completed, and that does not move with it.
-        let pushed = unsafe { self.ring.push(&request.user_data(Token::Request(key).encode())) };
-        if pushed.is_err() {
-            self.requests.remove(key);
-        }
-        pushed.map(|()| key)
+        unsafe { self.ring.push(request, Token::Request(key)) };
+        Ok(key)
     }
 
     /// The kernel reports on a process. What it says counts also if it was asked to end: it may have taken the exit status.

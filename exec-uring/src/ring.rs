@@ -1,5 +1,6 @@
 //! [`Ring`]: the two queues, and the one system call that serves both.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -43,11 +44,13 @@ impl Event {
 pub(crate) struct Ring {
     uring: IoUring,
     flags: u32,
+    /// Entries that come after a full queue of which the kernel takes nothing, as when memory is short.
+    late: VecDeque<squeue::Entry>,
 }
 
 impl Ring {
     pub(crate) fn new(uring: IoUring, no_iowait: bool) -> Self {
-        Ring { uring, flags: GETEVENTS | if no_iowait { NO_IOWAIT } else { 0 } }
+        Ring { uring, flags: GETEVENTS | if no_iowait { NO_IOWAIT } else { 0 }, late: VecDeque::new() }
     }
 
     /// In a fork, where nothing of the ring is mapped: closes the descriptor, and leaves alone what else may lie there now.
@@ -66,17 +69,20 @@ impl Ring {
     ///
     /// # Safety
     /// What the entry refers to lives until the request has completed, or the ring is dropped.
-    ///
-    /// # Errors
-    /// If the queue is full and the kernel takes none of it.
-    pub(crate) unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+    #[inline]
+    pub(crate) unsafe fn push(&mut self, entry: squeue::Entry, token: Token) {
+        let entry = entry.user_data(token.encode());
         // SAFETY: as above.
-        if unsafe { self.uring.submission().push(entry) }.is_ok() {
-            return Ok(());
+        if !self.late.is_empty() || unsafe { self.uring.submission().push(&entry) }.is_err() {
+            self.push_late(entry);
         }
-        self.enter(Timeout::Zero)?;
-        // SAFETY: as above.
-        unsafe { self.uring.submission().push(entry) }.map_err(|_| io::Error::from_raw_os_error(libc::EBUSY))
+    }
+
+    #[cold]
+    fn push_late(&mut self, entry: squeue::Entry) {
+        self.late.push_back(entry);
+        // If this fails, so does the next turn.
+        let _ = self.enter(Timeout::Zero);
     }
 
     /// Whether entries wait to be handed to the kernel.
@@ -100,7 +106,7 @@ impl Ring {
         !self.uring.completion().is_empty()
     }
 
-    /// Hands everything to the kernel, and waits for a completion. A wait may end early.
+    /// Hands everything to the kernel, and waits for a completion. A wait may end early, and does if there are late entries.
     ///
     /// # Errors
     /// If the kernel finds fault with the ring.
@@ -108,6 +114,8 @@ impl Ring {
         let count = self.uring.submission().len() as u32;
         let submitter = self.uring.submitter();
         let result = match timeout {
+            // SAFETY: the flags go without an argument.
+            _ if !self.late.is_empty() => unsafe { submitter.enter::<libc::sigset_t>(count, 0, self.flags, None) },
             // SAFETY: the flags go without an argument.
             Timeout::Zero => unsafe { submitter.enter::<libc::sigset_t>(count, 0, self.flags, None) },
             // SAFETY: as above.
@@ -119,6 +127,13 @@ impl Ring {
                 unsafe { submitter.enter(count, 1, self.flags | EXT_ARG, Some(&args)) }
             }
         };
+        while let Some(entry) = self.late.front() {
+            // SAFETY: as whoever pushed it has promised.
+            if unsafe { self.uring.submission().push(entry) }.is_err() {
+                break;
+            }
+            self.late.pop_front();
+        }
         benign(result)
     }
 
@@ -130,11 +145,6 @@ impl Ring {
         // SAFETY: the flags go without an argument.
         let result = unsafe { self.uring.submitter().enter::<libc::sigset_t>(0, 0, self.flags, None) };
         benign(result)
-    }
-
-    /// Takes the completions that are there, as pairs of what they say of themselves and the result.
-    pub(crate) fn answers(&mut self, answers: &mut Vec<(u64, i32)>) {
-        answers.extend(self.uring.completion().map(|entry| (entry.user_data(), entry.result())));
     }
 
     /// Takes the completions that are there.

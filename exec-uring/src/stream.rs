@@ -222,16 +222,9 @@ impl Core {
             (State::Polling, opcode::PollAdd::new(fd, (libc::POLLIN | libc::POLLRDHUP) as u32).build())
         };
         // SAFETY: the buffers of the group outlive the ring.
-        match unsafe { self.ring.push(&request.user_data(Token::Stream(n as u32).encode())) } {
-            Ok(()) => {
-                entry.inbox.state = state;
-                entry.held += 1;
-            }
-            Err(error) => {
-                entry.inbox.end = Some(End::Failed(error.raw_os_error().unwrap_or(libc::EIO)));
-                self.tell(n);
-            }
-        }
+        unsafe { self.ring.push(request, Token::Stream(n as u32)) };
+        entry.inbox.state = state;
+        entry.held += 1;
     }
 
     /// The kernel received for a watch, or a poll found something.

@@ -3,6 +3,8 @@
 //! The laws of drivers are tested on epoll, and by [`again_on_uring`] on io_uring.
 #![allow(dead_code, missing_docs)]
 
+pub mod refusal;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -312,7 +314,7 @@ pub fn driver(busy_turns: u32) -> Box<dyn Driver> {
 }
 
 /// `AIOLI_TEST_WITHOUT` names features of the kernel to do without, with commas.
-fn uring() -> aioli_exec_uring::Config {
+pub fn uring() -> aioli_exec_uring::Config {
     let masked = std::env::var("AIOLI_TEST_WITHOUT").unwrap_or_default();
     let masked = masked.split(',').filter(|name| !name.is_empty()).map(|name| name.parse::<Rung>().unwrap());
     masked.fold(aioli_exec_uring::Config::new(), aioli_exec_uring::Config::without)

@@ -19,6 +19,9 @@ use crate::ring::{Event, length};
 use crate::table::What;
 use crate::token::Token;
 
+/// The kernel's code for a call that a signal interrupted, which is not meant to leave it.
+const ERESTARTSYS: i32 = 512;
+
 /// What a request on a file owns.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -113,7 +116,10 @@ impl Core {
     /// The kernel reports on an op on a file.
     pub(crate) fn file_event(&mut self, entry: Option<usize>, id: OpId, job: Job, cancelled: bool, event: Event) {
         let opened = if let Job::Open(_) = job { owned(event.result) } else { None };
+        // What an open hung in was interrupted. The kernel leaves its own code for that.
+        let interrupted = cancelled && matches!(-event.result, libc::EINTR | ERESTARTSYS);
         let outcome = match (job, event.count()) {
+            (job, Err(_)) if interrupted => job.fail(canceled()),
             (job, Err(error)) => job.fail(error),
             // A file that is opened for nobody is closed.
             (Job::Open(_), Ok(_)) if cancelled => Outcome::Opened(Err(canceled())),

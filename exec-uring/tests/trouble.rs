@@ -11,10 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use aioli_core::driver::{Completions, Driver, OpId, Submit, Wait};
-use aioli_core::op::{Op, Outcome, Resource};
+use aioli_core::op::{FileOptions, Op, Outcome, Resource};
 use aioli_exec_uring::{Config, Rung, UringDriver};
 use bytes::{Bytes, BytesMut};
-use common::{READ, Rig, accepted, alone, bytes_of, errno, open_descriptors, ready, received, recv};
+use common::{READ, Rig, SETTLE, accepted, alone, bytes_of, errno, open_descriptors, opened, ready, received, recv};
 
 /// A rig on io_uring; `None` where this machine has none.
 fn rig(config: Config) -> Option<Rig> {
@@ -148,7 +148,7 @@ fn upstream_a_driver_is_dropped_in_flight() {
             let (unix, mut unix_peer) = rig.unix();
             rig.later(Op::Poll { resource: unix, interest: READ });
             let path = std::env::temp_dir().join(format!("aioli-dropped-{}", std::process::id()));
-            let options = aioli_core::op::FileOptions::new().write(true).create(true);
+            let options = FileOptions::new().write(true).create(true);
             rig.later(Op::OpenFile { path: path.clone(), options });
             rig.turn(Wait::No);
             let client = TcpStream::connect(address).unwrap();
@@ -333,6 +333,26 @@ fn a_watch_that_nobody_serves_is_held_back() {
         }
         writing.join().unwrap().unwrap();
     }
+}
+
+/// One that the kernel is about, and one that it has not begun.
+#[test]
+fn a_cancelled_open_that_hangs_says_so() {
+    let path = std::env::temp_dir().join(format!("aioli-hangs-{}", std::process::id()));
+    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: the name ends with a zero.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let Some(mut rig) = rig(Config::new()) else { return };
+    for begun in [true, false] {
+        let id = rig.later(Op::OpenFile { path: path.clone(), options: FileOptions::new().read(true) });
+        if begun {
+            rig.turn(Wait::No);
+            thread::sleep(SETTLE);
+        }
+        rig.cancel(id);
+        assert_eq!(errno(opened(rig.last(id))), libc::ECANCELED, "{begun}");
+    }
+    std::fs::remove_file(path).unwrap();
 }
 
 /// A driver takes requests from the thread that made it only; each thread has its own.

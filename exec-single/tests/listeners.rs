@@ -249,6 +249,28 @@ fn a_connect_that_hangs_can_be_cancelled() {
     assert_eq!(errno(sent(rig.last(early)).0), libc::ECANCELED);
 }
 
+/// An accept of many may have taken more connections out of the kernel than it was to.
+#[test]
+fn a_poll_finds_the_connections_that_the_next_accept_finds() {
+    let mut rig = Rig::new();
+    let (listener, address) = rig.listener(8);
+    let id = rig.later(Op::Accept { listener, credit: 2 });
+    rig.turn(Wait::No);
+    let peers = clients(address, 4);
+    assert_eq!(whole_accept(&mut rig, id).len(), 2);
+    rig.turn(Wait::No);
+    for _ in 0..2 {
+        let found = rig.run(Op::Poll { resource: listener, interest: READ });
+        assert_eq!(ready(found).unwrap(), READ);
+        accepted(rig.now(Op::Accept { listener, credit: 1 })).unwrap();
+    }
+    let id = rig.later(Op::Poll { resource: listener, interest: READ });
+    rig.quiet();
+    rig.cancel(id);
+    rig.last(id);
+    drop(peers);
+}
+
 #[test]
 fn on_uring_too() {
     again_on_uring();

@@ -286,8 +286,9 @@ impl Core {
         let waiting = entry.waiting();
         let Some(armed) = waiting.line(direction).ops.first_mut() else {
             // An accept that had all its connections before its request ended.
-            if let Some(socket) = owned(event.result).filter(|_| direction == Direction::Read && !closing) {
+            if let Some(socket) = owned(event.result).filter(|_| !closing) {
                 waiting.surplus.push_back(socket);
+                self.settle_polls(n);
             }
             return;
         };
@@ -348,7 +349,8 @@ impl Core {
             let _ = self.reap();
         }
         let entry = &self.table[n];
-        if interest.readable && entry.inbox.has_some() {
+        let has_surplus = entry.waiting.as_ref().is_some_and(|waiting| !waiting.surplus.is_empty());
+        if interest.readable && (entry.inbox.has_some() || has_surplus) {
             let writable = interest.writable
                 && syscall::ready(entry.raw(), Interest { readable: false, writable: true }).is_ok_and(|i| i.writable);
             return Submit::Done(Outcome::Ready(Ok(Interest { readable: true, writable })));

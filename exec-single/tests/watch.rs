@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::{self, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 
 use aioli_core::driver::{Driver, OpId, TryReceived, Wait};
 use aioli_core::op::{Op, Outcome, Resource};
@@ -254,6 +254,23 @@ fn a_short_receive_of_a_unix_stream_may_not_be_all() {
     peer.write_all(b"x").unwrap();
     told(&mut rig, id);
     assert_eq!(rig.driver.try_recv(socket, &mut buffer).unwrap().unwrap(), TryReceived { count: 1, more });
+}
+
+/// A receive that goes on fails on a socket that is not connected, and then is not asked for any more.
+#[test]
+fn a_watch_from_before_the_connection_tells_of_what_comes() {
+    let mut rig = Rig::new();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = rig.socket();
+    let id = rig.later(watch(socket));
+    told(&mut rig, id);
+    let connect = Op::Connect { socket, address: server.local_addr().unwrap().into() };
+    done(rig.run(connect)).unwrap();
+    blocks(take(&mut rig, socket, 10));
+    let (mut peer, _) = server.accept().unwrap();
+    peer.write_all(b"hello").unwrap();
+    told(&mut rig, id);
+    assert_eq!(take(&mut rig, socket, 10).unwrap().0, b"hello");
 }
 
 #[test]

@@ -238,13 +238,8 @@ impl Core {
         }
         let (mut news, mut starved) = (true, false);
         match (event.result, event.buffer()) {
-            (0, buffer) => {
-                if let Some(number) = buffer {
-                    buffers.unused(number);
-                }
-                inbox.end = Some(entry.broken.map_or(End::Eof, End::Failed));
-            }
-            (count @ 1.., Some(number)) => {
+            (1.., Some(number)) => {
+                let count = event.result;
                 let first = inbox.kept.is_empty();
                 inbox.pieces = inbox.pieces.saturating_add(1);
                 inbox.taken = inbox.taken.saturating_add(count as u32);
@@ -256,17 +251,19 @@ impl Core {
                     self.heavy.push(n as u32);
                 }
             }
-            (error, _) => {
-                news = false;
-                match -error {
+            (_, buffer) => {
+                if let Some(number) = buffer {
+                    buffers.unused(number);
+                }
+                match -event.result {
+                    0 => inbox.end = Some(entry.broken.map_or(End::Eof, End::Failed)),
                     // Readers that do not read have all there can be: this one receives without.
-                    libc::ENOBUFS => starved = !buffers.exhausted(),
+                    libc::ENOBUFS => (news, starved) = (false, !buffers.exhausted()),
+                    // It is not connected yet, which a poll tells.
+                    libc::ENOTCONN => (news, starved) = (false, true),
                     // It was asked to; or it is to be tried again.
-                    libc::ECANCELED | libc::EINTR | libc::EAGAIN => (),
-                    errno => {
-                        inbox.end = Some(End::Failed(errno));
-                        news = true;
-                    }
+                    libc::ECANCELED | libc::EINTR | libc::EAGAIN => news = false,
+                    errno => inbox.end = Some(End::Failed(errno)),
                 }
             }
         }

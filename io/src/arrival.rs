@@ -26,6 +26,14 @@ impl Arrival {
         self.outcome.take()
     }
 
+    /// Whether there is one of this kind.
+    pub(crate) fn is(&self, kind: impl FnOnce(&Outcome) -> bool) -> bool {
+        let outcome = self.outcome.take();
+        let found = outcome.as_ref().is_some_and(kind);
+        self.outcome.set(outcome);
+        found
+    }
+
     /// Nobody waits any more.
     pub(crate) fn forget_await(&self) {
         drop(self.token.take());

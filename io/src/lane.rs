@@ -55,6 +55,11 @@ impl Lane {
         self.arrival.take()
     }
 
+    /// Whether whoever comes next finds something of this kind that was left behind.
+    pub(crate) fn has_left_behind(&self, kind: impl FnOnce(&Outcome) -> bool) -> bool {
+        !self.taken.get() && self.arrival.is(kind)
+    }
+
     /// The operation in flight came to this.
     pub(crate) fn complete(&self, outcome: Outcome) {
         self.in_flight.set(None);

@@ -14,6 +14,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::address::at;
 use crate::handle::{Handle, unexpected};
+use crate::home::check_home;
 use crate::landing::fitting;
 use crate::lane::{Lane, Turn};
 use crate::perform::perform;
@@ -334,6 +335,11 @@ impl Socket {
     /// # Errors
     /// Cancelled; `Io` from the operating system.
     pub async fn readable(&self) -> Result<()> {
+        check_home(self.event_loop())?;
+        let left_behind = self.shared.read.has_left_behind(|outcome| !is_cancelled(outcome));
+        if left_behind || !self.shared.left_over.borrow().is_empty() {
+            return Ok(());
+        }
         self.ready(Interest { readable: true, writable: false }).await
     }
 

@@ -175,7 +175,6 @@ impl Core {
         let multishot = self.rungs.has(Rung::MultishotAccept);
         let Some(line) = entry.line(direction) else { return };
         let Some(armed) = line.ops.first_mut() else { return };
-        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         let request = match &mut armed.work {
             Work::Recv(buffer) if requests => {
                 let room = buffer.spare_capacity_mut();
@@ -184,12 +183,9 @@ impl Core {
             Work::Send(data) if requests => {
                 Some(opcode::Send::new(fd, data.as_ptr(), length(data.len())).flags(libc::MSG_NOSIGNAL).build())
             }
+            // One is polled for: kernels that know no better do not wait for one on a listener that does not block.
             Work::Accept { credit: 2.. } if requests && multishot => {
-                Some(opcode::AcceptMulti::new(fd).flags(flags).build())
-            }
-            Work::Accept { .. } if requests => {
-                let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
-                Some(opcode::Accept::new(fd, address, length).flags(flags).build())
+                Some(opcode::AcceptMulti::new(fd).flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC).build())
             }
             _ => None,
         };

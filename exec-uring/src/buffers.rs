@@ -20,8 +20,10 @@ pub(crate) const SIZE_WITHOUT_CREDIT: usize = 512 - 64;
 const PLACES: u16 = 1024;
 /// How many it has at first.
 const FIRST: usize = 64;
-/// From this size on, the buffer itself changes hands.
+/// From this size on, the buffer itself changes hands…
 const LARGE: usize = SIZE / 2;
+/// …for one that is no larger than this: it is kept.
+const FITTING: usize = 4 * SIZE;
 /// Up to this size, data is added to a buffer that waits to be read anyway.
 const SMALL: usize = 4096;
 /// No slot.
@@ -193,7 +195,7 @@ impl Buffers {
     /// the buffers change places. Returns how much was moved.
     #[inline]
     pub(crate) fn read(&mut self, kept: &mut Kept, target: &mut BytesMut) -> usize {
-        if target.is_empty() && !kept.is_empty() {
+        if target.is_empty() && target.capacity() <= FITTING && !kept.is_empty() {
             let slot = &mut self.slots[usize::from(kept.head)];
             let count = slot.block.len();
             if slot.start == 0 && count >= LARGE {

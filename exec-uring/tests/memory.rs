@@ -19,9 +19,10 @@ const LARGE: usize = 16 * 1024;
 
 thread_local! {
     static ALLOCATED: Cell<usize> = const { Cell::new(0) };
+    static LIVE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Counts the large allocations of each thread.
+/// Counts the large allocations of each thread, and the bytes of those that are not freed.
 struct Counting;
 
 // SAFETY: it is the system's allocator; the counter has no destructor and allocates nothing.
@@ -29,12 +30,16 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() >= LARGE {
             ALLOCATED.set(ALLOCATED.get() + 1);
+            LIVE.set(LIVE.get() + layout.size());
         }
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if layout.size() >= LARGE {
+            LIVE.set(LIVE.get().wrapping_sub(layout.size()));
+        }
         // SAFETY: as the caller promises.
         unsafe { System.dealloc(block, layout) }
     }
@@ -74,4 +79,34 @@ fn bursts_of_small_messages_use_the_same_buffers_again() {
         }
     }
     assert_eq!(ALLOCATED.get() - before, 0, "large allocations in ten rounds");
+}
+
+/// Large data changes places with the reader's buffer, which may be much larger than one of the driver's.
+#[test]
+fn large_buffers_of_readers_do_not_stay_with_the_driver() {
+    let driver = match Config::new().build() {
+        Ok(driver) => driver,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let mut rig = Rig::over(Box::new(driver));
+    let (socket, mut peer) = rig.tcp();
+    let watch = rig.later(Op::Watch { socket });
+    rig.turn(Wait::No);
+    let before = LIVE.get();
+    for round in 0..100 {
+        // Small ones in between, or large ones come in another way.
+        for (count, size) in [(1, 9_000), (20, 100)] {
+            for _ in 0..count {
+                peer.write_all(&vec![round; size]).unwrap();
+                let mut got = 0;
+                while got < size {
+                    assert!(rig.next(watch).more);
+                    let mut buffer = BytesMut::with_capacity(1 << 20);
+                    got += rig.driver.try_recv(socket, &mut buffer).unwrap().unwrap().count;
+                }
+            }
+        }
+    }
+    let kept = LIVE.get().wrapping_sub(before);
+    assert!(kept < 4 << 20 || kept > usize::MAX / 2, "{kept} bytes");
 }

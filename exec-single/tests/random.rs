@@ -7,6 +7,7 @@
 mod common;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,6 +75,9 @@ struct End {
     shut: bool,
     receives: usize,
     closed: bool,
+    /// Which directions it has: a pipe has one.
+    reads: bool,
+    writes: bool,
 }
 
 struct World {
@@ -333,12 +337,16 @@ impl World {
         }
     }
 
-    fn join(&mut self, first: Resource, second: Resource) {
+    /// Makes a connection of two ends, or a pipe, of which the second one is read.
+    fn join(&mut self, first: Resource, second: Resource, pipe: bool) {
         let (there, back) = (self.next_flow, self.next_flow + 1);
         self.next_flow += 2;
-        for (resource, out, into) in [(first, there, back), (second, back, there)] {
+        for (resource, out, into, reads, writes) in
+            [(first, there, back, !pipe, true), (second, back, there, true, !pipe)]
+        {
             self.flows.insert(out, Flow::default());
-            let end = End { out, into, sending: false, watch: None, shut: false, receives: 0, closed: false };
+            let (sending, watch, shut, receives, closed) = (false, None, false, 0, false);
+            let end = End { out, into, sending, watch, shut, receives, closed, reads, writes };
             self.ends.insert(resource, end);
         }
     }
@@ -368,7 +376,7 @@ impl World {
             58..59 => {
                 let Some(socket) = self.any_end() else { return };
                 let end = self.ends.get_mut(&socket).unwrap();
-                if !end.sending {
+                if !end.sending && end.reads && end.writes {
                     end.shut = true;
                     let _ = self.now(Op::Shutdown { socket, how: ShutdownHow::Write });
                 }
@@ -392,11 +400,19 @@ impl World {
         if self.ends.len() > 24 {
             return;
         }
-        if self.random(2) == 0 {
-            let (first, second) = UnixStream::pair().unwrap();
-            let first = opened(self.now(Op::Adopt { fd: first.into() })).unwrap();
-            let second = opened(self.now(Op::Adopt { fd: second.into() })).unwrap();
-            return self.join(first, second);
+        let kind = self.random(4);
+        if kind < 2 {
+            let pipe = kind == 0;
+            let [first, second]: [OwnedFd; 2] = if pipe {
+                let (read, write) = std::io::pipe().unwrap();
+                [write.into(), read.into()]
+            } else {
+                let (first, second) = UnixStream::pair().unwrap();
+                [first.into(), second.into()]
+            };
+            let first = opened(self.now(Op::Adopt { fd: first })).unwrap();
+            let second = opened(self.now(Op::Adopt { fd: second })).unwrap();
+            return self.join(first, second, pipe);
         }
         if !self.accepting {
             self.accepting = true;
@@ -416,14 +432,14 @@ impl World {
         let both: Vec<_> = self.connected.keys().filter(|key| self.accepted.contains_key(key)).copied().collect();
         for key in both {
             let (first, second) = (self.connected.remove(&key).unwrap(), self.accepted.remove(&key).unwrap());
-            self.join(first, second);
+            self.join(first, second, false);
         }
     }
 
     fn send(&mut self) {
         let Some(socket) = self.any_end() else { return };
         let end = &self.ends[&socket];
-        if end.sending || end.shut {
+        if end.sending || end.shut || !end.writes {
             return;
         }
         let out = end.out;
@@ -445,7 +461,7 @@ impl World {
 
     fn recv(&mut self) {
         let Some(socket) = self.any_end() else { return };
-        if self.ends[&socket].receives >= 3 {
+        if self.ends[&socket].receives >= 3 || !self.ends[&socket].reads {
             return;
         }
         let mut buffer = BytesMut::with_capacity(CANARY.len() + 1 + self.random(20_000) as usize);
@@ -459,8 +475,9 @@ impl World {
 
     fn watch(&mut self) {
         let Some(socket) = self.any_end() else { return };
-        let watch = self.ends[&socket].watch;
+        let End { watch, reads, .. } = self.ends[&socket];
         match watch {
+            None if !reads => (),
             Some(id) if self.random(3) == 0 => self.driver.cancel(id),
             Some(_) => (),
             None => {

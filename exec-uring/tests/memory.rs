@@ -110,3 +110,31 @@ fn large_buffers_of_readers_do_not_stay_with_the_driver() {
     let kept = LIVE.get().wrapping_sub(before);
     assert!(kept < 4 << 20 || kept > usize::MAX / 2, "{kept} bytes");
 }
+
+/// compio#746: with data that nobody has read, and with data that is about to come.
+#[test]
+fn buffers_of_closed_connections_are_used_again() {
+    let driver = match Config::new().build() {
+        Ok(driver) => driver,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let mut rig = Rig::over(Box::new(driver));
+    let mut before = 0;
+    for round in 0..300 {
+        if round == 100 {
+            before = LIVE.get();
+        }
+        let (socket, mut peer) = rig.tcp();
+        let watch = rig.later(Op::Watch { socket });
+        rig.turn(Wait::No);
+        peer.write_all(&[1; 20_000]).unwrap();
+        if round % 2 == 0 {
+            assert!(rig.next(watch).more);
+        }
+        rig.close(socket);
+        // Some of what came.
+        while rig.next(watch).more {}
+    }
+    let kept = LIVE.get().wrapping_sub(before);
+    assert!(kept < 1 << 20 || kept > usize::MAX / 2, "{kept} bytes");
+}

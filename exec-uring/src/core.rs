@@ -135,13 +135,17 @@ impl Core {
         if self.ring.has_entries() || self.ring.has_hidden() { self.ring.enter(Timeout::Zero) } else { Ok(()) }
     }
 
-    /// Waits until the kernel has taken the whole queue, which it does at once unless memory is short.
+    /// Waits until the kernel has taken the whole queue, which it does at once unless memory is short, and has told of all parts that
+    /// failed. What is asked for meanwhile may bring forth more of its reports.
     pub(crate) fn finish_parts(&mut self) -> io::Result<()> {
-        while self.ring.has_entries() {
+        loop {
             self.reap()?;
-            self.ring.enter(Timeout::Zero)?;
+            if self.ring.has_entries() {
+                self.ring.enter(Timeout::Zero)?;
+            } else if !self.ring.has_events() {
+                break;
+            }
         }
-        self.reap()?;
         self.parcel.clear();
         Ok(())
     }

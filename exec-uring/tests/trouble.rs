@@ -309,11 +309,66 @@ fn a_driver_that_is_dropped_leaves_no_ring() {
     tried.join().unwrap();
 }
 
+/// The driver goes by what it keeps of such sends until it has heard of all that failed.
+#[test]
+fn more_gathered_sends_fail_than_the_queues_hold() {
+    let Some(mut rig) = rig(Config::new().busy_turns(0).entries(4).completions(8)) else { return };
+    let connections: Vec<_> = (0..40).map(|_| rig.tcp()).collect();
+    for (socket, _) in &connections {
+        rig.later(Op::Watch { socket: *socket });
+    }
+    rig.turn(Wait::No);
+    // Until the buffers of the peers are full, too.
+    let (mut counts, mut quiet) = ([0; 40], 0);
+    while quiet < 20 {
+        thread::sleep(Duration::from_millis(2));
+        quiet += 1;
+        for (n, (socket, _)) in connections.iter().enumerate() {
+            while let Ok(sent) = rig.driver.try_send(*socket, &[n as u8; 100_000]).unwrap() {
+                counts[n] += sent;
+                quiet = 0;
+            }
+        }
+    }
+    for (n, (socket, _)) in connections.iter().enumerate() {
+        assert_eq!(rig.driver.try_send(*socket, &[n as u8; 1000]).unwrap().unwrap(), 1000);
+    }
+    rig.turn(Wait::No);
+    let readers: Vec<_> = connections
+        .iter()
+        .zip(counts)
+        .enumerate()
+        .map(|(n, ((_, peer), count))| {
+            let mut peer = peer.try_clone().unwrap();
+            thread::spawn(move || {
+                let mut all = vec![0; count + 1000];
+                peer.read_exact(&mut all).unwrap();
+                assert!(all.iter().all(|byte| *byte == n as u8));
+            })
+        })
+        .collect();
+    while !readers.iter().all(thread::JoinHandle::is_finished) {
+        let soon = rig.driver.now() + Duration::from_millis(2);
+        rig.turn(Wait::Until(soon));
+    }
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+}
+
 /// A reader that does not read holds little.
 #[test]
 fn a_watch_that_nobody_serves_is_held_back() {
     for config in [Config::new(), Config::new().without(Rung::ReceiveCredit)] {
         let Some(mut rig) = rig(config) else { return };
+        // Others that find no buffer have the driver keep more of them than one receive takes at once.
+        let mut others: Vec<_> = (0..100).map(|_| rig.tcp()).collect();
+        let watches: Vec<_> = others.iter().map(|(socket, _)| rig.later(Op::Watch { socket: *socket })).collect();
+        for _ in 0..5 {
+            rig.turn(Wait::No);
+            others.iter_mut().for_each(|(_, peer)| peer.write_all(&[1; 4000]).unwrap());
+            for ((socket, _), id) in others.iter().zip(&watches) {
+                watched(&mut rig, *id, *socket, 4000);
+            }
+        }
         let (socket, peer) = rig.tcp();
         let id = rig.later(Op::Watch { socket });
         rig.turn(Wait::No);

@@ -249,6 +249,23 @@ fn a_connect_that_hangs_can_be_cancelled() {
     assert_eq!(errno(sent(rig.last(early)).0), libc::ECANCELED);
 }
 
+/// On io_uring the request of the first one is still on its way out.
+#[test]
+fn an_accept_right_after_one_that_had_its_connections_waits() {
+    let mut rig = Rig::new();
+    let (listener, address) = rig.listener(8);
+    for credit in [1, 2] {
+        let id = rig.later(Op::Accept { listener, credit: 2 });
+        rig.turn(Wait::No);
+        let mut peers = clients(address, 2);
+        assert_eq!(whole_accept(&mut rig, id).len(), 2);
+        let id = rig.later(Op::Accept { listener, credit });
+        rig.quiet();
+        peers.extend(clients(address, credit as usize));
+        assert_eq!(whole_accept(&mut rig, id).len(), credit as usize);
+    }
+}
+
 /// An accept of many may have taken more connections out of the kernel than it was to.
 #[test]
 fn a_poll_finds_the_connections_that_the_next_accept_finds() {

@@ -1,4 +1,4 @@
-//! What aioli's drivers for Linux share: the calls on sockets, the process guard, small sends that wait for the end of their turn, how
+//! What aioli's drivers for Linux share: what operations come down to, the calls on sockets, the process guard, small sends that wait for the end of their turn, how
 //! long to look before sleeping, the bell that other threads ring, Ctrl-C.
 //!
 //! This is a part of the drivers, in a crate of its own so that it is written once. Programs have no use for it.
@@ -13,6 +13,7 @@ mod process;
 mod run;
 pub mod socket;
 mod spin;
+mod submit;
 pub mod syscall;
 mod timeout;
 mod wake;
@@ -26,6 +27,7 @@ pub use parcel::Parcel;
 pub use process::Home;
 pub use run::run;
 pub use spin::Spin;
+pub use submit::{Entries, submit};
 pub use timeout::Timeout;
 pub use wake::Wake;
 pub use work::{Armed, Attempt, Direction, Queue, Work};

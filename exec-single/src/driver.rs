@@ -2,17 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aioli_core::Instant;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
-use aioli_core::op::{Op, Outcome, Resource};
+use aioli_core::op::{Interest, Op, Resource, ShutdownHow};
 use aioli_exec_linux::file::FileWork;
-use aioli_exec_linux::{Burst, Home, Kind, Spin, Timeout, Wake, Work, socket, syscall};
+use aioli_exec_linux::{Burst, Entries, Home, Kind, Spin, Timeout, Wake, Work, syscall};
 use bytes::BytesMut;
-use socket2::SockRef;
 
 use crate::epoll::{Epoll, IN};
 use crate::files::Files;
@@ -175,35 +174,6 @@ impl EpollDriver {
         if self.closed { Err(io::Error::from_raw_os_error(libc::ECANCELED)) } else { Ok(()) }
     }
 
-    fn find(&self, resource: Resource) -> io::Result<usize> {
-        self.reactor.table.resource(resource).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
-    }
-
-    /// Makes a call that completes at once on a socket.
-    fn call<T>(&mut self, socket: Resource, call: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
-        let n = self.find(socket)?;
-        self.reactor.send_part(n, &mut self.owed);
-        match self.reactor.table[n].fd.ours() {
-            Some(fd) => call(SockRef::from(&fd)),
-            None => Err(io::Error::from_raw_os_error(libc::EBADF)),
-        }
-    }
-
-    fn start(&mut self, id: OpId, resource: Resource, work: Work) -> Submit {
-        match self.find(resource) {
-            Ok(n) => self.reactor.start(id, n, work, &mut self.owed),
-            Err(error) => Submit::Done(work.fail(error)),
-        }
-    }
-
-    fn file(&mut self, id: OpId, file: Option<Resource>, work: FileWork) -> Submit {
-        let file = match file.map(|file| self.find(file)).transpose() {
-            Ok(n) => n.and_then(|n| self.reactor.table[n].fd.share()),
-            Err(error) => return Submit::Done(work.fail(error)),
-        };
-        self.files.get_or_insert_with(|| Box::new(Files::new(self.wake.clone()))).start(id, file, work)
-    }
-
     /// Takes what threads have done.
     #[inline]
     fn collect(&mut self) {
@@ -246,12 +216,6 @@ impl EpollDriver {
             completions.append(&mut self.owed);
         }
     }
-
-    fn adopt(&mut self, fd: OwnedFd) -> io::Result<Resource> {
-        SockRef::from(&fd).set_nonblocking(true)?;
-        let kind = Kind::of(fd.as_fd());
-        Ok(self.reactor.open(fd, kind, true, &mut self.owed))
-    }
 }
 
 impl Driver for EpollDriver {
@@ -274,61 +238,10 @@ impl Driver for EpollDriver {
     }
 
     fn submit(&mut self, id: OpId, op: Op) -> Submit {
-        if let Err(error) = self.usable() {
-            return Submit::Done(op.refuse(error));
+        match self.usable() {
+            Ok(()) => aioli_exec_linux::submit(self, id, op),
+            Err(error) => Submit::Done(op.refuse(error)),
         }
-        Submit::Done(match op {
-            Op::Recv { socket, buffer } => {
-                if buffer.len() == buffer.capacity() {
-                    let error = io::Error::new(io::ErrorKind::InvalidInput, "a receive needs spare capacity");
-                    return Submit::Done(Outcome::Received { result: Err(error), buffer });
-                }
-                return self.start(id, socket, Work::Recv(buffer));
-            }
-            Op::Send { socket, data } => return self.start(id, socket, Work::Send(data)),
-            Op::Connect { socket, address } => return self.start(id, socket, Work::Connect(Some(Box::new(address)))),
-            Op::Accept { credit: 0, .. } => Outcome::Accepted(Err(io::ErrorKind::InvalidInput.into())),
-            Op::Accept { listener, credit } => return self.start(id, listener, Work::Accept { credit }),
-            Op::Poll { resource, interest } => match self.find(resource) {
-                Ok(n) => return self.reactor.poll(id, n, interest, &mut self.owed),
-                Err(error) => Outcome::Ready(Err(error)),
-            },
-            Op::Watch { socket } => match self.find(socket) {
-                Ok(n) => return self.reactor.watch_reads(id, n, &mut self.owed),
-                Err(error) => Outcome::Ready(Err(error)),
-            },
-            Op::WaitProcess { pid } => {
-                self.reactor.children.start(id, pid);
-                return Submit::Pending;
-            }
-            Op::SignalProcess { wait, signal } => Outcome::Done(self.reactor.children.signal(wait, signal)),
-            Op::PollFd { fd, interest } => return self.reactor.poll_fd(id, fd, interest, &mut self.owed),
-            Op::OpenFile { path, options } => return self.file(id, None, FileWork::Open(path, options)),
-            Op::ReadFile { buffer, .. } if buffer.len() == buffer.capacity() => {
-                let error = io::Error::new(io::ErrorKind::InvalidInput, "a read needs spare capacity");
-                Outcome::Received { result: Err(error), buffer }
-            }
-            Op::ReadFile { file, offset, buffer } => return self.file(id, Some(file), FileWork::Read(offset, buffer)),
-            Op::WriteFile { file, offset, data } => return self.file(id, Some(file), FileWork::Write(offset, data)),
-            Op::SyncFile { file, data_only } => return self.file(id, Some(file), FileWork::Sync(data_only)),
-            Op::FileStatus { file } => return self.file(id, Some(file), FileWork::Status),
-            Op::Socket { domain, kind } => Outcome::Opened(
-                socket::open(domain, kind).map(|(fd, kind)| self.reactor.open(fd, kind, true, &mut self.owed)),
-            ),
-            Op::Adopt { fd } => Outcome::Opened(self.adopt(fd)),
-            Op::Bind { socket, address } => Outcome::Done(self.call(socket, |s| s.bind(&socket::to_kernel(&address)?))),
-            Op::Listen { socket, backlog } => Outcome::Done(self.call(socket, |s| socket::listen(&s, backlog))),
-            Op::SetOption { socket, option } => Outcome::Done(self.call(socket, |s| socket::set(&s, option))),
-            Op::LocalAddress { socket } => {
-                Outcome::Address(self.call(socket, |s| socket::from_kernel(&s.local_addr()?)))
-            }
-            Op::PeerAddress { socket } => Outcome::Address(self.call(socket, |s| socket::from_kernel(&s.peer_addr()?))),
-            Op::Shutdown { socket, how } => {
-                Outcome::Done(self.find(socket).and_then(|n| self.reactor.shut_down(n, how, &mut self.owed)))
-            }
-            Op::Close { resource } => Outcome::Done(self.find(resource).map(|n| self.reactor.close(n, &mut self.owed))),
-            op => op.refuse(io::ErrorKind::Unsupported.into()),
-        })
     }
 
     fn cancel(&mut self, id: OpId) {
@@ -361,7 +274,7 @@ impl Driver for EpollDriver {
     }
 
     fn discard(&mut self, resource: Resource) {
-        if let (Ok(()), Ok(n)) = (self.usable(), self.find(resource)) {
+        if let (Ok(()), Some(n)) = (self.usable(), self.find(resource)) {
             self.reactor.discard(n, &mut self.owed);
         }
     }
@@ -425,5 +338,61 @@ impl Driver for EpollDriver {
             Err(_) => self.reactor.abandon_all(completions),
         }
         self.closed = true;
+    }
+}
+
+/// What operations come down to.
+impl Entries for EpollDriver {
+    #[inline]
+    fn find(&self, resource: Resource) -> Option<usize> {
+        self.reactor.table.resource(resource)
+    }
+
+    fn insert(&mut self, fd: OwnedFd, kind: Kind) -> Resource {
+        self.reactor.open(fd, kind, true, &mut self.owed)
+    }
+
+    fn descriptor(&mut self, n: usize) -> Option<BorrowedFd<'_>> {
+        self.reactor.send_part(n, &mut self.owed);
+        self.reactor.table[n].fd.ours()
+    }
+
+    #[inline]
+    fn start(&mut self, id: OpId, n: usize, work: Work) -> Submit {
+        self.reactor.start(id, n, work, &mut self.owed)
+    }
+
+    fn file(&mut self, id: OpId, n: Option<usize>, work: FileWork) -> Submit {
+        let file = n.and_then(|n| self.reactor.table[n].fd.share());
+        self.files.get_or_insert_with(|| Box::new(Files::new(self.wake.clone()))).start(id, file, work)
+    }
+
+    fn poll(&mut self, id: OpId, n: usize, interest: Interest) -> Submit {
+        self.reactor.poll(id, n, interest, &mut self.owed)
+    }
+
+    fn poll_fd(&mut self, id: OpId, fd: RawFd, interest: Interest) -> Submit {
+        self.reactor.poll_fd(id, fd, interest, &mut self.owed)
+    }
+
+    fn watch(&mut self, id: OpId, n: usize) -> Submit {
+        self.reactor.watch_reads(id, n, &mut self.owed)
+    }
+
+    fn wait_process(&mut self, id: OpId, pid: u32) -> Submit {
+        self.reactor.children.start(id, pid);
+        Submit::Pending
+    }
+
+    fn signal_process(&mut self, wait: OpId, signal: i32) -> io::Result<()> {
+        self.reactor.children.signal(wait, signal)
+    }
+
+    fn shut_down(&mut self, n: usize, how: ShutdownHow) -> io::Result<()> {
+        self.reactor.shut_down(n, how, &mut self.owed)
+    }
+
+    fn close(&mut self, n: usize) {
+        self.reactor.close(n, &mut self.owed);
     }
 }

@@ -3,17 +3,16 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aioli_core::Instant;
 use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, TryReceived, Wait};
-use aioli_core::op::{Op, Outcome, Resource};
+use aioli_core::op::{Interest, Op, Resource, ShutdownHow};
 use aioli_exec_linux::file::{FileWork, read_cached};
-use aioli_exec_linux::{Home, Kind, Timeout, Wake, Work, socket, syscall};
+use aioli_exec_linux::{Entries, Home, Kind, Timeout, Wake, Work, syscall};
 use bytes::BytesMut;
-use socket2::SockRef;
 
 use crate::core::{Core, canceled};
 use crate::setup::Config;
@@ -88,38 +87,6 @@ impl UringDriver {
         let n = core.table.find(resource).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
         Ok((core, n))
     }
-
-    /// Makes a call that completes at once on a socket.
-    fn call<T>(&mut self, socket: Resource, call: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
-        let (core, n) = self.find(socket)?;
-        core.send_part(n);
-        call(SockRef::from(&core.table[n].fd))
-    }
-
-    fn start(&mut self, id: OpId, resource: Resource, work: Work) -> Submit {
-        match self.find(resource) {
-            Ok((core, n)) => core.start(id, n, work),
-            Err(error) => Submit::Done(work.fail(error)),
-        }
-    }
-
-    fn file(&mut self, id: OpId, file: Resource, work: FileWork) -> Submit {
-        match self.find(file) {
-            Ok((core, n)) => core.file(id, n, work),
-            Err(error) => Submit::Done(work.fail(error)),
-        }
-    }
-
-    fn adopt(&mut self, fd: OwnedFd) -> io::Result<Resource> {
-        SockRef::from(&fd).set_nonblocking(true)?;
-        let kind = Kind::of(fd.as_fd());
-        Ok(self.core()?.table.insert(fd, kind))
-    }
-
-    fn open(&mut self, fd: io::Result<(OwnedFd, Kind)>) -> io::Result<Resource> {
-        let (fd, kind) = fd?;
-        Ok(self.core()?.table.insert(fd, kind))
-    }
 }
 
 impl Driver for UringDriver {
@@ -138,73 +105,10 @@ impl Driver for UringDriver {
     }
 
     fn submit(&mut self, id: OpId, op: Op) -> Submit {
-        if let Err(error) = self.core() {
-            return Submit::Done(op.refuse(error));
+        match self.core() {
+            Ok(core) => aioli_exec_linux::submit(core, id, op),
+            Err(error) => Submit::Done(op.refuse(error)),
         }
-        Submit::Done(match op {
-            Op::Recv { socket, buffer } => {
-                if buffer.len() == buffer.capacity() {
-                    let error = io::Error::new(io::ErrorKind::InvalidInput, "a receive needs spare capacity");
-                    return Submit::Done(Outcome::Received { result: Err(error), buffer });
-                }
-                return self.start(id, socket, Work::Recv(buffer));
-            }
-            Op::Send { socket, data } => return self.start(id, socket, Work::Send(data)),
-            Op::Connect { socket, address } => {
-                return self.start(id, socket, Work::Connect(Some(Box::new(address))));
-            }
-            Op::Accept { credit: 0, .. } => Outcome::Accepted(Err(io::ErrorKind::InvalidInput.into())),
-            Op::Accept { listener, credit } => return self.start(id, listener, Work::Accept { credit }),
-            Op::WaitProcess { pid } => match self.core() {
-                Ok(core) => return core.wait_process(id, pid),
-                Err(error) => Outcome::Exited(Err(error)),
-            },
-            Op::SignalProcess { wait, signal } => {
-                Outcome::Done(self.core().and_then(|core| core.signal_process(wait, signal)))
-            }
-            Op::Poll { resource, interest } => match self.find(resource) {
-                Ok((core, n)) => return core.poll(id, n, interest),
-                Err(error) => Outcome::Ready(Err(error)),
-            },
-            Op::Watch { socket } => match self.find(socket) {
-                Ok((core, n)) => return core.watch(id, n),
-                Err(error) => Outcome::Ready(Err(error)),
-            },
-            Op::PollFd { fd, interest } => match self.core() {
-                Ok(core) => return core.poll_raw(id, fd, interest, None),
-                Err(error) => Outcome::Ready(Err(error)),
-            },
-            Op::OpenFile { path, options } => match self.core() {
-                Ok(core) => return core.open_file(id, path, &options),
-                Err(error) => Outcome::Opened(Err(error)),
-            },
-            Op::ReadFile { buffer, .. } if buffer.len() == buffer.capacity() => {
-                let error = io::Error::new(io::ErrorKind::InvalidInput, "a read needs spare capacity");
-                Outcome::Received { result: Err(error), buffer }
-            }
-            Op::ReadFile { file, offset, buffer } => return self.file(id, file, FileWork::Read(offset, buffer)),
-            Op::WriteFile { file, offset, data } => return self.file(id, file, FileWork::Write(offset, data)),
-            Op::SyncFile { file, data_only } => return self.file(id, file, FileWork::Sync(data_only)),
-            Op::FileStatus { file } => return self.file(id, file, FileWork::Status),
-            Op::Socket { domain, kind } => Outcome::Opened(self.open(socket::open(domain, kind))),
-            Op::Adopt { fd } => Outcome::Opened(self.adopt(fd)),
-            Op::Bind { socket, address } => {
-                Outcome::Done(self.call(socket, |s| socket::to_kernel(&address).and_then(|address| s.bind(&address))))
-            }
-            Op::Listen { socket, backlog } => Outcome::Done(self.call(socket, |s| socket::listen(&s, backlog))),
-            Op::SetOption { socket, option } => Outcome::Done(self.call(socket, |s| socket::set(&s, option))),
-            Op::LocalAddress { socket } => {
-                Outcome::Address(self.call(socket, |s| s.local_addr().and_then(|a| socket::from_kernel(&a))))
-            }
-            Op::PeerAddress { socket } => {
-                Outcome::Address(self.call(socket, |s| s.peer_addr().and_then(|a| socket::from_kernel(&a))))
-            }
-            Op::Shutdown { socket, how } => {
-                Outcome::Done(self.find(socket).and_then(|(core, n)| core.shut_down(n, how)))
-            }
-            Op::Close { resource } => Outcome::Done(self.find(resource).map(|(core, n)| core.close(n))),
-            op => op.refuse(io::ErrorKind::Unsupported.into()),
-        })
     }
 
     fn cancel(&mut self, id: OpId) {
@@ -299,5 +203,59 @@ impl Drop for UringDriver {
     fn drop(&mut self) {
         // Whoever drops a driver in flight does not ask what comes of it.
         self.shutdown(&mut Completions::new());
+    }
+}
+
+/// What operations come down to.
+impl Entries for Core {
+    #[inline]
+    fn find(&self, resource: Resource) -> Option<usize> {
+        self.table.find(resource)
+    }
+
+    fn insert(&mut self, fd: OwnedFd, kind: Kind) -> Resource {
+        self.table.insert(fd, kind)
+    }
+
+    fn descriptor(&mut self, n: usize) -> Option<BorrowedFd<'_>> {
+        self.send_part(n);
+        Some(self.table[n].fd.as_fd())
+    }
+
+    #[inline]
+    fn start(&mut self, id: OpId, n: usize, work: Work) -> Submit {
+        self.start(id, n, work)
+    }
+
+    fn file(&mut self, id: OpId, n: Option<usize>, work: FileWork) -> Submit {
+        self.file(id, n, work)
+    }
+
+    fn poll(&mut self, id: OpId, n: usize, interest: Interest) -> Submit {
+        self.poll(id, n, interest)
+    }
+
+    fn poll_fd(&mut self, id: OpId, fd: RawFd, interest: Interest) -> Submit {
+        self.poll_raw(id, fd, interest, None)
+    }
+
+    fn watch(&mut self, id: OpId, n: usize) -> Submit {
+        self.watch(id, n)
+    }
+
+    fn wait_process(&mut self, id: OpId, pid: u32) -> Submit {
+        self.wait_process(id, pid)
+    }
+
+    fn signal_process(&mut self, wait: OpId, signal: i32) -> io::Result<()> {
+        self.signal_process(wait, signal)
+    }
+
+    fn shut_down(&mut self, n: usize, how: ShutdownHow) -> io::Result<()> {
+        self.shut_down(n, how)
+    }
+
+    fn close(&mut self, n: usize) {
+        self.close(n);
     }
 }

@@ -16,7 +16,7 @@ use io_uring::{opcode, squeue, types};
 
 use crate::core::{Core, canceled, owned};
 use crate::ring::{Event, length};
-use crate::table::What;
+use crate::table::{Entry, What};
 use crate::token::Token;
 
 /// The kernel's code for a call that a signal interrupted, which is not meant to leave it.
@@ -57,60 +57,60 @@ fn open(path: PathBuf, options: &FileOptions) -> io::Result<(squeue::Entry, Job)
     Ok((request, Job::Open(path)))
 }
 
-impl Core {
-    /// Starts an op that opens a file.
-    pub(crate) fn open_file(&mut self, id: OpId, path: PathBuf, options: &FileOptions) -> Submit {
-        match open(path, options) {
-            Ok((request, job)) => self.ask_file(id, None, request, job),
-            Err(error) => Submit::Done(Outcome::Opened(Err(error))),
+/// The request for what is done with an open file, and what it owns.
+fn request(entry: &mut Entry, work: FileWork) -> Result<(squeue::Entry, Job), Outcome> {
+    let fd = types::Fd(entry.raw());
+    Ok(match work {
+        FileWork::Open(..) => return Err(work.fail(io::ErrorKind::InvalidInput.into())),
+        FileWork::Read(offset, mut buffer) => {
+            if let Some(result) = read_cached(entry.fd.as_fd(), offset, &mut buffer) {
+                return Err(Outcome::Received { result, buffer });
+            }
+            let room = buffer.spare_capacity_mut();
+            let length = length(room.len());
+            let request = opcode::Read::new(fd, room.as_mut_ptr().cast(), length).offset(offset).build();
+            (request, Job::Read(buffer))
         }
-    }
+        FileWork::Write(offset, data) => {
+            // The ring takes the greatest offset for the position of the open file, and writes to what has no positions.
+            if !entry.waiting().has_positions || i64::try_from(offset).is_err() {
+                if let Err(error) = check_position(entry.fd.as_fd(), offset) {
+                    return Err(Outcome::Sent { result: Err(error), data });
+                }
+                entry.waiting().has_positions = true;
+            }
+            let length = length(data.len());
+            (opcode::Write::new(fd, data.as_ptr(), length).offset(offset).build(), Job::Write(data))
+        }
+        FileWork::Sync(data_only) => {
+            let flags = if data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
+            (opcode::Fsync::new(fd).flags(flags).build(), Job::Sync)
+        }
+        FileWork::Status => {
+            let mut status = Box::new(MaybeUninit::<libc::statx>::zeroed());
+            let statx = opcode::Statx::new(fd, c"".as_ptr(), status.as_mut_ptr().cast());
+            let statx = statx.flags(libc::AT_EMPTY_PATH).mask(libc::STATX_BASIC_STATS);
+            (statx.build(), Job::Status(status))
+        }
+    })
+}
 
-    /// Starts an op on an open file.
-    pub(crate) fn file(&mut self, id: OpId, n: usize, work: FileWork) -> Submit {
-        let entry = &mut self.table[n];
-        let fd = types::Fd(entry.raw());
-        let (request, job) = match work {
-            FileWork::Open(path, options) => return self.open_file(id, path, &options),
-            FileWork::Read(offset, mut buffer) => {
-                if let Some(result) = read_cached(entry.fd.as_fd(), offset, &mut buffer) {
-                    return Submit::Done(Outcome::Received { result, buffer });
-                }
-                let room = buffer.spare_capacity_mut();
-                let length = length(room.len());
-                let request = opcode::Read::new(fd, room.as_mut_ptr().cast(), length).offset(offset).build();
-                (request, Job::Read(buffer))
-            }
-            FileWork::Write(offset, data) => {
-                // The ring takes the greatest offset for the position of the open file, and writes to what has no positions.
-                if !entry.waiting().has_positions || i64::try_from(offset).is_err() {
-                    if let Err(error) = check_position(entry.fd.as_fd(), offset) {
-                        return Submit::Done(Outcome::Sent { result: Err(error), data });
-                    }
-                    entry.waiting().has_positions = true;
-                }
-                let length = length(data.len());
-                (opcode::Write::new(fd, data.as_ptr(), length).offset(offset).build(), Job::Write(data))
-            }
-            FileWork::Sync(data_only) => {
-                let flags = if data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
-                (opcode::Fsync::new(fd).flags(flags).build(), Job::Sync)
-            }
-            FileWork::Status => {
-                let mut status = Box::new(MaybeUninit::<libc::statx>::zeroed());
-                let statx = opcode::Statx::new(fd, c"".as_ptr(), status.as_mut_ptr().cast());
-                let statx = statx.flags(libc::AT_EMPTY_PATH).mask(libc::STATX_BASIC_STATS);
-                (statx.build(), Job::Status(status))
-            }
+impl Core {
+    /// Starts an op on an open file, or one that opens one.
+    pub(crate) fn file(&mut self, id: OpId, n: Option<usize>, work: FileWork) -> Submit {
+        let made = match (work, n) {
+            (FileWork::Open(path, options), _) => open(path, &options).map_err(|error| Outcome::Opened(Err(error))),
+            (work, Some(n)) => request(&mut self.table[n], work),
+            (work, None) => Err(work.fail(io::Error::from_raw_os_error(libc::EBADF))),
         };
-        self.ask_file(id, Some(n), request, job)
-    }
-
-    fn ask_file(&mut self, id: OpId, entry: Option<usize>, request: squeue::Entry, job: Job) -> Submit {
-        let key = self.requests.insert(What::File { entry, id, job });
+        let (request, job) = match made {
+            Ok(made) => made,
+            Err(outcome) => return Submit::Done(outcome),
+        };
+        let key = self.requests.insert(What::File { entry: n, id, job });
         // SAFETY: the request holds all that the kernel reads and writes until it is completed, and none of that moves with it.
         unsafe { self.ring.push(request, Token::Request(key)) };
-        self.note_request(id, entry, key)
+        self.note_request(id, n, key)
     }
 
     /// The kernel reports on an op on a file.

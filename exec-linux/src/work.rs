@@ -175,6 +175,13 @@ impl Queue {
         }
     }
 
+    /// Adds an op that was removed, before all others.
+    pub fn put_back(&mut self, armed: Armed) {
+        if let Some(next) = self.first.replace(armed) {
+            self.rest.push_front(next);
+        }
+    }
+
     /// Removes the op that is next.
     pub fn pop(&mut self) -> Option<Armed> {
         let first = self.first.take();

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use aioli_core::driver::{Completion, OpId, Submit};
-use aioli_core::op::{Interest, Outcome};
+use aioli_core::op::{Address, Interest, Outcome};
 use aioli_exec_linux::{Armed, Attempt, Direction, Work, syscall};
 use io_uring::{opcode, types};
 
@@ -36,12 +36,6 @@ impl Entry {
             outcome => outcome,
         }
     }
-
-    /// Tries the first op of a line.
-    fn attempt_first(&mut self, direction: Direction) -> Option<Attempt> {
-        let armed = self.waiting.as_deref_mut()?.line(direction).ops.first_mut()?;
-        Some(armed.work.attempt(self.fd.as_fd(), self.kind))
-    }
 }
 
 impl Core {
@@ -59,12 +53,11 @@ impl Core {
         }
         let mut free = !entry.has_line(direction) && entry.asked(direction).is_none();
         while free {
-            match self.attempt(n, &mut work) {
+            match self.attempt(n, &mut work, true) {
                 Attempt::Blocked => free = false,
                 Attempt::Done(outcome) => return self.end_new(n, id, more, outcome),
                 Attempt::Accepted { socket, address, last } => {
-                    let kind = self.table[n].kind;
-                    let outcome = Outcome::Accepted(Ok((self.table.insert(socket, kind), address)));
+                    let outcome = self.connection(n, socket, address);
                     if last {
                         return self.end_new(n, id, more, outcome);
                     }
@@ -89,8 +82,9 @@ impl Core {
         Submit::Pending
     }
 
-    /// Tries an op that is the first of its line, if the kernel has not been asked to do that by itself.
-    fn attempt(&mut self, n: usize, work: &mut Work) -> Attempt {
+    /// Carries out some of an op that is the first of its line: with what there is or, if it `tries`, by a system call, unless the kernel
+    /// has been asked to do that by itself.
+    fn attempt(&mut self, n: usize, work: &mut Work, tries: bool) -> Attempt {
         let entry = &mut self.table[n];
         match work {
             Work::Recv(buffer) => match entry.inbox.receive(&mut self.buffers, buffer) {
@@ -104,52 +98,59 @@ impl Core {
                     let address = syscall::accepted_from(socket.as_fd());
                     return Attempt::Accepted { socket, address, last: *credit == 0 };
                 }
-                None if *credit > 1 && self.rungs.has(Rung::MultishotAccept) => return Attempt::Blocked,
+                None if *credit > 1 && entry.kind.socket && self.rungs.has(Rung::MultishotAccept) => {
+                    return Attempt::Blocked;
+                }
                 None => (),
             },
             Work::Send(_) if entry.outbox.rest.is_some() => return Attempt::Blocked,
-            Work::Send(_) | Work::Connect(_) => (),
+            Work::Send(data) => {
+                if let Some(errno) = entry.send_error() {
+                    // What was to be sent before it was not.
+                    let result = Err(io::Error::from_raw_os_error(errno));
+                    return Attempt::Done(Outcome::Sent { result, data: std::mem::take(data) });
+                }
+            }
+            Work::Connect(_) => (),
         }
-        work.attempt(entry.fd.as_fd(), entry.kind)
+        if tries { work.attempt(entry.fd.as_fd(), entry.kind) } else { Attempt::Blocked }
+    }
+
+    /// Makes a resource of a connection.
+    fn connection(&mut self, listener: usize, socket: OwnedFd, address: Address) -> Outcome {
+        let kind = self.table[listener].kind;
+        Outcome::Accepted(Ok((self.table.insert(socket, kind), address)))
+    }
+
+    /// Carries out the first op of a line as far as it goes: see [`attempt`](Self::attempt). Returns whether it has ended.
+    fn serve(&mut self, n: usize, direction: Direction, tries: bool) -> bool {
+        let Some(Armed { id, mut work }) = self.table[n].pop(direction) else { return false };
+        let outcome = loop {
+            match self.attempt(n, &mut work, tries) {
+                Attempt::Blocked => {
+                    self.table[n].waiting().line(direction).ops.put_back(Armed { id, work });
+                    return false;
+                }
+                Attempt::Done(outcome) => break self.table[n].outcome(outcome),
+                Attempt::Accepted { socket, address, last } => {
+                    let outcome = self.connection(n, socket, address);
+                    if last {
+                        break outcome;
+                    }
+                    self.owed.push_back(Completion { id, more: true, outcome });
+                }
+            }
+        };
+        self.complete(id, outcome);
+        true
     }
 
     /// Serves a line with what there is, and asks the kernel for its first op, unless it was asked.
     pub(crate) fn advance(&mut self, n: usize, direction: Direction) {
-        loop {
-            let entry = &mut self.table[n];
-            let Some(waiting) = &mut entry.waiting else { return };
-            let line = waiting.line(direction);
-            if line.asked.is_some() {
-                return;
+        while self.table[n].has_line(direction) && self.table[n].asked(direction).is_none() {
+            if !self.serve(n, direction, false) {
+                return self.ask(n, direction);
             }
-            let Some(armed) = line.ops.first_mut() else { return };
-            let id = armed.id;
-            match &mut armed.work {
-                Work::Recv(buffer) => match entry.inbox.receive(&mut self.buffers, buffer) {
-                    Some(result) => {
-                        let buffer = std::mem::take(buffer);
-                        self.end_first(n, direction, Outcome::Received { result, buffer });
-                        continue;
-                    }
-                    None if entry.inbox.is_receiving() => return,
-                    None => (),
-                },
-                Work::Accept { .. } => {
-                    if let Some(socket) = waiting.surplus.pop_front() {
-                        self.accepted(n, id, socket);
-                        continue;
-                    }
-                }
-                Work::Send(_) if entry.outbox.rest.is_some() => return,
-                Work::Send(_) if entry.outbox.error.is_some() => {
-                    // What was to be sent before it was not.
-                    let errno = entry.send_error().unwrap_or(libc::EPIPE);
-                    self.fail_first(n, direction, io::Error::from_raw_os_error(errno));
-                    continue;
-                }
-                Work::Send(_) | Work::Connect(_) => (),
-            }
-            return self.ask(n, direction);
         }
     }
 
@@ -173,9 +174,12 @@ impl Core {
         let fd = types::Fd(entry.raw());
         let requests = entry.kind.socket;
         let multishot = self.rungs.has(Rung::MultishotAccept);
-        let Some(line) = entry.line(direction) else { return };
+        let Some(line) = entry.waiting.as_deref_mut().map(|waiting| waiting.line(direction)) else { return };
         let Some(armed) = line.ops.first_mut() else { return };
         let request = match &mut armed.work {
+            // What the kernel does already comes first.
+            Work::Recv(_) if entry.inbox.is_receiving() => return,
+            Work::Send(_) if entry.outbox.rest.is_some() => return,
             Work::Recv(buffer) if requests => {
                 let room = buffer.spare_capacity_mut();
                 Some(opcode::Recv::new(fd, room.as_mut_ptr().cast(), length(room.len())).build())
@@ -201,29 +205,6 @@ impl Core {
         unsafe { self.ring.push(request, Token::Request(key)) };
         line.asked = Some(key);
         entry.held += 1;
-    }
-
-    /// Hands a connection to the op that accepts and is the first of the line.
-    fn accepted(&mut self, n: usize, id: OpId, socket: OwnedFd) {
-        let entry = &mut self.table[n];
-        let (kind, address) = (entry.kind, syscall::accepted_from(socket.as_fd()));
-        let last = match entry.line(Direction::Read).and_then(|line| line.ops.first_mut()) {
-            Some(Armed { work: Work::Accept { credit }, .. }) => {
-                *credit -= 1;
-                *credit == 0
-            }
-            _ => true,
-        };
-        let outcome = Outcome::Accepted(Ok((self.table.insert(socket, kind), address)));
-        if last {
-            self.end_first(n, Direction::Read, outcome);
-            if let Some(key) = self.table[n].asked(Direction::Read) {
-                // It goes on otherwise. The op has ended, so that this is not its cancellation.
-                self.cancel_token(Token::Request(key));
-            }
-        } else {
-            self.owed.push_back(Completion { id, more: true, outcome });
-        }
     }
 
     /// The kernel reports on the request for the first op of a line.
@@ -258,21 +239,7 @@ impl Core {
             }
             return;
         }
-        let Some(id) = self.table[n].first(direction) else { return };
-        loop {
-            match self.table[n].attempt_first(direction) {
-                None | Some(Attempt::Blocked) => return,
-                Some(Attempt::Done(outcome)) => return self.end_first(n, direction, outcome),
-                Some(Attempt::Accepted { socket, address, last }) => {
-                    let kind = self.table[n].kind;
-                    let outcome = Outcome::Accepted(Ok((self.table.insert(socket, kind), address)));
-                    if last {
-                        return self.end_first(n, direction, outcome);
-                    }
-                    self.owed.push_back(Completion { id, more: true, outcome });
-                }
-            }
-        }
+        self.serve(n, direction, true);
     }
 
     /// The kernel has carried out the first op of a line, or could not.
@@ -288,7 +255,6 @@ impl Core {
             }
             return;
         };
-        let id = armed.id;
         let retries = !cancelled && is_temporary(event.result);
         match &mut armed.work {
             _ if retries => (),
@@ -314,10 +280,13 @@ impl Core {
             Work::Accept { .. } => match owned(event.result) {
                 Some(socket) if closing => drop(socket),
                 Some(socket) => {
-                    self.accepted(n, id, socket);
-                    let unfinished = self.table[n].first(Direction::Read) == Some(id);
-                    if cancelled && unfinished && !event.more() {
-                        self.fail_first(n, direction, canceled());
+                    waiting.surplus.push_back(socket);
+                    let ended = self.serve(n, direction, false);
+                    match self.table[n].asked(direction) {
+                        // It goes on otherwise. The op has ended, so that this is not its cancellation.
+                        Some(key) if ended => self.cancel_token(Token::Request(key)),
+                        None if cancelled && !ended => self.fail_first(n, direction, canceled()),
+                        _ => (),
                     }
                 }
                 None => {

@@ -111,11 +111,6 @@ impl Entry {
         self.known_line(direction)?.asked
     }
 
-    /// The first op of a line.
-    pub(crate) fn first(&self, direction: Direction) -> Option<OpId> {
-        self.known_line(direction)?.ops.first().map(|armed| armed.id)
-    }
-
     /// Takes the first op out of a line.
     pub(crate) fn pop(&mut self, direction: Direction) -> Option<Armed> {
         self.line(direction)?.ops.pop()

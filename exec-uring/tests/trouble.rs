@@ -207,6 +207,34 @@ fn upstream_a_connection_for_a_cancelled_accept_is_not_lost() {
     });
 }
 
+/// Those that the kernel has told of already, and those that came beyond the credit.
+#[test]
+fn connections_for_a_listener_that_is_closed_are_closed() {
+    alone("connections_for_a_listener_that_is_closed_are_closed", || {
+        for config in [Config::new(), Config::new().without(Rung::DeferTaskrun)] {
+            let Some(mut rig) = rig(config) else { return };
+            let before = open_descriptors();
+            for (credit, finished) in [(1, false), (2, false), (8, false), (1, true), (2, true)] {
+                let (listener, address) = rig.listener(8);
+                let id = rig.later(Op::Accept { listener, credit });
+                rig.turn(Wait::No);
+                let peers = [(); 4].map(|()| TcpStream::connect(address).unwrap());
+                let mut more = finished;
+                while more {
+                    let completion = rig.next(id);
+                    more = completion.more;
+                    let (resource, _) = accepted(completion.outcome).unwrap();
+                    rig.close(resource);
+                }
+                rig.close(listener);
+                rig.turn(Wait::No);
+                drop(peers);
+                assert_eq!(open_descriptors(), before, "{credit} {finished}");
+            }
+        }
+    });
+}
+
 /// zion#195: the number of a descriptor is used again while the ring still refers to it.
 #[test]
 fn upstream_a_number_that_is_used_again_is_another_descriptor() {

@@ -5,14 +5,14 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use aioli_core::driver::{Completion, Completions, OpId};
-use aioli_core::op::Outcome;
-use aioli_exec_linux::{Burst, Direction, Flight, Parcel, Spin, Timeout, Wake};
+use aioli_core::op::{Outcome, Resource};
+use aioli_exec_linux::{Burst, Direction, Flight, Kind, Parcel, Spin, Timeout, Wake};
 use io_uring::{opcode, squeue, types};
 
 use crate::buffers::Buffers;
 use crate::ring::{Event, Ring};
 use crate::rung::{Rung, Rungs};
-use crate::table::{Request, Requests, Table, What};
+use crate::table::{Entry, Request, Requests, Table, What};
 use crate::token::{Key, Token};
 
 /// How long the end of the driver may take to send what is on its way.
@@ -177,14 +177,14 @@ impl Core {
             Token::Stream(n) => self.streamed(n as usize, event),
             Token::Part(number) => self.part_failed(number as usize, event),
             Token::Request(key) if event.more() => {
-                if let Some(&mut Request { what: What::Line { entry, direction, poll }, cancelled }) =
+                if let Some((_, &Request { what: What::Line { entry, direction, poll }, cancelled })) =
                     self.requests.find(key)
                 {
                     self.line_event(entry, direction, poll, cancelled, event);
                 }
             }
             Token::Request(key) => {
-                let Some(Request { what, cancelled }) = self.requests.remove(key) else { return };
+                let Some(Request { what, cancelled }) = self.requests.take(key) else { return };
                 match what {
                     What::Line { entry, direction, poll } => {
                         self.line_event(entry, direction, poll, cancelled, event);
@@ -211,6 +211,11 @@ impl Core {
         self.listening = true;
     }
 
+    /// Makes a resource of a descriptor.
+    pub(crate) fn open(&mut self, fd: OwnedFd, kind: Kind) -> Resource {
+        Resource(self.table.insert(Entry::new(fd, kind)))
+    }
+
     // --- the end of ops ------------------------------------------------------------------------------------------------------
 
     /// Asks the kernel to end something. Whether it could is said by the completion of that.
@@ -223,7 +228,7 @@ impl Core {
     }
 
     pub(crate) fn cancel_request(&mut self, key: Key) {
-        if let Some(request) = self.requests.find(key)
+        if let Some((_, request)) = self.requests.find_mut(key)
             && !request.cancelled
         {
             request.cancelled = true;
@@ -307,7 +312,7 @@ impl Core {
 
     /// Ends everything, and waits until the kernel is through with it.
     pub(crate) fn shutdown(&mut self) -> io::Result<()> {
-        self.table.places().into_iter().for_each(|n| {
+        self.table.ids().into_iter().map(Table::place).for_each(|n| {
             if !self.table[n].closing {
                 self.begin_close(n);
             }
@@ -319,9 +324,10 @@ impl Core {
         let mut lingers = true;
         while !self.table.is_empty() || !self.requests.is_empty() || self.listening {
             lingers &= started.elapsed() < LINGER;
-            for key in self.requests.keys() {
+            for key in self.requests.ids() {
                 // What was reported as sent is sent, if the peer takes it.
-                let rest = self.requests.find(key).is_some_and(|request| matches!(request.what, What::Rest { .. }));
+                let rest =
+                    self.requests.find(key).is_some_and(|(_, request)| matches!(request.what, What::Rest { .. }));
                 if !(rest && lingers) {
                     self.cancel_request(key);
                 }
@@ -344,12 +350,12 @@ impl Core {
             }
             entry.inbox.watch.into_iter().for_each(|id| end(id, Outcome::Ready(Err(canceled()))));
         }
-        for key in self.requests.keys() {
-            match self.requests.remove(key).map(|request| request.what) {
-                Some(What::Poll { id: Some(id), .. }) => end(id, Outcome::Ready(Err(canceled()))),
-                Some(What::File { id, job, .. }) => end(id, Core::fail_file(job)),
-                Some(What::Process(process)) => end(process.id, Outcome::Exited(Err(canceled()))),
-                _ => (),
+        for request in self.requests.drain() {
+            match request.what {
+                What::Poll { id: Some(id), .. } => end(id, Outcome::Ready(Err(canceled()))),
+                What::File { id, job, .. } => end(id, job.fail(canceled())),
+                What::Process(process) => end(process.id, Outcome::Exited(Err(canceled()))),
+                What::Line { .. } | What::Poll { .. } | What::Rest { .. } => (),
             }
         }
         self.ring.forget();

@@ -84,7 +84,7 @@ impl UringDriver {
     #[inline]
     fn find(&mut self, resource: Resource) -> io::Result<(&mut Core, usize)> {
         let core = self.core()?;
-        let n = core.table.find(resource).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
+        let n = Entries::find(core, resource).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
         Ok((core, n))
     }
 }
@@ -210,11 +210,12 @@ impl Drop for UringDriver {
 impl Entries for Core {
     #[inline]
     fn find(&self, resource: Resource) -> Option<usize> {
-        self.table.find(resource)
+        let (n, entry) = self.table.find(resource.0)?;
+        (!entry.closing).then_some(n)
     }
 
     fn insert(&mut self, fd: OwnedFd, kind: Kind) -> Resource {
-        self.table.insert(fd, kind)
+        self.open(fd, kind)
     }
 
     fn descriptor(&mut self, n: usize) -> Option<BorrowedFd<'_>> {

@@ -16,7 +16,7 @@ use io_uring::{opcode, squeue, types};
 
 use crate::core::{Core, canceled, owned};
 use crate::ring::{Event, length};
-use crate::table::{Entry, What};
+use crate::table::{Entry, Request, What};
 use crate::token::Token;
 
 /// The kernel's code for a call that a signal interrupted, which is not meant to leave it.
@@ -35,7 +35,7 @@ pub(crate) enum Job {
 
 impl Job {
     /// The outcome of a request that came to nothing.
-    fn fail(self, error: io::Error) -> Outcome {
+    pub(crate) fn fail(self, error: io::Error) -> Outcome {
         match self {
             Job::Open(_) => Outcome::Opened(Err(error)),
             Job::Read(buffer) => Outcome::Received { result: Err(error), buffer },
@@ -107,7 +107,7 @@ impl Core {
             Ok(made) => made,
             Err(outcome) => return Submit::Done(outcome),
         };
-        let key = self.requests.insert(What::File { entry: n, id, job });
+        let key = self.requests.insert(Request::new(What::File { entry: n, id, job }));
         // SAFETY: the request holds all that the kernel reads and writes until it is completed, and none of that moves with it.
         unsafe { self.ring.push(request, Token::Request(key)) };
         self.note_request(id, n, key)
@@ -124,7 +124,7 @@ impl Core {
             // A file that is opened for nobody is closed.
             (Job::Open(_), Ok(_)) if cancelled => Outcome::Opened(Err(canceled())),
             (Job::Open(_), Ok(_)) => Outcome::Opened(match opened {
-                Some(fd) => Ok(self.table.insert(fd, Kind::OTHER)),
+                Some(fd) => Ok(self.open(fd, Kind::OTHER)),
                 None => Err(canceled()),
             }),
             (Job::Read(mut buffer), Ok(count)) => {
@@ -148,10 +148,5 @@ impl Core {
             self.table[n].held -= 1;
             self.release(n);
         }
-    }
-
-    /// In a fork: what an op on a file owns comes back.
-    pub(crate) fn fail_file(job: Job) -> Outcome {
-        job.fail(canceled())
     }
 }

@@ -11,7 +11,7 @@ use io_uring::{opcode, types};
 use crate::core::{Core, Place, canceled, owned};
 use crate::ring::{Event, length};
 use crate::rung::Rung;
-use crate::table::{Entry, What};
+use crate::table::{Entry, Request, What};
 use crate::token::{Key, Token};
 
 impl Entry {
@@ -119,7 +119,7 @@ impl Core {
     /// Makes a resource of a connection.
     fn connection(&mut self, listener: usize, socket: OwnedFd, address: Address) -> Outcome {
         let kind = self.table[listener].kind;
-        Outcome::Accepted(Ok((self.table.insert(socket, kind), address)))
+        Outcome::Accepted(Ok((self.open(socket, kind), address)))
     }
 
     /// Carries out the first op of a line as far as it goes: see [`attempt`](Self::attempt). Returns whether it has ended.
@@ -199,7 +199,7 @@ impl Core {
             let events = if direction == Direction::Read { libc::POLLIN | libc::POLLRDHUP } else { libc::POLLOUT };
             opcode::PollAdd::new(fd, events as u32).build()
         });
-        let key = self.requests.insert(What::Line { entry: n, direction, poll });
+        let key = self.requests.insert(Request::new(What::Line { entry: n, direction, poll }));
         // SAFETY: the op owns the memory, and stays where it is until the request has completed: `asked` says so to all who take ops
         // out of a line. What a buffer or the data point to does not move with them.
         unsafe { self.ring.push(request, Token::Request(key)) };
@@ -337,7 +337,7 @@ impl Core {
         }
         let reading = if interest.readable { libc::POLLIN | libc::POLLRDHUP } else { 0 };
         let writing = if interest.writable { libc::POLLOUT } else { 0 };
-        let key = self.requests.insert(What::Poll { entry, id: Some(id), interest });
+        let key = self.requests.insert(Request::new(What::Poll { entry, id: Some(id), interest }));
         self.polled = true;
         let poll = opcode::PollAdd::new(types::Fd(fd), (reading | writing) as u32).build();
         // SAFETY: it refers to nothing but the descriptor.
@@ -385,7 +385,7 @@ impl Core {
     /// The kernel has received for an entry: what polls for that need not find anything in the socket.
     pub(crate) fn settle_polls(&mut self, n: usize) {
         for key in self.table[n].requests().to_vec() {
-            let Some(request) = self.requests.find(key) else { continue };
+            let Some((_, request)) = self.requests.find_mut(key) else { continue };
             let What::Poll { id, interest: Interest { readable: true, .. }, .. } = &mut request.what else { continue };
             if let Some(id) = id.take() {
                 self.complete(id, Outcome::Ready(Ok(Interest { readable: true, writable: false })));

@@ -16,7 +16,7 @@ use socket2::SockRef;
 use crate::core::Core;
 use crate::ring::Event;
 use crate::rung::Rung;
-use crate::table::What;
+use crate::table::{Request, What};
 use crate::token::{Key, Token};
 
 /// The sending side of an entry.
@@ -166,7 +166,7 @@ impl Core {
         let left = &data[sent..];
         let send = opcode::Send::new(types::Fd(entry.raw()), left.as_ptr(), left.len() as u32);
         let send = send.flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL).build();
-        let key = self.requests.insert(What::Rest { entry: n, data, sent });
+        let key = self.requests.insert(Request::new(What::Rest { entry: n, data, sent }));
         // SAFETY: the request holds the data until it is completed; bytes do not move.
         unsafe { self.ring.push(send, Token::Request(key)) };
         entry.outbox.rest = Some(key);

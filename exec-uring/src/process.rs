@@ -12,7 +12,7 @@ use io_uring::{opcode, squeue, types};
 use crate::core::{Core, Place, canceled};
 use crate::ring::Event;
 use crate::rung::Rung;
-use crate::table::What;
+use crate::table::{Request, What};
 use crate::token::{Key, Token};
 
 /// What a wait for a process owns.
@@ -60,7 +60,7 @@ impl Core {
 
     fn ask_process(&mut self, mut process: Process) -> io::Result<Key> {
         let request = process.request()?;
-        let key = self.requests.insert(What::Process(process));
+        let key = self.requests.insert(Request::new(What::Process(process)));
         // SAFETY: the request holds the descriptor and what the kernel writes to until it is completed, and that does not move with it.
         unsafe { self.ring.push(request, Token::Request(key)) };
         Ok(key)
@@ -118,7 +118,7 @@ impl Core {
 
     fn waited(&mut self, wait: OpId) -> Option<&mut Process> {
         let Some(Place::Request(key)) = self.flight.find(wait) else { return None };
-        match &mut self.requests.find(key)?.what {
+        match &mut self.requests.find_mut(key)?.1.what {
             What::Process(process) => Some(process),
             _ => None,
         }

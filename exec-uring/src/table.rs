@@ -1,20 +1,18 @@
 //! [`Entry`]: a descriptor and what goes on with it; [`Table`]: all of them; [`Requests`]: what the kernel has been asked for.
 
 use std::collections::VecDeque;
-use std::ops::{Index, IndexMut};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use aioli_core::driver::{OpId, prefetch};
-use aioli_core::op::{Interest, Resource};
-use aioli_exec_linux::{Armed, Direction, Kind, Queue};
+use aioli_core::driver::OpId;
+use aioli_core::op::Interest;
+use aioli_exec_linux::{Armed, Direction, Kind, Queue, Slots};
 use bytes::Bytes;
-use slab::Slab;
 
 use crate::file::Job;
 use crate::outbox::Outbox;
 use crate::process::Process;
 use crate::stream::Inbox;
-use crate::token::{GENERATION, Key};
+use crate::token::Key;
 
 /// A descriptor, what the kernel was asked of it, and the ops that wait. What streams need, on which nothing waits but their watch, is
 /// two lines of the processor's caches.
@@ -64,6 +62,11 @@ impl Waiting {
 }
 
 impl Entry {
+    pub(crate) fn new(fd: OwnedFd, kind: Kind) -> Self {
+        let (inbox, outbox) = (Inbox::default(), Outbox::default());
+        Entry { fd, kind, closing: false, held: 0, broken: None, inbox, outbox, waiting: None }
+    }
+
     pub(crate) fn raw(&self) -> i32 {
         self.fd.as_raw_fd()
     }
@@ -129,90 +132,6 @@ impl Entry {
     }
 }
 
-#[repr(align(64))]
-struct Slot {
-    generation: u32,
-    entry: Entry,
-}
-
-const _: () = assert!(size_of::<Slot>() <= 2 * 64);
-
-/// The entries of a driver. The id of an entry is its place, and above that a number that no other entry had.
-#[derive(Default)]
-pub(crate) struct Table {
-    slots: Slab<Slot>,
-    generation: u32,
-}
-
-impl Table {
-    pub(crate) fn insert(&mut self, fd: OwnedFd, kind: Kind) -> Resource {
-        self.generation = self.generation.wrapping_add(1);
-        let entry = Entry {
-            fd,
-            kind,
-            closing: false,
-            held: 0,
-            broken: None,
-            inbox: Inbox::default(),
-            outbox: Outbox::default(),
-            waiting: None,
-        };
-        let n = self.slots.insert(Slot { generation: self.generation, entry });
-        Resource(u64::from(self.generation) << 32 | n as u64)
-    }
-
-    /// The place of a resource, if it is not closed.
-    #[inline]
-    pub(crate) fn find(&self, id: Resource) -> Option<usize> {
-        let n = id.0 as u32 as usize;
-        let slot = self.slots.get(n)?;
-        (u64::from(slot.generation) == id.0 >> 32 && !slot.entry.closing).then_some(n)
-    }
-
-    /// Has the processor fetch an entry.
-    #[inline]
-    pub(crate) fn prefetch(&self, n: usize) {
-        if let Some(slot) = self.slots.get(n) {
-            prefetch(slot);
-        }
-    }
-
-    pub(crate) fn get(&self, n: usize) -> Option<&Entry> {
-        self.slots.get(n).map(|slot| &slot.entry)
-    }
-
-    pub(crate) fn remove(&mut self, n: usize) -> Entry {
-        self.slots.remove(n).entry
-    }
-
-    pub(crate) fn places(&self) -> Vec<usize> {
-        self.slots.iter().map(|(n, _)| n).collect()
-    }
-
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Entry> {
-        self.slots.drain().map(|slot| slot.entry)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-}
-
-impl Index<usize> for Table {
-    type Output = Entry;
-    #[inline]
-    fn index(&self, n: usize) -> &Entry {
-        &self.slots[n].entry
-    }
-}
-
-impl IndexMut<usize> for Table {
-    #[inline]
-    fn index_mut(&mut self, n: usize) -> &mut Entry {
-        &mut self.slots[n].entry
-    }
-}
-
 /// What the kernel was asked for.
 #[derive(Debug)]
 pub(crate) enum What {
@@ -236,36 +155,16 @@ pub(crate) struct Request {
     pub(crate) cancelled: bool,
 }
 
+impl Request {
+    pub(crate) fn new(what: What) -> Self {
+        Request { what, cancelled: false }
+    }
+}
+
 /// The requests of a driver, but for those that belong to streams.
-#[derive(Default)]
-pub(crate) struct Requests {
-    slots: Slab<(u32, Request)>,
-    generation: u32,
-}
+pub(crate) type Requests = Slots<Request>;
 
-impl Requests {
-    pub(crate) fn insert(&mut self, what: What) -> Key {
-        self.generation = self.generation.wrapping_add(1) & GENERATION;
-        let place = self.slots.insert((self.generation, Request { what, cancelled: false }));
-        Key { place: place as u32, generation: self.generation }
-    }
+/// The entries of a driver.
+pub(crate) type Table = Slots<Entry>;
 
-    pub(crate) fn find(&mut self, key: Key) -> Option<&mut Request> {
-        let (generation, request) = self.slots.get_mut(key.place as usize)?;
-        (*generation == key.generation).then_some(request)
-    }
-
-    pub(crate) fn remove(&mut self, key: Key) -> Option<Request> {
-        self.find(key)?;
-        Some(self.slots.remove(key.place as usize).1)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
-    pub(crate) fn keys(&self) -> Vec<Key> {
-        let key = |(place, &(generation, _)): (usize, &(u32, Request))| Key { place: place as u32, generation };
-        self.slots.iter().map(key).collect()
-    }
-}
+const _: () = assert!(Table::SIZE <= 2 * 64);

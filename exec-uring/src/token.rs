@@ -1,11 +1,7 @@
 //! [`Token`]: what an entry of the queues says of itself.
 
-/// The place of a request in its table, and a number that tells requests of one place apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Key {
-    pub(crate) place: u32,
-    pub(crate) generation: u32,
-}
+/// The id of a request in its table.
+pub(crate) type Key = u64;
 
 /// What a completion of the kernel's belongs to: the meaning of an entry's `user_data`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,28 +18,28 @@ pub(crate) enum Token {
     Request(Key),
 }
 
-const PLACE: u64 = 0xffff_ffff;
-/// Generations have so many bits.
-pub(crate) const GENERATION: u32 = 0x0fff_ffff;
+/// Where it says which of these it is: above the places, which are not so many, and below what tells requests of one place apart.
+const KIND: u32 = 28;
+const KINDS: u64 = 0xf << KIND;
 
 impl Token {
     pub(crate) fn encode(self) -> u64 {
         match self {
             Token::Nobody => 0,
-            Token::Bell => 1 << 60,
-            Token::Stream(entry) => 2 << 60 | u64::from(entry),
-            Token::Part(part) => 3 << 60 | u64::from(part),
-            Token::Request(key) => 4 << 60 | u64::from(key.generation & GENERATION) << 32 | u64::from(key.place),
+            Token::Bell => 1 << KIND,
+            Token::Stream(entry) => 2 << KIND | u64::from(entry),
+            Token::Part(part) => 3 << KIND | u64::from(part),
+            Token::Request(key) => 4 << KIND | key,
         }
     }
 
     pub(crate) fn decode(data: u64) -> Self {
-        let place = (data & PLACE) as u32;
-        match data >> 60 {
+        let id = data & !KINDS;
+        match (data & KINDS) >> KIND {
             1 => Token::Bell,
-            2 => Token::Stream(place),
-            3 => Token::Part(place),
-            4 => Token::Request(Key { place, generation: (data >> 32) as u32 & GENERATION }),
+            2 => Token::Stream(id as u32),
+            3 => Token::Part(id as u32),
+            4 => Token::Request(id),
             _ => Token::Nobody,
         }
     }

@@ -274,28 +274,27 @@ impl Core {
         }
         self.table[n].closing = true;
         for direction in [Direction::Read, Direction::Write] {
-            let entry = &mut self.table[n];
-            let first = match entry.asked(direction) {
-                Some(key) => {
-                    let first = entry.pop(direction);
-                    self.cancel_request(key);
-                    first
-                }
-                None => None,
-            };
+            // The kernel may still use what the first op owns.
+            let asked = self.table[n].asked(direction);
+            let first = asked.and_then(|_| self.table[n].pop(direction));
             while let Some(armed) = self.table[n].pop(direction) {
                 self.complete(armed.id, armed.work.fail(canceled()));
             }
-            // The kernel may still use what this one owns.
-            first.into_iter().for_each(|first| self.table[n].waiting().line(direction).ops.push(first));
+            if let Some(first) = first {
+                self.table[n].waiting().line(direction).ops.push(first);
+            }
+            if let Some(key) = asked {
+                self.cancel_request(key);
+            }
         }
         self.unwatch(n);
         self.discard_kept(n);
         for key in self.table[n].requests().to_vec() {
             self.cancel_request(key);
         }
-        let surplus = self.table[n].waits().map(|waiting| std::mem::take(&mut waiting.surplus));
-        drop(surplus);
+        if let Some(waiting) = self.table[n].waits() {
+            waiting.surplus.clear();
+        }
         let closed = self.table[n].held == 0;
         self.release(n);
         closed
@@ -305,18 +304,17 @@ impl Core {
     pub(crate) fn release(&mut self, n: usize) {
         let entry = &self.table[n];
         if entry.closing && entry.held == 0 {
-            let entry = self.table.remove(n);
-            drop(entry);
+            drop(self.table.remove(n));
         }
     }
 
     /// Ends everything, and waits until the kernel is through with it.
     pub(crate) fn shutdown(&mut self) -> io::Result<()> {
-        self.table.ids().into_iter().map(Table::place).for_each(|n| {
+        for n in self.table.ids().into_iter().map(Table::place) {
             if !self.table[n].closing {
                 self.begin_close(n);
             }
-        });
+        }
         if self.listening {
             self.cancel_token(Token::Bell);
         }
@@ -326,9 +324,8 @@ impl Core {
             lingers &= started.elapsed() < LINGER;
             for key in self.requests.ids() {
                 // What was reported as sent is sent, if the peer takes it.
-                let rest =
-                    self.requests.find(key).is_some_and(|(_, request)| matches!(request.what, What::Rest { .. }));
-                if !(rest && lingers) {
+                let is_rest = |(_, request): (_, &Request)| matches!(request.what, What::Rest { .. });
+                if !(lingers && self.requests.find(key).is_some_and(is_rest)) {
                     self.cancel_request(key);
                 }
             }

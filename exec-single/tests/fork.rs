@@ -38,6 +38,9 @@ fn a_fork_gets_errors_and_leaves_the_parent_alone() {
         let receive = rig.later(recv(socket));
         let (listener, address) = rig.listener(8);
         let accept = rig.later(Op::Accept { listener, credit: 8 });
+        let (watched, _watched_peer) = rig.tcp();
+        rig.later(Op::Watch { socket: watched });
+        rig.later(Op::Poll { resource: watched, interest: READ });
         rig.quiet();
         let parent = std::process::id();
         let mut rig = Some(rig);
@@ -73,7 +76,7 @@ fn a_fork_gets_errors_and_leaves_the_parent_alone() {
                     assert_eq!(errno(bytes_of(rig.last(receive))), libc::ECANCELED);
                 }
                 drop(rig);
-                assert_eq!(open_descriptors(), before - 4, "two sockets, the epoll set and the bell");
+                assert_eq!(open_descriptors(), before - 5, "three sockets, the epoll set and the bell");
                 // A driver of the child's own works.
                 let mut own = Rig::new();
                 let (socket, mut peer) = own.unix();

@@ -139,3 +139,34 @@ fn buffers_of_closed_connections_are_used_again() {
         assert!(kept < 1 << 20, "{kept} bytes");
     }
 }
+
+/// Small data that comes before the last was read is added to that.
+#[test]
+fn buffers_of_small_data_that_piles_up_are_used_again() {
+    let driver = match Config::new().build() {
+        Ok(driver) => driver,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let mut rig = Rig::over(Box::new(driver));
+    let (socket, mut peer) = rig.tcp();
+    let watch = rig.later(Op::Watch { socket });
+    let mut buffer = BytesMut::with_capacity(1000);
+    let mut before = 0;
+    for round in 0..300 {
+        if round == 100 {
+            before = LIVE.get();
+        }
+        peer.write_all(&[1; 10]).unwrap();
+        assert!(rig.next(watch).more);
+        peer.write_all(&[2; 10]).unwrap();
+        rig.turn(Wait::No);
+        buffer.clear();
+        while buffer.len() < 20 {
+            rig.turn(Wait::No);
+            // It may not have come yet.
+            let _ = rig.driver.try_recv(socket, &mut buffer).unwrap();
+        }
+    }
+    let kept = LIVE.get() - before;
+    assert!(kept < 1 << 20, "{kept} bytes");
+}

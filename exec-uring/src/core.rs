@@ -44,8 +44,6 @@ pub(crate) struct Core {
     pub(crate) owed: Completions,
     /// Entries of which much is unread.
     pub(crate) heavy: Vec<u32>,
-    /// A poll is in the queue.
-    pub(crate) polled: bool,
     /// The kernel polls the bell.
     listening: bool,
     /// The memory for the events of a turn.
@@ -70,7 +68,6 @@ impl Core {
             flight: Flight::default(),
             owed: Completions::new(),
             heavy: Vec::new(),
-            polled: false,
             listening: false,
             events: Vec::new(),
         }
@@ -90,7 +87,7 @@ impl Core {
         }
         self.hold_back();
         self.burst.end_turn();
-        if std::mem::take(&mut self.polled) && self.ring.has_hidden() {
+        if self.ring.polled && self.ring.has_hidden() {
             // What happened before a poll is reported before what the poll finds at once.
             self.ring.unhide()?;
         }

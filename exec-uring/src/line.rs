@@ -194,7 +194,7 @@ impl Core {
             _ => None,
         };
         let poll = request.is_none();
-        self.polled |= poll;
+        self.ring.polled |= poll;
         let request = request.unwrap_or_else(|| {
             let events = if direction == Direction::Read { libc::POLLIN | libc::POLLRDHUP } else { libc::POLLOUT };
             opcode::PollAdd::new(fd, events as u32).build()
@@ -338,7 +338,7 @@ impl Core {
         let reading = if interest.readable { libc::POLLIN | libc::POLLRDHUP } else { 0 };
         let writing = if interest.writable { libc::POLLOUT } else { 0 };
         let key = self.requests.insert(Request::new(What::Poll { entry, id: Some(id), interest }));
-        self.polled = true;
+        self.ring.polled = true;
         let poll = opcode::PollAdd::new(types::Fd(fd), (reading | writing) as u32).build();
         // SAFETY: it refers to nothing but the descriptor.
         unsafe { self.ring.push(poll, Token::Request(key)) };

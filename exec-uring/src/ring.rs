@@ -44,13 +44,15 @@ impl Event {
 pub(crate) struct Ring {
     uring: IoUring,
     flags: u32,
+    /// Some of what is in the queue are polls.
+    pub(crate) polled: bool,
     /// Entries that come after a full queue of which the kernel takes nothing, as when memory is short.
     late: VecDeque<squeue::Entry>,
 }
 
 impl Ring {
     pub(crate) fn new(uring: IoUring, no_iowait: bool) -> Self {
-        Ring { uring, flags: GETEVENTS | if no_iowait { NO_IOWAIT } else { 0 }, late: VecDeque::new() }
+        Ring { uring, flags: GETEVENTS | if no_iowait { NO_IOWAIT } else { 0 }, polled: false, late: VecDeque::new() }
     }
 
     /// In a fork, where nothing of the ring is mapped: closes the descriptor, and leaves alone what else may lie there now.
@@ -127,6 +129,7 @@ impl Ring {
                 unsafe { submitter.enter(count, 1, self.flags | EXT_ARG, Some(&args)) }
             }
         };
+        self.polled = false;
         while let Some(entry) = self.late.front() {
             // SAFETY: as whoever pushed it has promised.
             if unsafe { self.uring.submission().push(entry) }.is_err() {

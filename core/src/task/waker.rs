@@ -17,7 +17,7 @@ use super::header::{Header, TaskHead};
 use super::home;
 use super::raw::RawTask;
 use crate::inbox::{LoopShared, Message};
-use crate::shared::{Arc, AtomicBool, AtomicI64, AtomicPtr, SharedCell, fence};
+use crate::shared::{Arc, AtomicBool, AtomicI64, AtomicPtr, SharedCell};
 
 /// What clones of a task's waker share.
 ///
@@ -189,9 +189,8 @@ impl Backing {
     /// The caller owns that much of the count.
     unsafe fn leave(this: NonNull<Backing>, counts: i64) {
         // SAFETY: the caller's counts keep it alive until here.
-        let before = unsafe { this.as_ref() }.far.fetch_sub(counts, Ordering::Release);
+        let before = unsafe { this.as_ref() }.far.fetch_sub(counts, Ordering::AcqRel);
         if before == counts {
-            fence(Ordering::Acquire);
             // SAFETY: it came from a box, and nobody has a count any more.
             drop(unsafe { Box::from_raw(this.as_ptr()) });
         }

@@ -250,6 +250,7 @@ impl LoopCore {
         self.end_step(task, ended);
     }
 
+    /// A step that begins inside of no other, as nearly all do.
     #[inline(always)]
     fn step_first(&self, task: &RawTask, flags: u32) {
         let ended = self.current.run_first(task, || self.step(task, flags));

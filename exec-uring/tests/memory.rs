@@ -81,14 +81,16 @@ fn bursts_of_small_messages_use_the_same_buffers_again() {
     assert_eq!(ALLOCATED.get() - before, 0, "large allocations in ten rounds");
 }
 
+/// `None` where there is no io_uring.
+fn rig(config: Config) -> Option<Rig> {
+    let driver = config.build().inspect_err(|error| eprintln!("skipped: {error}")).ok()?;
+    Some(Rig::over(Box::new(driver)))
+}
+
 /// Large data changes places with the reader's buffer, which may be much larger than one of the driver's.
 #[test]
 fn large_buffers_of_readers_do_not_stay_with_the_driver() {
-    let driver = match Config::new().build() {
-        Ok(driver) => driver,
-        Err(error) => return eprintln!("skipped: {error}"),
-    };
-    let mut rig = Rig::over(Box::new(driver));
+    let Some(mut rig) = rig(Config::new()) else { return };
     let (socket, mut peer) = rig.tcp();
     let watch = rig.later(Op::Watch { socket });
     rig.turn(Wait::No);
@@ -115,11 +117,7 @@ fn large_buffers_of_readers_do_not_stay_with_the_driver() {
 #[test]
 fn buffers_of_closed_connections_are_used_again() {
     for config in [Config::new(), Config::new().without(Rung::DeferTaskrun)] {
-        let driver = match config.build() {
-            Ok(driver) => driver,
-            Err(error) => return eprintln!("skipped: {error}"),
-        };
-        let mut rig = Rig::over(Box::new(driver));
+        let Some(mut rig) = rig(config) else { return };
         let mut before = 0;
         for round in 0..300 {
             if round == 100 {
@@ -143,11 +141,7 @@ fn buffers_of_closed_connections_are_used_again() {
 /// Small data that comes before the last was read is added to that.
 #[test]
 fn buffers_of_small_data_that_piles_up_are_used_again() {
-    let driver = match Config::new().build() {
-        Ok(driver) => driver,
-        Err(error) => return eprintln!("skipped: {error}"),
-    };
-    let mut rig = Rig::over(Box::new(driver));
+    let Some(mut rig) = rig(Config::new()) else { return };
     let (socket, mut peer) = rig.tcp();
     let watch = rig.later(Op::Watch { socket });
     let mut buffer = BytesMut::with_capacity(1000);

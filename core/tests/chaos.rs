@@ -18,7 +18,7 @@ type Boxed = Pin<Box<dyn StdFuture<Output = Result<()>>>>;
 /// What all coroutines of a program share.
 #[derive(Clone)]
 struct World {
-    random: Rc<Cell<u64>>,
+    random: Random,
     futures: Rc<RefCell<Vec<Future<()>>>>,
     tasks: Rc<RefCell<Vec<AnyTask>>>,
     shared: Rc<Shared>,
@@ -71,18 +71,13 @@ impl Shared {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let random = Rc::new(Cell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1));
+        let random = Random::new(seed);
         World { random, futures: Rc::default(), tasks: Rc::default(), shared: Rc::new(Shared::new()) }
     }
 
     /// A number below `n`.
     fn below(&self, n: u64) -> u64 {
-        let mut x = self.random.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random.set(x);
-        (x >> 11) % n
+        self.random.below(n)
     }
 
     fn delay(&self) -> f64 {

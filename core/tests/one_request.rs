@@ -18,7 +18,7 @@ type Boxed = Pin<Box<dyn StdFuture<Output = Result<()>>>>;
 
 #[derive(Clone)]
 struct World {
-    random: Rc<Cell<u64>>,
+    random: Random,
     shared: Rc<Shared>,
     /// What was made, for the message of a failure.
     made: Rc<RefCell<String>>,
@@ -49,18 +49,13 @@ impl World {
             full: Queue::new(1),
             senders: RefCell::default(),
         };
-        let random = Rc::new(Cell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1));
+        let random = Random::new(seed);
         shared.full.put_nowait(1).unwrap();
         World { random, shared: Rc::new(shared), made: Rc::default(), lively: seed.is_multiple_of(2) }
     }
 
     fn below(&self, n: u64) -> u64 {
-        let mut x = self.random.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random.set(x);
-        (x >> 11) % n
+        self.random.below(n)
     }
 
     fn leaf(&self) -> Boxed {

@@ -1,7 +1,7 @@
 //! What the tests of the core share: programs in virtual time, beside what they share with the conformance suite.
 #![allow(dead_code)] // each test program uses its part
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future as StdFuture;
 use std::rc::Rc;
 use std::sync::Mutex;
@@ -25,6 +25,26 @@ pub fn leak<T>(value: T) {
     static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
     let at = Box::into_raw(Box::new(value)).expose_provenance();
     LEAKED.lock().unwrap().push(at);
+}
+
+/// Numbers at random, which the clones share.
+#[derive(Clone)]
+pub struct Random(Rc<Cell<u64>>);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Random(Rc::new(Cell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)))
+    }
+
+    /// A number below `n`.
+    pub fn below(&self, n: u64) -> u64 {
+        let mut x = self.0.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.0.set(x);
+        (x >> 11) % n
+    }
 }
 
 /// Runs a program whose reports go into a list, and gives that list.

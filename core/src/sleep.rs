@@ -1,5 +1,6 @@
 //! [`sleep`] and the bare yield.
 
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -37,11 +38,11 @@ use crate::timer::TimerTarget;
 #[inline]
 pub fn sleep(delay: impl IntoDelay) -> Sleep {
     let (phase, value) = match delay.into_delay() {
-        Delay::For(delay) => (Phase::New, saturating_nanos(delay)),
-        Delay::Past => (Phase::New, 0),
+        Delay::For(delay) if !delay.is_zero() => (Phase::New, saturating_nanos(delay)),
+        Delay::For(_) | Delay::Past => (Phase::Yield, 0),
         Delay::Invalid => (Phase::Invalid, 0),
     };
-    Sleep { phase, value, wait: Wait::new() }
+    Sleep { phase, value, wait: ManuallyDrop::new(Wait::new()) }
 }
 
 /// The future of [`sleep`].
@@ -53,18 +54,23 @@ pub struct Sleep {
     phase: Phase,
     /// What the phase says.
     value: u64,
-    wait: Wait,
+    /// Registered in some phases only: nearly every sleep is dropped with nothing left to do, and its phase tells so.
+    wait: ManuallyDrop<Wait>,
 }
 
 /// Beside its value and not around it: a sleep is moved into its task field by field, without a detour over memory.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Phase {
+    /// A bare yield, not polled yet.
+    Yield,
+    /// A yield that left no trace; the turn in which it began.
+    Yielded,
     /// Not polled yet; the delay in nanoseconds.
     New,
-    /// A yield, begun in this turn.
-    Yielded,
-    /// The key of its timer.
+    /// Registered; the key of its timer.
     Armed,
+    /// A yield that is registered; the turn in which it began.
+    Watched,
     Invalid,
     /// A waker panicked in the middle of a move to another task.
     Lost,
@@ -89,15 +95,18 @@ impl std::future::Future for Sleep {
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
-        // One after the other and not by a table of jumps: the first two are the ones in a hurry.
+        // One after the other and not by a table of jumps: these are in a hurry.
+        if this.phase == Phase::Yield {
+            return this.begin_yield(cx);
+        }
         if this.phase == Phase::Yielded {
             return this.end_yield(cx);
         }
-        if this.phase == Phase::New && this.value == 0 {
-            return this.begin_yield(cx);
+        if this.phase == Phase::New {
+            return this.arm(cx);
         }
         match this.phase {
-            Phase::New | Phase::Yielded => this.arm(cx),
+            Phase::Yield | Phase::Yielded | Phase::New | Phase::Watched => this.end_requested(cx),
             Phase::Armed => this.check(cx),
             Phase::Invalid => Poll::Ready(Err(Delay::error())),
             Phase::Lost => {
@@ -182,16 +191,17 @@ impl Sleep {
         Poll::Pending
     }
 
-    /// Disarms the timer in the loop that has it, which need not be the one that runs.
+    /// Withdraws what is registered, and disarms the timer in the loop that has it, which need not be the one that runs.
     #[inline(never)]
-    fn disarm(&mut self) {
-        if let Some(task) = self.wait.task() {
-            self.phase = Phase::Done;
+    fn withdraw(&mut self) {
+        let armed = std::mem::replace(&mut self.phase, Phase::Done) == Phase::Armed;
+        if let Some(task) = self.wait.task().filter(|_| armed) {
             match TimerKey::from_bits(self.value).and_then(|key| task.core().disarm(key)) {
                 Some(TimerTarget::Wake(other, _)) => other.drop_beside(task),
                 target => drop(target),
             }
         }
+        self.wait.release();
     }
 
     /// A yield leaves no trace but its task's place in the queue, and ends by itself when a later turn polls it. Only where a request
@@ -220,16 +230,15 @@ impl Sleep {
             Ok(token) => token,
             Err(error) => return Poll::Ready(Err(error)),
         };
-        let state = home::with_task(|core, task| {
+        self.phase = Phase::Watched;
+        home::with_task(|core, task| {
             if waker::is_own(cx.waker(), task) {
                 task.wake();
-                (Phase::Yielded, core.turn())
+                self.value = core.turn();
             } else {
-                (Phase::Armed, core.start_now(TimerTarget::wake(token)).to_bits())
+                self.set(Phase::Armed, core.start_now(TimerTarget::wake(token)).to_bits());
             }
         });
-        let (phase, value) = state.unwrap_or((Phase::Done, 0));
-        self.set(phase, value);
         Poll::Pending
     }
 
@@ -237,15 +246,16 @@ impl Sleep {
     fn end_yield(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
         let turn = self.value;
         let plain = home::with_task(|core, task| core.turn() != turn && !task.head().is_requested()).unwrap_or(false);
-        if plain && !self.wait.is_registered() {
+        if plain {
             self.phase = Phase::Done;
             return Poll::Ready(Ok(()));
         }
-        self.end_requested(turn, cx)
+        self.end_requested(cx)
     }
 
     #[cold]
-    fn end_requested(&mut self, turn: u64, cx: &Context<'_>) -> Poll<Result<()>> {
+    fn end_requested(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
+        let turn = self.value;
         let later = home::with(|core| core.turn() != turn).unwrap_or(true);
         let cancelled = if self.wait.is_registered() {
             let again = self.wait.token().is_some_and(|token| token.must_cancel());
@@ -279,8 +289,8 @@ fn last_request() -> Option<Error> {
 impl Drop for Sleep {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.phase == Phase::Armed {
-            self.disarm();
+        if matches!(self.phase, Phase::Armed | Phase::Watched) {
+            self.withdraw();
         }
     }
 }

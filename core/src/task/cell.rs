@@ -21,7 +21,6 @@ use crate::context::ContextMap;
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
 use crate::report::discard;
-use crate::shared::AtomicPtr;
 
 /// What a finished cell holds, as its flags tell.
 #[repr(C)]
@@ -125,7 +124,7 @@ where
         place: Cell::new(NOWHERE),
         context: Cell::new(context),
         extra: OnceCell::new(),
-        backing: AtomicPtr::new(ptr::null_mut()),
+        waker: waker::to_task(cell.cast()),
         number,
         location,
     };

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::pool::Block;
 use super::raw::RawFuture;
-use super::waker::Backing;
+use super::waker;
 use crate::await_point::{SpilledList, WaitState};
 use crate::callback::{Callbacks, Hook};
 use crate::context::ContextMap;
@@ -173,7 +173,8 @@ pub(crate) struct TaskHead {
     pub(super) place: Cell<u32>,
     pub(crate) context: Cell<Option<ContextMap>>,
     pub(crate) extra: OnceCell<Box<Extra>>,
-    pub(crate) backing: AtomicPtr<Backing>,
+    /// What its own waker points at, see [`waker`].
+    pub(super) waker: AtomicPtr<()>,
     /// N of "Task-N".
     pub(crate) number: u64,
     pub(crate) location: &'static Location<'static>,
@@ -205,7 +206,7 @@ impl TaskHead {
     /// Whether it holds nothing that few tasks have.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.extra.get().is_none() && self.backing.load(Ordering::Relaxed).is_null()
+        self.extra.get().is_none() && !waker::was_cloned(self)
     }
 
     pub(crate) fn extra(&self) -> &Extra {

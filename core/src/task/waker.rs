@@ -6,6 +6,9 @@
 //!
 //! A clone points at the backing, which is made once for a task and counted, see [`Backing`]. It holds the way to the loop's inbox, and
 //! a pointer to the task that only home follows and that home clears when the task ends. It never keeps the task alive.
+//!
+//! Both are one kind of waker, and the lowest bit of what it points at tells which. A task keeps what its polls' wakers point at: itself
+//! at first, and its backing once there is one, so that the waker of a later poll equals its clones.
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -56,8 +59,25 @@ unsafe impl Send for BackingRef {}
 // SAFETY: as for Send.
 unsafe impl Sync for BackingRef {}
 
-static BORROWED: RawWakerVTable = RawWakerVTable::new(clone_borrowed, wake_borrowed, wake_borrowed, |_| ());
-static SHARED: RawWakerVTable = RawWakerVTable::new(clone_shared, wake_shared, wake_shared_by_ref, drop_shared);
+static VTABLE: RawWakerVTable = RawWakerVTable::new(clone_data, wake_clone, wake_data, drop_clone);
+
+/// Where a task's own waker points at first.
+#[inline]
+pub(super) fn to_task(task: NonNull<TaskHead>) -> AtomicPtr<()> {
+    AtomicPtr::new(task.as_ptr().cast())
+}
+
+/// Marks what a waker points at as a backing. Both lie at even addresses.
+fn to_backing(backing: *const Backing) -> *const () {
+    backing.wrapping_byte_add(1).cast()
+}
+
+/// The backing that a waker points at; `None` if it points at a task.
+#[inline]
+fn backing_of(data: *const ()) -> Option<NonNull<Backing>> {
+    // SAFETY: an odd address, less one, is what was marked: a backing's, which is not null.
+    (data.addr() & 1 == 1).then(|| unsafe { NonNull::new_unchecked(data.wrapping_byte_sub(1).cast_mut().cast()) })
+}
 
 /// The waker to poll a task with. It borrows the task: it is not dropped, and only clones of it may outlive the poll.
 ///
@@ -65,15 +85,10 @@ static SHARED: RawWakerVTable = RawWakerVTable::new(clone_shared, wake_shared, w
 /// `task` is live for as long as the waker is used.
 pub(super) unsafe fn borrowed(task: NonNull<TaskHead>) -> ManuallyDrop<Waker> {
     // SAFETY: a live task.
-    let backing = unsafe { (*task.as_ptr()).backing.load(Ordering::Acquire) };
-    let raw = if backing.is_null() {
-        RawWaker::new(task.as_ptr().cast_const().cast(), &BORROWED)
-    } else {
-        RawWaker::new(backing.cast_const().cast(), &SHARED)
-    };
-    // SAFETY: the functions of either vtable keep the contract of RawWaker. The waker is not dropped, so the backing's count, of
+    let data = unsafe { (*task.as_ptr()).waker.load(Ordering::Acquire) };
+    // SAFETY: the functions of the vtable keep the contract of RawWaker. The waker is not dropped, so the backing's count, of
     // which it owns none, stays right.
-    ManuallyDrop::new(unsafe { Waker::from_raw(raw) })
+    ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(data, &VTABLE)) })
 }
 
 /// Whether `waker` is the one that `task` itself is polled with, or a clone of it.
@@ -81,11 +96,15 @@ pub(super) unsafe fn borrowed(task: NonNull<TaskHead>) -> ManuallyDrop<Waker> {
 pub(crate) fn is_own(waker: &Waker, task: &RawTask) -> bool {
     let head = task.head();
     let data = waker.data();
-    if ptr::eq(waker.vtable(), &BORROWED) {
-        ptr::eq(data.cast(), head)
-    } else {
-        ptr::eq(waker.vtable(), &SHARED) && ptr::eq(data, head.backing.load(Ordering::Relaxed).cast_const().cast())
-    }
+    let own = head.waker.load(Ordering::Relaxed).cast_const();
+    // The backing may have been made since the poll began.
+    ptr::eq(waker.vtable(), &VTABLE) && (ptr::eq(data, own) || ptr::eq(data.cast(), head))
+}
+
+/// Whether clones of the task's waker were made.
+#[inline]
+pub(super) fn was_cloned(task: &TaskHead) -> bool {
+    !ptr::eq(task.waker.load(Ordering::Relaxed).cast(), task)
 }
 
 /// The loop-wide part that a task's wakers use off its thread.
@@ -102,27 +121,29 @@ unsafe fn shared_of<'a>(task: *const TaskHead) -> &'a Arc<LoopShared> {
 ///
 /// # Safety
 /// `task` is live. Any thread may call this.
-unsafe fn backing(task: *const TaskHead) -> *const Backing {
+unsafe fn backing(task: *const TaskHead) -> NonNull<Backing> {
     // SAFETY: a live task; the field is atomic.
-    let slot: &AtomicPtr<Backing> = unsafe { &(*task).backing };
+    let slot: &AtomicPtr<()> = unsafe { &(*task).waker };
     let present = slot.load(Ordering::Acquire);
-    if !present.is_null() {
-        return present;
+    if let Some(backing) = backing_of(present) {
+        return backing;
     }
     // SAFETY: a live task.
     let shared = unsafe { shared_of(task) };
-    let fresh = Box::into_raw(Box::new(Backing {
+    let fresh = NonNull::from(Box::leak(Box::new(Backing {
         shared: Arc::clone(shared),
         task: SharedCell::new(task),
         near: SharedCell::new(0),
         sent: AtomicBool::new(false),
         far: AtomicI64::new(TASK),
-    }));
-    match slot.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => fresh,
-        Err(present) => {
+    })));
+    let marked = to_backing(fresh.as_ptr()).cast_mut();
+    let exchanged = slot.compare_exchange(present, marked, Ordering::AcqRel, Ordering::Acquire);
+    match exchanged.err().and_then(|present| backing_of(present)) {
+        None => fresh,
+        Some(present) => {
             // SAFETY: nobody has seen the fresh one.
-            drop(unsafe { Box::from_raw(fresh) });
+            drop(unsafe { Box::from_raw(fresh.as_ptr()) });
             present
         }
     }
@@ -131,22 +152,21 @@ unsafe fn backing(task: *const TaskHead) -> *const Backing {
 /// The task has ended: wakers that are left wake nobody. Called on the loop's thread.
 #[inline]
 pub(super) fn forget(task: &TaskHead) {
-    let backing = task.backing.load(Ordering::Acquire);
-    // SAFETY: the backing lives as long as the task does.
-    if let Some(backing) = unsafe { backing.as_ref() } {
-        backing.task.set(ptr::null());
+    if let Some(backing) = backing_of(task.waker.load(Ordering::Acquire)) {
+        // SAFETY: the backing lives as long as the task does.
+        unsafe { backing.as_ref() }.task.set(ptr::null());
     }
 }
 
 /// Leaves its backing to the clones of its waker. Called on the loop's thread.
 ///
 /// # Safety
-/// `task` is being destroyed: nobody reads its `backing` afterwards.
+/// `task` is being destroyed: nobody reads its `waker` afterwards.
 pub(super) unsafe fn release(task: NonNull<TaskHead>) {
     // SAFETY: a task whose memory is still there.
     let head = unsafe { task.as_ref() };
     forget(head);
-    if let Some(backing) = NonNull::new(head.backing.load(Ordering::Acquire)) {
+    if let Some(backing) = backing_of(head.waker.load(Ordering::Acquire)) {
         // SAFETY: the loop's thread, and a task is released once.
         unsafe { Backing::add_up(backing) };
     }
@@ -216,10 +236,20 @@ impl BackingRef {
     /// A reference that was not counted.
     ///
     /// # Safety
-    /// `backing` leads to a backing that lives for as long as this is used.
-    unsafe fn borrowed(backing: *const ()) -> ManuallyDrop<Self> {
-        // SAFETY: as the caller says, so it is not null.
-        ManuallyDrop::new(BackingRef { backing: unsafe { NonNull::new_unchecked(backing.cast_mut().cast()) } })
+    /// The backing lives for as long as this is used.
+    #[inline]
+    unsafe fn borrowed(backing: NonNull<Backing>) -> ManuallyDrop<Self> {
+        ManuallyDrop::new(BackingRef { backing })
+    }
+
+    /// What a clone of a waker points at, and its count with it.
+    ///
+    /// # Safety
+    /// The waker is gone, and was a clone.
+    #[inline]
+    unsafe fn from_clone(data: *const ()) -> Self {
+        // SAFETY: a clone points at a backing, and what is marked as one has an address.
+        BackingRef { backing: unsafe { backing_of(data).unwrap_unchecked() } }
     }
 
     #[inline(always)]
@@ -265,54 +295,56 @@ impl Drop for BackingRef {
     }
 }
 
-unsafe fn clone_borrowed(task: *const ()) -> RawWaker {
-    // SAFETY: the waker borrows a task that is being polled, so it lives.
-    let backing = unsafe { backing(task.cast()) };
-    // SAFETY: the task holds a count of its backing.
-    unsafe { clone_shared(backing.cast()) }
+unsafe fn clone_data(data: *const ()) -> RawWaker {
+    // SAFETY: a waker that points at a task borrows it while it is polled, so it lives.
+    let backing = backing_of(data).unwrap_or_else(|| unsafe { backing(data.cast()) });
+    // SAFETY: the waker that is cloned, or the task, holds a count of it.
+    let cloned = unsafe { BackingRef::borrowed(backing) };
+    // The new waker owns this count.
+    std::mem::forget(BackingRef::clone(&cloned));
+    RawWaker::new(to_backing(backing.as_ptr()), &VTABLE)
 }
 
-unsafe fn wake_borrowed(task: *const ()) {
-    let task = task.cast::<TaskHead>();
-    // SAFETY: the waker borrows a task that is being polled, so it lives.
+unsafe fn wake_data(data: *const ()) {
+    match backing_of(data) {
+        // SAFETY: the waker keeps its count, or borrows the task's.
+        Some(backing) => unsafe { BackingRef::borrowed(backing) }.wake(),
+        // SAFETY: a waker that points at a task borrows it while it is polled.
+        None => unsafe { wake_task(data.cast()) },
+    }
+}
+
+/// # Safety
+/// `task` is live.
+unsafe fn wake_task(task: *const TaskHead) {
+    // SAFETY: a live task.
     let shared = unsafe { shared_of(task) };
     if home::home() == shared.id() {
         // SAFETY: as above, and this is its home thread; the address of a task is not null.
         unsafe { RawTask::borrowed(NonNull::new_unchecked(task.cast_mut())) }.wake();
     } else {
         // SAFETY: as above. The task keeps its backing until the poll has ended.
-        unsafe { BackingRef::borrowed(backing(task).cast()) }.wake();
+        unsafe { BackingRef::borrowed(backing(task)) }.wake();
     }
 }
 
-unsafe fn clone_shared(backing: *const ()) -> RawWaker {
-    // SAFETY: the waker that is cloned holds or borrows a count of this backing.
-    let cloned = unsafe { BackingRef::borrowed(backing) };
-    // The new waker owns this count.
-    std::mem::forget(BackingRef::clone(&cloned));
-    RawWaker::new(backing, &SHARED)
+// What borrows a task is never owned by anybody: only clones are consumed or dropped.
+
+unsafe fn wake_clone(data: *const ()) {
+    // SAFETY: a clone, which is consumed.
+    unsafe { BackingRef::from_clone(data) }.wake();
 }
 
-unsafe fn wake_shared(backing: *const ()) {
-    // SAFETY: the waker is consumed, and its count with it.
-    let backing = ManuallyDrop::into_inner(unsafe { BackingRef::borrowed(backing) });
-    backing.wake();
-}
-
-unsafe fn wake_shared_by_ref(backing: *const ()) {
-    // SAFETY: the waker keeps its count.
-    unsafe { BackingRef::borrowed(backing) }.wake();
-}
-
-unsafe fn drop_shared(backing: *const ()) {
-    // SAFETY: the waker is dropped, and its count with it.
-    drop(ManuallyDrop::into_inner(unsafe { BackingRef::borrowed(backing) }));
+unsafe fn drop_clone(data: *const ()) {
+    // SAFETY: a clone, which is dropped.
+    drop(unsafe { BackingRef::from_clone(data) });
 }
 
 const _: () = {
     const fn is_header_first() {
         assert!(std::mem::offset_of!(TaskHead, header) == 0);
         assert!(std::mem::align_of::<TaskHead>() >= std::mem::align_of::<Header>());
+        assert!(std::mem::align_of::<Backing>() > 1);
     }
     is_header_first();
 };

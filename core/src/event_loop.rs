@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -244,42 +245,30 @@ impl LoopCore {
 
     #[inline(never)]
     fn step_inside_another(&self, task: &RawTask) {
+        let flags = task.raw().header().flags.get();
         let entered = self.entered.set_aside();
-        let ended = self.current.run(task, || self.step(task, task.raw().header().flags.get()));
+        let ended = self.current.run(task, || self.step(task, flags).unwrap_or_else(|| self.step_slowly(task, flags)));
         self.entered.take_up(entered);
         self.end_step(task, ended);
     }
 
-    /// A step that begins inside of no other, as nearly all do.
+    /// One step of the task that was made the current one, which has these flags: polls its coroutine. Returns whether that is gone;
+    /// `None` if this step is not like nearly all are.
     #[inline(always)]
-    fn step_first(&self, task: &RawTask, flags: u32) {
-        let ended = self.current.run_first(task, || self.step(task, flags));
-        self.end_step(task, ended);
+    fn step(&self, task: &RawTask, flags: u32) -> Option<bool> {
+        let (ended, after) = task.poll(flags, flag::OPEN, self)?;
+        Some(if after & flag::REQUESTED != 0 { self.settle(task, ended, flags) } else { ended })
     }
 
-    /// One step of the task that was made the current one, which has these flags: polls its coroutine. Returns whether that is gone.
-    #[inline(always)]
-    fn step(&self, task: &RawTask, flags: u32) -> bool {
-        // Each change of the flags waits for the one before on its way through memory, so a step makes as few as it can.
-        let before = flags & !flag::QUEUED;
-        if before & (flag::COROUTINE | flag::RUNNING | flag::OPEN) != flag::COROUTINE
-            && let Some(ended) = self.refuse_step(task, before)
-        {
-            return ended;
-        }
-        let (ended, after) = task.poll(before | flag::STARTED, self);
-        if after & flag::REQUESTED != 0 { self.settle(task, ended, before & flag::PROBE != 0) } else { ended }
-    }
-
-    /// What becomes of a step that polls nothing: of a task that was cancelled before its first one, or has nothing to be polled.
+    /// The same for a task with an open request, which may have come before its first step, or with nothing to be polled.
     #[cold]
-    fn refuse_step(&self, task: &RawTask, flags: u32) -> Option<bool> {
+    fn step_slowly(&self, task: &RawTask, flags: u32) -> bool {
         let unborn = flags & (flag::STARTED | flag::OPEN) == flag::OPEN;
-        if flags & (flag::COROUTINE | flag::RUNNING) == flag::COROUTINE && !unborn {
-            return None;
+        if !unborn && let Some((ended, after)) = task.poll(flags, 0, self) {
+            return if after & flag::REQUESTED != 0 { self.settle(task, ended, flags) } else { ended };
         }
-        task.raw().header().flags.set(flags);
-        Some(unborn && self.abandon(task))
+        task.raw().header().clear(flag::QUEUED);
+        unborn && self.abandon(task)
     }
 
     /// The task is not the current one any more. If its coroutine is gone, that was the end of the task.
@@ -291,15 +280,15 @@ impl LoopCore {
         }
     }
 
-    /// A step has ended with requests about. Returns whether the coroutine is gone.
+    /// A step that began with these flags has ended with requests about. Returns whether the coroutine is gone.
     #[cold]
-    fn settle(&self, task: &RawTask, ended: bool, probed: bool) -> bool {
+    fn settle(&self, task: &RawTask, ended: bool, flags: u32) -> bool {
         if ended {
             cancel::ending(task);
             return true;
         }
         task.raw().header().clear(flag::PROBE | flag::CHANCE);
-        match cancel::settle(task, probed) {
+        match cancel::settle(task, flags & flag::PROBE != 0) {
             Settled::Suspended => false,
             Settled::Abandoned => self.abandon(task),
         }
@@ -367,11 +356,16 @@ impl LoopCore {
             return Err(Error::runtime("cannot run the event loop while another loop is running"));
         };
         let _running = Running::mark(self);
+        self.receive_sent();
+        self.look()?;
         loop {
-            self.gather_ready()?;
             self.run_ready();
-            if self.look_at.get() == 0 && self.stopping.replace(false) {
-                return self.flush();
+            self.receive_sent();
+            if self.handles.get() >= self.look_at.get() || self.ready.len() == 0 {
+                if self.stopping.replace(false) {
+                    return self.flush();
+                }
+                self.look()?;
             }
         }
     }
@@ -381,15 +375,7 @@ impl LoopCore {
         Ok(self.driver.borrow().as_ref().map_or(Ok(()), |driver| driver.check())?)
     }
 
-    /// Makes ready what other threads sent, what completed, and what is due. Waits if nothing is ready.
-    #[inline(always)]
-    fn gather_ready(&self) -> Result<()> {
-        if self.shared.is_pending() {
-            self.shared.drain(|message| self.receive(message));
-        }
-        if self.handles.get() < self.look_at.get() && self.ready.len() > 0 { Ok(()) } else { self.look() }
-    }
-
+    /// Makes ready what completed and what is due. Waits if nothing is ready.
     #[inline(never)]
     fn look(&self) -> Result<()> {
         let looked = self.gather();
@@ -488,10 +474,16 @@ impl LoopCore {
 
     /// Receives what was sent on the loop's own thread, after what other threads sent before.
     pub(crate) fn receive_at_home(&self, message: Message) {
+        self.receive_sent();
+        self.receive(message);
+    }
+
+    /// Receives what other threads sent.
+    #[inline(always)]
+    fn receive_sent(&self) {
         if self.shared.is_pending() {
             self.shared.drain(|message| self.receive(message));
         }
-        self.receive(message);
     }
 
     fn receive(&self, message: Message) {
@@ -525,13 +517,25 @@ impl LoopCore {
     #[inline(always)]
     pub(crate) fn run_handle(&self, handle: Option<QueuedTask>) {
         match handle {
-            Some(queued) => {
-                if let Some((task, flags)) = queued.take() {
-                    self.step_first(&task, flags);
-                }
-            }
+            Some(queued) => self.step_first(queued),
             None => self.run_other(),
         }
+    }
+
+    /// A step that begins inside of no other, as nearly all do.
+    #[inline(always)]
+    fn step_first(&self, queued: QueuedTask) {
+        // Nothing is left of it here, unless the task has ended.
+        let queued = ManuallyDrop::new(queued);
+        let task = queued.task();
+        let flags = task.raw().header().flags.get();
+        let stepped = self.current.run_first(&task, || self.step(&task, flags));
+        let ended = match stepped {
+            Some(ended) => ended,
+            None if flags & flag::DONE != 0 => return drop(ManuallyDrop::into_inner(queued)),
+            None => self.current.run_first(&task, || self.step_slowly(&task, flags)),
+        };
+        self.end_step(&task, ended);
     }
 
     #[inline(never)]

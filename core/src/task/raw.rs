@@ -308,18 +308,22 @@ impl RawTask {
         }
     }
 
-    /// Polls the coroutine, which is there and is not being polled, once; `flags` are the task's flags from now on. Returns whether it has
-    /// ended, and the flags then. If it has, it is gone and its result is stored, but the task is not marked finished.
+    /// Polls the coroutine once, if it is there and not being polled, and the task, whose flags these are, has not ended and has none of
+    /// the flags `unless`; `None` otherwise. Returns whether the coroutine has ended, and the flags then. If it has, it is gone and its
+    /// result is stored, but the task is not marked finished.
     #[inline(always)]
-    pub(crate) fn poll(&self, flags: u32, core: &LoopCore) -> (bool, u32) {
+    pub(crate) fn poll(&self, flags: u32, unless: u32, core: &LoopCore) -> Option<(bool, u32)> {
+        if flags & (flag::DONE | flag::COROUTINE | flag::RUNNING | unless) != flag::COROUTINE {
+            return None;
+        }
         let header = self.raw.header();
-        assert!(flags & (flag::COROUTINE | flag::RUNNING) == flag::COROUTINE);
-        header.flags.set(flags | flag::RUNNING);
+        // Each change of the flags waits for the one before on its way through memory, so a step makes as few as it can.
+        header.flags.set(flags & !flag::QUEUED | flag::STARTED | flag::RUNNING);
         // SAFETY: a live task whose payload is the coroutine, and RUNNING says that this is the only poll.
         let ended = unsafe { (header.vtable.poll)(self.raw.cell, core) };
         let after = header.flags.get() & !flag::RUNNING;
         header.flags.set(after);
-        (ended, after)
+        Some((ended, after))
     }
 
     /// Drops the coroutine, if there is one that is not being polled.

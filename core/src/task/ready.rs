@@ -42,23 +42,11 @@ impl QueuedTask {
         QueuedTask { task: task.as_ptr() }
     }
 
+    /// The task, not counted. It lives at least until this is dropped or, if it has not ended yet, until it has.
     #[inline]
-    fn task(&self) -> ManuallyDrop<RawTask> {
+    pub(crate) fn task(&self) -> ManuallyDrop<RawTask> {
         // SAFETY: the task lives, by the reference that either the list or this holds.
         unsafe { RawTask::borrowed(self.task) }
-    }
-
-    /// The task, which lives until it has ended, and its flags, of which its step clears the mark; `None` if it has ended.
-    #[inline(always)]
-    pub(crate) fn take(self) -> Option<(ManuallyDrop<RawTask>, u32)> {
-        let task = self.task();
-        let flags = task.raw().header().flags.get();
-        if flags & flag::DONE != 0 {
-            return None;
-        }
-        // It is in the list, so this holds nothing.
-        std::mem::forget(self);
-        Some((task, flags))
     }
 }
 

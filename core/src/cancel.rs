@@ -16,7 +16,7 @@ use crate::error::{Error, Message};
 use crate::event_loop::LoopCore;
 use crate::scope::{ScopeNode, around};
 use crate::task::current::Cover;
-use crate::task::header::flag;
+use crate::task::header::{Stage, flag};
 use crate::task::{RawFuture, RawTask, home};
 
 /// What is left to do of one request on its way along tasks.
@@ -138,10 +138,10 @@ fn apply_to_task(task: &RawTask, message: &Message, stack: &mut Stack) {
         // The message is kept for whoever returns for the request; the last one counts.
         set_cancel_message(task, message);
     }
-    let header = task.raw().header();
-    if header.flags.get() & (flag::STARTED | flag::RUNNING) != flag::STARTED {
+    if task.head().stage.get() != Stage::Suspended {
         return;
     }
+    let header = task.raw().header();
     header.set(flag::CHANCE);
     if !handed {
         // Queued by a yield, or suspended on foreign futures: its next step is the one chance that those get.
@@ -473,8 +473,8 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
 /// open requests are applied afresh now.
 #[cold]
 pub(crate) fn left_unanswered(task: &RawTask) {
-    let state = task.raw().header().flags.get() & (flag::STARTED | flag::RUNNING | flag::DONE | flag::REQUESTED);
-    if state == flag::STARTED | flag::REQUESTED {
+    let requested = task.raw().header().flags.get() & (flag::DONE | flag::REQUESTED) == flag::REQUESTED;
+    if requested && task.head().stage.get() == Stage::Suspended {
         // Nothing is abandoned where foreign awaits had no chance yet.
         let (Settled::Suspended | Settled::Abandoned) = settle(task, false);
     }

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::io;
-use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::report::{Handler, discard};
 use crate::shared::Arc;
 use crate::shield;
 use crate::task::current::CurrentTask;
-use crate::task::header::flag;
+use crate::task::header::{Stage, flag};
 use crate::task::list::TaskList;
 use crate::task::pool::Pool;
 use crate::task::ready::{QueuedTask, Ready, ReadyQueue};
@@ -53,10 +52,11 @@ pub(crate) struct LoopCore {
     pub(crate) current: CurrentTask,
     pub(crate) entered: EnteredContext,
     turn: Cell<u64>,
-    /// Handles run so far; and at how many the driver is asked, and the clock read.
-    handles: Cell<u64>,
+    /// At how many handles the driver is asked, and the clock read.
     poll_at: Cell<u64>,
     clock_at: Cell<u64>,
+    /// Handles run so far.
+    handles: Cell<u64>,
     /// At how many handles there is anything to look for between turns but the inbox: the first of these two, or 0.
     look_at: Cell<u64>,
     /// When the driver was last asked; the first reading of the clock since then, if no timer needed it then.
@@ -196,7 +196,7 @@ impl LoopCore {
     #[inline]
     pub(crate) fn push_task(&self, task: &RawTask) {
         if !self.closed.get() {
-            task.raw().header().set(flag::QUEUED);
+            task.head().queued.set(true);
             self.ready.push_task(task);
         }
     }
@@ -247,32 +247,63 @@ impl LoopCore {
     fn step_inside_another(&self, task: &RawTask) {
         let flags = task.raw().header().flags.get();
         let entered = self.entered.set_aside();
-        let ended = self.current.run(task, || self.step(task, flags).unwrap_or_else(|| self.step_slowly(task, flags)));
+        let ended = self.current.run(task, || self.step(task, flags));
         self.entered.take_up(entered);
         self.end_step(task, ended);
     }
 
-    /// One step of the task that was made the current one, which has these flags: polls its coroutine. Returns whether that is gone;
-    /// `None` if this step is not like nearly all are.
+    /// A step that begins inside of no other, as nearly all do.
     #[inline(always)]
-    fn step(&self, task: &RawTask, flags: u32) -> Option<bool> {
-        let (ended, after) = task.poll(flags, flag::OPEN, self)?;
-        Some(if after & flag::REQUESTED != 0 { self.settle(task, ended, flags) } else { ended })
+    fn step_first(&self, queued: QueuedTask) {
+        let task = queued.task();
+        let flags = task.raw().header().flags.get();
+        if !RawTask::can_be_polled(flags, flag::OPEN) {
+            return self.step_rarely(queued, flags);
+        }
+        // It is in the list, which keeps it until it has ended.
+        std::mem::forget(queued);
+        let after = self.current.run_first(&task, || task.poll(flags, flag::OPEN, self));
+        self.timers.settle(|| self.now());
+        if after & (flag::REQUESTED | flag::COROUTINE) != flag::COROUTINE {
+            self.after_step(&task, flags, after);
+        }
     }
 
-    /// The same for a task with an open request, which may have come before its first step, or with nothing to be polled.
-    #[cold]
-    fn step_slowly(&self, task: &RawTask, flags: u32) -> bool {
-        let unborn = flags & (flag::STARTED | flag::OPEN) == flag::OPEN;
-        if !unborn && let Some((ended, after)) = task.poll(flags, 0, self) {
-            return if after & flag::REQUESTED != 0 { self.settle(task, ended, flags) } else { ended };
+    /// A step after which the task has ended, or something is requested.
+    #[inline(always)]
+    fn after_step(&self, task: &RawTask, before: u32, after: u32) {
+        if after & flag::REQUESTED == 0 {
+            return self.finish(task);
         }
-        task.raw().header().clear(flag::QUEUED);
+        let ended = self.current.run_first(task, || self.settle(task, before, after));
+        self.end_step(task, ended);
+    }
+
+    #[cold]
+    fn step_rarely(&self, queued: QueuedTask, flags: u32) {
+        if flags & flag::DONE != 0 {
+            return drop(queued);
+        }
+        let task = queued.task();
+        std::mem::forget(queued);
+        let ended = self.current.run_first(&task, || self.step(&task, flags));
+        self.end_step(&task, ended);
+    }
+
+    /// One step of the task that was made the current one, which has these flags: polls its coroutine, if there is anything to be polled
+    /// and no request came before the first step. Returns whether the coroutine is gone.
+    fn step(&self, task: &RawTask, flags: u32) -> bool {
+        let unborn = task.head().stage.get() == Stage::Unborn && flags & flag::OPEN != 0;
+        if !unborn && RawTask::can_be_polled(flags, 0) {
+            let after = task.poll(flags, 0, self);
+            let requested = after & flag::REQUESTED != 0;
+            return if requested { self.settle(task, flags, after) } else { after & flag::COROUTINE == 0 };
+        }
+        task.head().queued.set(false);
         unborn && self.abandon(task)
     }
 
     /// The task is not the current one any more. If its coroutine is gone, that was the end of the task.
-    #[inline(always)]
     fn end_step(&self, task: &RawTask, ended: bool) {
         self.timers.settle(|| self.now());
         if ended {
@@ -280,15 +311,15 @@ impl LoopCore {
         }
     }
 
-    /// A step that began with these flags has ended with requests about. Returns whether the coroutine is gone.
+    /// A step before and after whose poll the task had these flags has ended with requests about. Returns whether the coroutine is gone.
     #[cold]
-    fn settle(&self, task: &RawTask, ended: bool, flags: u32) -> bool {
-        if ended {
+    fn settle(&self, task: &RawTask, before: u32, after: u32) -> bool {
+        if after & flag::COROUTINE == 0 {
             cancel::ending(task);
             return true;
         }
         task.raw().header().clear(flag::PROBE | flag::CHANCE);
-        match cancel::settle(task, flags & flag::PROBE != 0) {
+        match cancel::settle(task, before & flag::PROBE != 0) {
             Settled::Suspended => false,
             Settled::Abandoned => self.abandon(task),
         }
@@ -328,11 +359,10 @@ impl LoopCore {
         if let Some(context) = context {
             own_context::leave(context);
         }
-        let flags = header.flags.get();
-        if flags & flag::SHIELDED != 0 {
+        if header.has(flag::SHIELDED) {
             shield::report_lost(task.raw());
         }
-        if flags & flag::QUEUED != 0 {
+        if task.head().queued.get() {
             // The queue needs it from now on.
             std::mem::forget(linked);
         } else {
@@ -358,14 +388,19 @@ impl LoopCore {
         let _running = Running::mark(self);
         self.receive_sent();
         self.look()?;
+        let mut ready = self.ready.len();
         loop {
-            self.run_ready();
-            self.receive_sent();
-            if self.handles.get() >= self.look_at.get() || self.ready.len() == 0 {
+            if ready > 0 {
+                self.run_ready(ready);
+                self.receive_sent();
+                ready = self.ready.len();
+            }
+            if ready == 0 || self.handles.get() >= self.look_at.get() {
                 if self.stopping.replace(false) {
                     return self.flush();
                 }
                 self.look()?;
+                ready = self.ready.len();
             }
         }
     }
@@ -503,15 +538,12 @@ impl LoopCore {
         }
     }
 
-    /// Runs exactly the handles that are ready now. An iteration without any is no turn.
-    fn run_ready(&self) {
-        let count = self.ready.len();
-        if count == 0 {
-            return;
-        }
+    /// Runs exactly the handles that are ready now, of which there are so many. An iteration without any is no turn.
+    #[inline(always)]
+    fn run_ready(&self, count: usize) {
         self.turn.set(self.turn.get() + 1);
         self.handles.set(self.handles.get() + count as u64);
-        self.ready.run(self);
+        self.ready.run(self, count);
     }
 
     #[inline(always)]
@@ -520,22 +552,6 @@ impl LoopCore {
             Some(queued) => self.step_first(queued),
             None => self.run_other(),
         }
-    }
-
-    /// A step that begins inside of no other, as nearly all do.
-    #[inline(always)]
-    fn step_first(&self, queued: QueuedTask) {
-        // Nothing is left of it here, unless the task has ended.
-        let queued = ManuallyDrop::new(queued);
-        let task = queued.task();
-        let flags = task.raw().header().flags.get();
-        let stepped = self.current.run_first(&task, || self.step(&task, flags));
-        let ended = match stepped {
-            Some(ended) => ended,
-            None if flags & flag::DONE != 0 => return drop(ManuallyDrop::into_inner(queued)),
-            None => self.current.run_first(&task, || self.step_slowly(&task, flags)),
-        };
-        self.end_step(&task, ended);
     }
 
     #[inline(never)]

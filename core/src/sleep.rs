@@ -12,6 +12,7 @@ use crate::cancel;
 use crate::delay::{Delay, IntoDelay, saturating_nanos};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::LoopCore;
+use crate::task::header::flag;
 use crate::task::{home, waker};
 use crate::timer::TimerTarget;
 
@@ -95,24 +96,14 @@ impl std::future::Future for Sleep {
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
-        // One after the other and not by a table of jumps: these are in a hurry.
-        if this.phase == Phase::Yield {
-            return this.begin_yield(cx);
-        }
-        if this.phase == Phase::Yielded {
-            return this.end_yield(cx);
-        }
-        if this.phase == Phase::New {
-            return this.arm(cx);
-        }
         match this.phase {
-            Phase::Yield | Phase::Yielded | Phase::New | Phase::Watched => this.end_requested(cx),
+            Phase::Yield => this.begin_yield(cx),
+            Phase::Yielded => this.end_yield(cx),
+            Phase::New => this.arm(cx),
             Phase::Armed => this.check(cx),
+            Phase::Watched => this.end_requested(cx),
             Phase::Invalid => Poll::Ready(Err(Delay::error())),
-            Phase::Lost => {
-                let text = &"the sleep was given up: a waker panicked when another task polled it";
-                Poll::Ready(Err(Error::fixed(ErrorKind::Runtime, text)))
-            }
+            Phase::Lost => Poll::Ready(Err(lost())),
             Phase::Done => Poll::Ready(Ok(())),
         }
     }
@@ -209,10 +200,13 @@ impl Sleep {
     #[inline(always)]
     fn begin_yield(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
         let plain = home::with_task(|core, task| {
-            if task.head().is_requested() || !waker::is_own(cx.waker(), task) {
+            let head = task.head();
+            if head.header.has(flag::REQUESTED | flag::DONE) || !waker::is_own(cx.waker(), task) {
                 return None;
             }
-            task.wake();
+            if !head.queued.get() {
+                core.push_task(task);
+            }
             Some(core.turn())
         });
         match plain.flatten() {
@@ -279,6 +273,12 @@ impl Sleep {
         self.phase = Phase::Done;
         Poll::Ready(cancelled.map_or(Ok(()), Err))
     }
+}
+
+#[cold]
+fn lost() -> Error {
+    let text = &"the sleep was given up: a waker panicked when another task polled it";
+    Error::fixed(ErrorKind::Runtime, text)
 }
 
 /// The error of the last request of the task that runs or of one of its scopes.

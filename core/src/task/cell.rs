@@ -11,7 +11,7 @@ use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::header::{Flags, FutureHead, Header, TaskHead, VTable, flag};
+use super::header::{Flags, FutureHead, Header, Stage, TaskHead, VTable, flag};
 use super::list::NOWHERE;
 use super::pool::Block;
 use super::raw::RawFuture;
@@ -122,6 +122,8 @@ where
         requests: Cell::new(0),
         last_serial: Cell::new(0),
         place: Cell::new(NOWHERE),
+        queued: Cell::new(false),
+        stage: Cell::new(Stage::Unborn),
         context: Cell::new(context),
         extra: OnceCell::new(),
         waker: waker::to_task(cell.cast()),
@@ -139,7 +141,7 @@ where
 ///
 /// # Safety
 /// `cell` is a live `TaskCell<F, T>` whose payload is the coroutine, and no poll of it is under way.
-unsafe fn poll<F, T>(cell: NonNull<Header>, core: &LoopCore) -> bool
+unsafe fn poll<F, T>(cell: NonNull<Header>, core: &LoopCore)
 where
     F: Future<Output = Result<T>>,
 {
@@ -148,10 +150,10 @@ where
     // SAFETY: a live cell of this type.
     let slot = unsafe { &raw mut (*cell.cast::<TaskCell<F, T>>().as_ptr()).payload };
     // SAFETY: the payload is the coroutine, as the caller says, and is not moved until it is dropped in place. Nothing else refers to
-    // it while it is polled, since RUNNING forbids a second poll.
+    // it while it is polled, since the stage forbids a second poll.
     let coroutine = unsafe { Pin::new_unchecked(&mut *slot.cast::<F>()) };
     let result = match catch_unwind(AssertUnwindSafe(|| coroutine.poll(&mut Context::from_waker(&waker)))) {
-        Ok(Poll::Pending) => return false,
+        Ok(Poll::Pending) => return,
         Ok(Poll::Ready(result)) => result,
         Err(panic) => Err(Error::panicked(panic)),
     };
@@ -175,7 +177,6 @@ where
             }
         }
     }
-    true
 }
 
 /// Drops a task's coroutine. A panic of its destructors is reported.

@@ -8,7 +8,7 @@
 //! The life of a task, and which function makes each step:
 //!
 //! ```text
-//!   create ──> QUEUED ──step──> running ──┬─ pending ──> suspended ──wake──> QUEUED
+//!   create ──> queued ──step──> running ──┬─ pending ──> suspended ──wake──> queued
 //!                │                        └─ ready ───> DONE
 //!                └─(cancelled before its first step)──> DONE | CANCELLED
 //! ```
@@ -46,12 +46,6 @@ pub(crate) mod flag {
     pub(crate) const LOG: u32 = 1 << 4;
     /// A task, not a plain future.
     pub(crate) const TASK: u32 = 1 << 5;
-    /// In the ready queue.
-    pub(crate) const QUEUED: u32 = 1 << 6;
-    /// The first step was taken.
-    pub(crate) const STARTED: u32 = 1 << 7;
-    /// The coroutine is being polled or dropped.
-    pub(crate) const RUNNING: u32 = 1 << 8;
     /// The payload holds the coroutine.
     pub(crate) const COROUTINE: u32 = 1 << 9;
     /// Some request, of the task or of one of its scopes, may be open. A hint: the sources tell.
@@ -88,9 +82,8 @@ pub(crate) struct VTable {
     pub(crate) payload: usize,
     /// The type of the value.
     pub(crate) value: fn() -> TypeId,
-    /// Polls the coroutine once. Returns whether it has ended: then it was dropped, and the payload is the value or the error, as the
-    /// flags say.
-    pub(crate) poll: unsafe fn(NonNull<Header>, &LoopCore) -> bool,
+    /// Polls the coroutine once. If that has ended, it was dropped, and the payload is the value or the error, as the flags say.
+    pub(crate) poll: unsafe fn(NonNull<Header>, &LoopCore),
     /// Drops the coroutine in the payload.
     pub(crate) drop_coroutine: unsafe fn(NonNull<Header>),
     /// Drops the value in the payload.
@@ -171,6 +164,10 @@ pub(crate) struct TaskHead {
     pub(crate) last_serial: Cell<u32>,
     /// Where it is in the loop's list of tasks.
     pub(super) place: Cell<u32>,
+    /// Whether it is in the ready queue. This and the stage are no flags: what changes with each step is stored without a look at what was
+    /// there, so that no step waits for the one before on its way through memory.
+    pub(crate) queued: Cell<bool>,
+    pub(crate) stage: Cell<Stage>,
     pub(crate) context: Cell<Option<ContextMap>>,
     pub(crate) extra: OnceCell<Box<Extra>>,
     /// What its own waker points at, see [`waker`].
@@ -178,6 +175,17 @@ pub(crate) struct TaskHead {
     /// N of "Task-N".
     pub(crate) number: u64,
     pub(crate) location: &'static Location<'static>,
+}
+
+/// How far a task's coroutine has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// It was not polled yet.
+    Unborn,
+    /// It is being polled or dropped.
+    Running,
+    /// It was polled, and is not being polled now.
+    Suspended,
 }
 
 /// What few tasks have.

@@ -4,7 +4,7 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::ptr::{self, NonNull};
 
-use super::header::{TaskHead, flag};
+use super::header::{Stage, TaskHead, flag};
 use super::raw::RawTask;
 
 /// The place of a task that is in no list; greater than all others. It fits beside a mark.
@@ -106,7 +106,7 @@ impl TaskList {
         for task in places.tasks() {
             // SAFETY: a task in the list lives.
             let head = unsafe { task.as_ref() };
-            if !head.header.has(flag::RUNNING) {
+            if head.stage.get() != Stage::Running {
                 head.header.set(flag::DONE);
             }
         }

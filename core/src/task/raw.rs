@@ -15,7 +15,7 @@ use std::rc::{Rc, Weak};
 
 use super::cell;
 use super::fetch::fetch;
-use super::header::{FutureHead, Header, TaskHead, flag};
+use super::header::{FutureHead, Header, Stage, TaskHead, flag};
 use super::waker;
 use crate::await_point::Token;
 use crate::callback::{Callback, Callbacks, Hook};
@@ -303,37 +303,44 @@ impl RawTask {
     /// Puts the task into the ready queue, unless it is there or done.
     #[inline]
     pub(crate) fn wake(&self) {
-        if !self.raw.header().has(flag::QUEUED | flag::DONE) {
+        if !self.raw.is_done() && !self.head().queued.get() {
             self.core().push_task(self);
         }
     }
 
-    /// Polls the coroutine once, if it is there and not being polled, and the task, whose flags these are, has not ended and has none of
-    /// the flags `unless`; `None` otherwise. Returns whether the coroutine has ended, and the flags then. If it has, it is gone and its
-    /// result is stored, but the task is not marked finished.
+    /// Whether a task with these flags has a coroutine, has not ended and has none of the flags `unless`.
     #[inline(always)]
-    pub(crate) fn poll(&self, flags: u32, unless: u32, core: &LoopCore) -> Option<(bool, u32)> {
-        if flags & (flag::DONE | flag::COROUTINE | flag::RUNNING | unless) != flag::COROUTINE {
-            return None;
-        }
-        let header = self.raw.header();
-        // Each change of the flags waits for the one before on its way through memory, so a step makes as few as it can.
-        header.flags.set(flags & !flag::QUEUED | flag::STARTED | flag::RUNNING);
-        // SAFETY: a live task whose payload is the coroutine, and RUNNING says that this is the only poll.
-        let ended = unsafe { (header.vtable.poll)(self.raw.cell, core) };
-        let after = header.flags.get() & !flag::RUNNING;
-        header.flags.set(after);
-        Some((ended, after))
+    pub(crate) fn can_be_polled(flags: u32, unless: u32) -> bool {
+        flags & (flag::DONE | flag::COROUTINE | unless) == flag::COROUTINE
+    }
+
+    /// Takes the task from the ready queue and polls its coroutine once; the task has these flags and [can be
+    /// polled](Self::can_be_polled). Returns the flags then. If the coroutine has ended, it is gone, as they tell, and its result is stored,
+    /// but the task is not marked finished.
+    ///
+    /// # Panics
+    /// If it is being polled already.
+    #[inline(always)]
+    pub(crate) fn poll(&self, flags: u32, unless: u32, core: &LoopCore) -> u32 {
+        let head = self.head();
+        assert!(Self::can_be_polled(flags, unless) && head.stage.get() != Stage::Running);
+        head.queued.set(false);
+        head.stage.set(Stage::Running);
+        // SAFETY: a live task whose payload is the coroutine, and the stage says that this is the only poll.
+        unsafe { (head.header.vtable.poll)(self.raw.cell, core) };
+        head.stage.set(Stage::Suspended);
+        head.header.flags.get()
     }
 
     /// Drops the coroutine, if there is one that is not being polled.
     pub(crate) fn drop_coroutine(&self, core: &LoopCore) {
-        let header = self.raw.header();
-        if header.flags.get() & (flag::COROUTINE | flag::RUNNING) == flag::COROUTINE {
-            header.set(flag::RUNNING);
-            // SAFETY: a live task whose payload is the coroutine; RUNNING keeps others away.
+        let head = self.head();
+        let stage = head.stage.get();
+        if head.header.has(flag::COROUTINE) && stage != Stage::Running {
+            head.stage.set(Stage::Running);
+            // SAFETY: a live task whose payload is the coroutine; the stage keeps others away.
             unsafe { cell::drop_coroutine(self.raw.cell, core) };
-            header.clear(flag::RUNNING);
+            head.stage.set(stage);
         }
     }
 

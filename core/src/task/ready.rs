@@ -11,7 +11,7 @@ use std::vec::Drain;
 use aioli_timers::TimerKey;
 
 use super::fetch::fetch;
-use super::header::{TaskHead, flag};
+use super::header::TaskHead;
 use super::raw::RawTask;
 use crate::callback::{Call, HookRef};
 use crate::event_loop::LoopCore;
@@ -29,7 +29,7 @@ pub(crate) enum Ready {
 /// Handles in order: tasks to step, and gaps for others, which stand in a line of their own.
 type Handles = Vec<Option<QueuedTask>>;
 
-/// A task that is to be stepped, with [`flag::QUEUED`] set.
+/// A task that is to be stepped, and is marked as queued.
 ///
 /// It holds no reference: the list of tasks keeps a task until it ends, and one that ends while it is queued leaves the list's
 /// reference here.
@@ -54,7 +54,7 @@ impl Drop for QueuedTask {
     #[cold]
     fn drop(&mut self) {
         let task = self.task();
-        task.raw().header().clear(flag::QUEUED);
+        task.head().queued.set(false);
         if !task.is_listed() {
             drop(ManuallyDrop::into_inner(task));
         }
@@ -121,13 +121,12 @@ impl ReadyQueue {
         unsafe { &*self.next.get() }.len()
     }
 
-    /// Runs what is ready now, and nothing that becomes ready meanwhile. Each gap stands for one [`pop_other`](Self::pop_other).
+    /// Runs what is ready now, so many handles, and nothing that becomes ready meanwhile. Each gap stands for one [`pop_other`](Self::pop_other).
     ///
     /// The handles run from here and from no function in between: after a system call the processor foresees no return any more, so
     /// that each on the way back from a coroutine costs ten nanoseconds.
     #[inline(always)]
-    pub(crate) fn run(&self, core: &LoopCore) {
-        let count = self.len();
+    pub(crate) fn run(&self, core: &LoopCore, count: usize) {
         if count == 1 {
             // SAFETY: the borrow ends with the pop.
             if let Some(only) = unsafe { &mut *self.next.get() }.pop() {

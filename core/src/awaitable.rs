@@ -113,9 +113,9 @@ where
         let coroutine = given.downcast_mut::<Option<F>>().and_then(Option::take).expect("nothing else took it");
         let location = Location::caller();
         let created = home::with(|core| {
-            let cell = tasks::new_cell(core, location, coroutine);
+            let (cell, raw) = tasks::new_cell(core, location, coroutine);
             cell.raw().header().set(flag::QUIET);
-            tasks::start(core, &cell, false);
+            tasks::start(core, raw, false);
             Child { cell, read: FutureRef::take, created: true }
         });
         created.ok_or_else(|| Error::runtime("no running event loop: a coroutine becomes a task inside of `run` only"))

@@ -74,7 +74,8 @@ pub(crate) struct LoopCore {
     closed: Cell<bool>,
     ids: Cell<u64>,
     /// The next task's number, and the end of those taken from the process.
-    numbers: Cell<(u64, u64)>,
+    next_number: Cell<u64>,
+    numbers_end: Cell<u64>,
 }
 
 impl LoopCore {
@@ -110,7 +111,8 @@ impl LoopCore {
             stopping: Cell::new(false),
             closed: Cell::new(false),
             ids: Cell::new(0),
-            numbers: Cell::new((0, 0)),
+            next_number: Cell::new(0),
+            numbers_end: Cell::new(0),
         })
     }
 
@@ -128,11 +130,13 @@ impl LoopCore {
     /// N of the next "Task-N".
     #[inline]
     pub(crate) fn next_task_number(&self) -> u64 {
-        let (mut next, mut end) = self.numbers.get();
-        if next == end {
-            std::ops::Range { start: next, end } = tasks::take_numbers();
+        let mut next = self.next_number.get();
+        if next == self.numbers_end.get() {
+            let numbers = tasks::take_numbers();
+            next = numbers.start;
+            self.numbers_end.set(numbers.end);
         }
-        self.numbers.set((next + 1, end));
+        self.next_number.set(next + 1);
         next
     }
 
@@ -234,13 +238,17 @@ impl LoopCore {
 
     /// Takes a new task into the loop, and either queues its first step or takes it at once.
     #[inline]
-    pub(crate) fn start(&self, task: &RawTask, eager: bool) {
-        self.tasks.push(task.clone());
+    pub(crate) fn start(&self, task: RawTask, eager: bool) {
         if eager && self.is_running() {
-            self.step_inside_another(task);
-        } else {
-            task.wake();
+            return self.start_inside_another(task);
         }
+        self.push_task(&task);
+        self.tasks.push(task);
+    }
+
+    fn start_inside_another(&self, task: RawTask) {
+        self.tasks.push(task.clone());
+        self.step_inside_another(&task);
     }
 
     #[inline(never)]
@@ -349,17 +357,16 @@ impl LoopCore {
         }
     }
 
-    #[inline]
     fn conclude(&self, task: &RawTask) {
-        let header = task.raw().header();
+        let flags = task.raw().header().flags.get();
         // An error that may have to be reported is reported in the task's context.
-        let context = if header.has(flag::LOG) { None } else { task.take_context() };
-        task.raw().finish();
+        let context = if flags & flag::LOG != 0 { None } else { task.take_context() };
+        task.raw().finish_with(flags);
         let linked = self.tasks.remove(task);
         if let Some(context) = context {
             own_context::leave(context);
         }
-        if header.has(flag::SHIELDED) {
+        if task.raw().header().has(flag::SHIELDED) {
             shield::report_lost(task.raw());
         }
         if task.head().queued.get() {

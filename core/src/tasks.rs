@@ -417,8 +417,7 @@ impl TaskBuilder {
         F: std::future::Future<Output = Result<T>> + 'static,
         T: 'static,
     {
-        let cell = new_cell(core, location, coroutine);
-        let raw = cell.raw_task();
+        let (cell, raw) = new_cell(core, location, coroutine);
         if let Some(context) = self.context {
             let old = raw.head().context.take();
             // It is a new task, so there is none yet.
@@ -429,7 +428,7 @@ impl TaskBuilder {
         if let Some(name) = self.name {
             raw.head().extra().name.replace(Some(name));
         }
-        start(core, &cell, self.eager);
+        start(core, raw, self.eager);
         Task::from_ref(cell)
     }
 }
@@ -464,16 +463,21 @@ where
 {
     let location = Location::caller();
     let created = home::with(|core| {
-        let cell = new_cell(core, location, coroutine);
-        start(core, &cell, false);
+        let (cell, raw) = new_cell(core, location, coroutine);
+        start(core, raw, false);
         cell
     });
     // Made last: a handle that passes through an `Option` is copied more often.
     Task::from_ref(created.unwrap_or_else(|| no_loop()))
 }
 
+/// A task that is to be [started](start) by the reference beside it.
 #[inline]
-pub(crate) fn new_cell<F, T>(core: &Rc<LoopCore>, location: &'static Location<'static>, coroutine: F) -> FutureRef<T>
+pub(crate) fn new_cell<F, T>(
+    core: &Rc<LoopCore>,
+    location: &'static Location<'static>,
+    coroutine: F,
+) -> (FutureRef<T>, RawTask)
 where
     F: std::future::Future<Output = Result<T>> + 'static,
     T: 'static,
@@ -482,11 +486,11 @@ where
 }
 
 #[inline]
-pub(crate) fn start<T>(core: &Rc<LoopCore>, cell: &FutureRef<T>, eager: bool) {
+pub(crate) fn start(core: &LoopCore, task: RawTask, eager: bool) {
     if core.is_closed() {
-        return refuse(core, cell.raw_task());
+        return refuse(core, &task);
     }
-    core.start(cell.raw_task(), eager);
+    core.start(task, eager);
 }
 
 #[cold]

@@ -98,7 +98,7 @@ pub(super) fn new_future<T: 'static>(core: &Rc<LoopCore>) -> NonNull<Header> {
     cell.cast()
 }
 
-/// A task that was not started, with one reference.
+/// A task that was not started, with two references.
 #[inline]
 pub(super) fn new_task<F, T>(
     core: &Rc<LoopCore>,
@@ -114,7 +114,7 @@ where
     let cell = core.pool.alloc(TaskType::<F, T>::VTABLE.block).cast::<TaskCell<F, T>>();
     let vtable = const { &TaskType::<F, T>::VTABLE };
     let head = TaskHead {
-        header: header(core, vtable, 1, flag::TASK | flag::COROUTINE),
+        header: header(core, vtable, 2, flag::TASK | flag::COROUTINE),
         wait_target: Cell::new(None),
         wait_scope: Cell::new(None),
         wait_serial: Cell::new(0),
@@ -160,20 +160,20 @@ where
     // SAFETY: a live cell whose payload is the coroutine still, which is not being polled any more. It leaves the payload empty, with
     // room for a `T` or an error; the flags say what it holds from then on.
     unsafe {
+        let header = cell.as_ref();
         if needs_drop::<F>() {
             drop_with(cell, core, || ptr::drop_in_place(slot.cast::<F>()));
-        } else {
-            cell.as_ref().clear(flag::COROUTINE);
         }
+        let flags = header.flags.get() & !flag::COROUTINE;
         match result {
             Ok(value) => {
                 slot.cast::<T>().write(value);
-                cell.as_ref().set(flag::VALUE);
+                header.flags.set(flags | flag::VALUE);
             }
             Err(error) => {
                 let state = if error.is_cancelled() { flag::CANCELLED } else { flag::FAILED | flag::LOG };
                 slot.cast::<Error>().write(error);
-                cell.as_ref().set(state);
+                header.flags.set(flags | state);
             }
         }
     }

@@ -86,8 +86,31 @@ unsafe fn bury(cell: NonNull<Header>) {
     // SAFETY: as the caller says.
     if unsafe { cell::is_empty(cell) } {
         // SAFETY: as above, and it holds nothing.
-        return drop(unsafe { cell::free(cell) });
+        leave(unsafe { cell::free(cell) });
+    } else {
+        // SAFETY: as above.
+        unsafe { bury_slowly(cell) }
     }
+}
+
+/// Drops a count of a loop, which is hardly ever the last.
+#[inline]
+fn leave(core: Rc<LoopCore>) {
+    if Rc::strong_count(&core) > 1 { drop(core) } else { end_loop(core) }
+}
+
+#[cold]
+#[inline(never)]
+fn end_loop(core: Rc<LoopCore>) {
+    drop(core);
+}
+
+/// As [`bury`].
+///
+/// # Safety
+/// As for [`bury`].
+#[inline(never)]
+unsafe fn bury_slowly(cell: NonNull<Header>) {
     // SAFETY: a cell whose memory is still there, which holds a count of its loop.
     let graves = unsafe { &cell.as_ref().owner.as_ref().graves };
     if graves.open.replace(true) {
@@ -200,14 +223,13 @@ impl RawFuture {
     }
 
     /// Marks the cell finished and schedules its callbacks.
-    #[inline]
-    pub(crate) fn finish(&self) {
+    fn finish(&self) {
         self.finish_with(self.header().flags.get());
     }
 
     /// The same, with these as its other flags.
     #[inline]
-    fn finish_with(&self, flags: u32) {
+    pub(crate) fn finish_with(&self, flags: u32) {
         self.header().flags.set(flags | flag::DONE);
         if flags & flag::CALLBACKS != 0 {
             self.schedule_callbacks();
@@ -417,7 +439,7 @@ impl<T: 'static> FutureRef<T> {
         known.then_some(FutureRef { raw, result: PhantomData })
     }
 
-    /// A task of a loop, not yet in its list or queue.
+    /// A task of a loop, not yet in its list or queue, and another reference to it for the list.
     #[inline]
     pub(crate) fn new_task<F>(
         core: &Rc<LoopCore>,
@@ -425,12 +447,12 @@ impl<T: 'static> FutureRef<T> {
         context: Option<ContextMap>,
         location: &'static Location<'static>,
         coroutine: F,
-    ) -> Self
+    ) -> (Self, RawTask)
     where
         F: Future<Output = Result<T>> + 'static,
     {
         let cell = cell::new_task(core, number, context, location, coroutine);
-        FutureRef { raw: RawFuture { cell }, result: PhantomData }
+        (FutureRef { raw: RawFuture { cell }, result: PhantomData }, RawTask { raw: RawFuture { cell } })
     }
 }
 

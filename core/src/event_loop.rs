@@ -236,13 +236,14 @@ impl LoopCore {
         self.shared.take_interrupt() | self.unheard.take()
     }
 
-    /// Takes a new task into the loop, and either queues its first step or takes it at once.
-    #[inline]
+    /// Takes a new task into the loop, which is not closed, and either queues its first step or takes it at once.
+    #[inline(always)]
     pub(crate) fn start(&self, task: RawTask, eager: bool) {
         if eager && self.is_running() {
             return self.start_inside_another(task);
         }
-        self.push_task(&task);
+        task.head().queued.set(true);
+        self.ready.push_task(&task);
         self.tasks.push(task);
     }
 
@@ -344,12 +345,20 @@ impl LoopCore {
     /// Ends a task whose coroutine is gone, and whose result is stored.
     #[inline]
     fn finish(&self, task: &RawTask) {
-        task.forget_wakers();
-        if await_point::are_left(task) { self.finish_leaving(task) } else { self.conclude(task) }
+        let flags = task.raw().header().flags.get();
+        if await_point::are_left(task) {
+            self.finish_leaving(task);
+        } else if task.is_bare(flags) {
+            task.raw().finish_with(flags);
+            self.let_go(task, self.tasks.remove(task));
+        } else {
+            self.conclude(task);
+        }
     }
 
     #[cold]
     fn finish_leaving(&self, task: &RawTask) {
+        task.forget_wakers();
         let orphaned = await_point::withdraw_all(task);
         self.conclude(task);
         for waker in orphaned.into_iter().filter_map(|mut waker| waker.take()) {
@@ -357,7 +366,9 @@ impl LoopCore {
         }
     }
 
+    #[inline(never)]
     fn conclude(&self, task: &RawTask) {
+        task.forget_wakers();
         let flags = task.raw().header().flags.get();
         // An error that may have to be reported is reported in the task's context.
         let context = if flags & flag::LOG != 0 { None } else { task.take_context() };
@@ -369,8 +380,13 @@ impl LoopCore {
         if task.raw().header().has(flag::SHIELDED) {
             shield::report_lost(task.raw());
         }
+        self.let_go(task, linked);
+    }
+
+    /// Drops the list's reference to a task that has ended, or leaves it to the queue, which needs it from now on.
+    #[inline]
+    fn let_go(&self, task: &RawTask, linked: Option<RawTask>) {
         if task.head().queued.get() {
-            // The queue needs it from now on.
             std::mem::forget(linked);
         } else {
             // Last: nobody else may hold the task.
@@ -399,9 +415,9 @@ impl LoopCore {
         loop {
             if ready > 0 {
                 self.run_ready(ready);
-                self.receive_sent();
-                ready = self.ready.len();
             }
+            self.receive_sent();
+            ready = self.ready.len();
             if ready == 0 || self.handles.get() >= self.look_at.get() {
                 if self.stopping.replace(false) {
                     return self.flush();

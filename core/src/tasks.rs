@@ -485,7 +485,7 @@ where
     FutureRef::new_task(core, core.next_task_number(), core.context(), location, coroutine)
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn start(core: &LoopCore, task: RawTask, eager: bool) {
     if core.is_closed() {
         return refuse(core, &task);

@@ -162,7 +162,7 @@ where
     unsafe {
         let header = cell.as_ref();
         if needs_drop::<F>() {
-            drop_with(cell, core, || ptr::drop_in_place(slot.cast::<F>()));
+            guard_drop(core, || ptr::drop_in_place(slot.cast::<F>()));
         }
         let flags = header.flags.get() & !flag::COROUTINE;
         match result {
@@ -184,18 +184,15 @@ where
 /// # Safety
 /// `cell` is a live task whose payload is the coroutine, which is not being polled.
 pub(super) unsafe fn drop_coroutine(cell: NonNull<Header>, core: &LoopCore) {
-    // SAFETY: a live cell, whose payload is the coroutine, as the caller says.
-    unsafe { drop_with(cell, core, || (cell.as_ref().vtable.drop_coroutine)(cell)) };
+    // SAFETY: a live cell.
+    let header = unsafe { cell.as_ref() };
+    header.clear(flag::COROUTINE);
+    // SAFETY: its payload is the coroutine, as the caller says.
+    guard_drop(core, || unsafe { (header.vtable.drop_coroutine)(cell) });
 }
 
-/// The same, where `drop` drops it.
-///
-/// # Safety
-/// As above; `drop` is called once, when the flag that says that the coroutine is there is cleared.
 #[inline(always)]
-unsafe fn drop_with(cell: NonNull<Header>, core: &LoopCore, drop: impl FnOnce()) {
-    // SAFETY: a live cell.
-    unsafe { cell.as_ref() }.clear(flag::COROUTINE);
+fn guard_drop(core: &LoopCore, drop: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(drop)) {
         core.report_panic("a destructor of a coroutine panicked", panic);
     }

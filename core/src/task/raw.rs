@@ -382,6 +382,20 @@ impl RawTask {
         stored
     }
 
+    /// Whether it ends, with these flags, as most tasks do: nobody is to be told, and nothing is left of it but its result.
+    #[inline]
+    pub(crate) fn is_bare(&self, flags: u32) -> bool {
+        const TOLD: u32 = flag::CALLBACKS | flag::LOG | flag::SHIELDED | flag::SHARES_CONTEXT;
+        let head = self.head();
+        if flags & TOLD != 0 || !head.is_plain() {
+            return false;
+        }
+        let context = head.context.take();
+        let bare = context.is_none();
+        head.context.set(context);
+        bare
+    }
+
     /// Its wakers wake nobody from now on.
     pub(crate) fn forget_wakers(&self) {
         waker::forget(self.head());

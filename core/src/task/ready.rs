@@ -149,20 +149,21 @@ impl ReadyQueue {
     /// Runs handles, and gives the vector back empty.
     #[inline(always)]
     fn run_all<const PREFETCH: bool>(mut handles: Handles, core: &LoopCore) -> Handles {
-        let count = handles.len();
-        let first = handles.as_ptr();
+        let range = handles.as_ptr_range();
         // SAFETY: an empty vector is always right. What it held is moved out below, each handle once: its memory stays as it is, since
         // nobody else has the vector. Should a handle unwind, which none does, the rest would be leaked.
         unsafe { handles.set_len(0) };
-        for index in 0..count {
-            if PREFETCH && index + AHEAD < count {
-                // SAFETY: one of those that are still there.
-                if let Some(queued) = unsafe { &*first.add(index + AHEAD) } {
-                    fetch::<4>(queued.task.as_ptr().cast_const().cast());
-                }
+        let mut next = range.start;
+        while next != range.end {
+            let ahead = next.wrapping_add(AHEAD);
+            // SAFETY: one of those that are still there.
+            if PREFETCH && ahead < range.end && let Some(queued) = unsafe { &*ahead } {
+                fetch::<4>(queued.task.as_ptr().cast_const().cast());
             }
             // SAFETY: as above.
-            core.run_handle(unsafe { first.add(index).read() });
+            core.run_handle(unsafe { next.read() });
+            // SAFETY: it is at most the end.
+            next = unsafe { next.add(1) };
         }
         handles
     }

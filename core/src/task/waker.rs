@@ -28,6 +28,8 @@ use crate::shared::{Arc, AtomicBool, AtomicI64, AtomicPtr, SharedCell};
 /// the counts may fall below zero, for a clone that was made in one place and dropped in the other. They are added up when the task's
 /// memory goes, and the backing lives until then.
 pub(crate) struct Backing {
+    /// The number of the loop.
+    home: u64,
     shared: Arc<LoopShared>,
     /// The task; null after it ended. Read and written at home only.
     task: SharedCell<*const TaskHead>,
@@ -131,6 +133,7 @@ unsafe fn backing(task: *const TaskHead) -> NonNull<Backing> {
     // SAFETY: a live task.
     let shared = unsafe { shared_of(task) };
     let fresh = NonNull::from(Box::leak(Box::new(Backing {
+        home: shared.id(),
         shared: Arc::clone(shared),
         task: SharedCell::new(task),
         near: SharedCell::new(0),
@@ -175,15 +178,12 @@ pub(super) unsafe fn release(task: NonNull<TaskHead>) {
 impl Backing {
     #[inline]
     fn is_at_home(&self) -> bool {
-        home::home() == self.shared.id()
+        home::home() == self.home
     }
 
-    /// Changes the count of clones made and dropped at home, unless this is elsewhere or the other count has to be changed.
+    /// Changes the count of clones made and dropped at home, which this is, unless the other count has to be changed.
     #[inline]
     fn count_at_home(&self, change: i64) -> bool {
-        if !self.is_at_home() {
-            return false;
-        }
         let near = self.near.get();
         if near == ADDED {
             return false;
@@ -248,13 +248,26 @@ impl BackingRef {
     /// The waker is gone, and was a clone.
     #[inline]
     unsafe fn from_clone(data: *const ()) -> Self {
+        debug_assert!(backing_of(data).is_some());
         // SAFETY: a clone points at a backing, and what is marked as one has an address.
-        BackingRef { backing: unsafe { backing_of(data).unwrap_unchecked() } }
+        BackingRef { backing: unsafe { NonNull::new_unchecked(data.wrapping_byte_sub(1).cast_mut().cast()) } }
     }
 
     #[inline(always)]
     fn wake(&self) {
         if self.is_at_home() { self.wake_at_home() } else { self.wake_from_elsewhere() }
+    }
+
+    /// Wakes and drops: at home, with one look at where this is.
+    #[inline(always)]
+    fn wake_last(self) {
+        if !self.is_at_home() {
+            return self.wake_from_elsewhere();
+        }
+        self.wake_at_home();
+        if self.count_at_home(-1) {
+            std::mem::forget(self);
+        }
     }
 
     #[inline(never)]
@@ -278,7 +291,7 @@ impl Deref for BackingRef {
 impl Clone for BackingRef {
     #[inline]
     fn clone(&self) -> Self {
-        if !self.count_at_home(1) {
+        if !self.is_at_home() || !self.count_at_home(1) {
             self.far.fetch_add(1, Ordering::Relaxed);
         }
         BackingRef { backing: self.backing }
@@ -288,7 +301,7 @@ impl Clone for BackingRef {
 impl Drop for BackingRef {
     #[inline]
     fn drop(&mut self) {
-        if !self.count_at_home(-1) {
+        if !self.is_at_home() || !self.count_at_home(-1) {
             // SAFETY: this was one count.
             unsafe { Backing::leave(self.backing, 1) };
         }
@@ -332,7 +345,7 @@ unsafe fn wake_task(task: *const TaskHead) {
 
 unsafe fn wake_clone(data: *const ()) {
     // SAFETY: a clone, which is consumed.
-    unsafe { BackingRef::from_clone(data) }.wake();
+    unsafe { BackingRef::from_clone(data) }.wake_last();
 }
 
 unsafe fn drop_clone(data: *const ()) {

@@ -61,6 +61,22 @@ enum Repr {
     Boxed(Arc<Inner>),
 }
 
+/// Errors, and results that hold none, are dropped wherever something is awaited: most of them hold nothing.
+impl Drop for Error {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if matches!(self.0, Repr::Cancelled(Some(_)) | Repr::Boxed(_)) {
+            drop_slowly(self.take());
+        }
+    }
+}
+
+/// By value: an error that leaves its address to nobody stays in registers.
+#[cold]
+fn drop_slowly(repr: Repr) {
+    drop(repr);
+}
+
 /// A text that is known at compile time.
 type Text = &'static &'static str;
 
@@ -85,7 +101,7 @@ impl Drop for Inner {
 /// Drops the errors of groups one after the other: groups may be nested as deep as tasks wait for each other.
 fn take_apart(mut errors: Vec<Error>) {
     while let Some(error) = errors.pop() {
-        if let Repr::Boxed(inner) = error.0
+        if let Repr::Boxed(inner) = error.into_repr()
             && let Some(mut inner) = Arc::into_inner(inner)
             && let Detail::Group(_, nested) = &mut inner.detail
         {
@@ -269,6 +285,15 @@ impl Error {
 
     pub(crate) fn deadlock(tree: String) -> Self {
         Self::boxed(ErrorKind::Deadlock, Detail::Text(tree))
+    }
+
+    #[inline(always)]
+    fn take(&mut self) -> Repr {
+        std::mem::replace(&mut self.0, Repr::Cancelled(None))
+    }
+
+    fn into_repr(mut self) -> Repr {
+        self.take()
     }
 
     fn boxed(kind: ErrorKind, detail: Detail) -> Self {

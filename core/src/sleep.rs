@@ -240,8 +240,8 @@ impl Sleep {
     fn end_yield(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
         let turn = self.value;
         let plain = home::with_task(|core, task| core.turn() != turn && !task.head().is_requested()).unwrap_or(false);
+        // It stays a yield of an earlier turn, which has nothing to undo: nothing is written.
         if plain {
-            self.phase = Phase::Done;
             return Poll::Ready(Ok(()));
         }
         self.end_requested(cx)

@@ -50,7 +50,7 @@ impl<T: 'static> FutureType<T> {
         block: const { Block::new(Layout::new::<FutureCell<T>>()) },
         payload: offset_of!(FutureCell<T>, payload),
         value: TypeId::of::<T>,
-        poll: |_, _| unreachable!("a plain future has no coroutine"),
+        poll: |_| unreachable!("a plain future has no coroutine"),
         drop_coroutine: |_| unreachable!("a plain future has no coroutine"),
         // SAFETY: the caller says that the payload holds a value, whose type is `T`.
         drop_value: |cell| unsafe { ptr::drop_in_place(payload(cell).cast::<T>()) },
@@ -141,7 +141,7 @@ where
 ///
 /// # Safety
 /// `cell` is a live `TaskCell<F, T>` whose payload is the coroutine, and no poll of it is under way.
-unsafe fn poll<F, T>(cell: NonNull<Header>, core: &LoopCore)
+unsafe fn poll<F, T>(cell: NonNull<Header>)
 where
     F: Future<Output = Result<T>>,
 {
@@ -162,7 +162,7 @@ where
     unsafe {
         let header = cell.as_ref();
         if needs_drop::<F>() {
-            guard_drop(core, || ptr::drop_in_place(slot.cast::<F>()));
+            guard_drop(header.owner.as_ref(), || ptr::drop_in_place(slot.cast::<F>()));
         }
         let flags = header.flags.get() & !flag::COROUTINE;
         match result {

@@ -83,7 +83,7 @@ pub(crate) struct VTable {
     /// The type of the value.
     pub(crate) value: fn() -> TypeId,
     /// Polls the coroutine once. If that has ended, it was dropped, and the payload is the value or the error, as the flags say.
-    pub(crate) poll: unsafe fn(NonNull<Header>, &LoopCore),
+    pub(crate) poll: unsafe fn(NonNull<Header>),
     /// Drops the coroutine in the payload.
     pub(crate) drop_coroutine: unsafe fn(NonNull<Header>),
     /// Drops the value in the payload.

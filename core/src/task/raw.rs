@@ -17,7 +17,7 @@ use super::cell;
 use super::fetch::fetch;
 use super::header::{FutureHead, Header, Stage, TaskHead, flag};
 use super::waker;
-use crate::await_point::Token;
+use crate::await_point::{self, Token};
 use crate::callback::{Callback, Callbacks, Hook};
 use crate::context::ContextMap;
 use crate::error::{Error, ErrorKind, Result};
@@ -343,13 +343,13 @@ impl RawTask {
     /// # Panics
     /// If it is being polled already.
     #[inline(always)]
-    pub(crate) fn poll(&self, flags: u32, unless: u32, core: &LoopCore) -> u32 {
+    pub(crate) fn poll(&self, flags: u32, unless: u32) -> u32 {
         let head = self.head();
         assert!(Self::can_be_polled(flags, unless) && head.stage.get() != Stage::Running);
         head.queued.set(false);
         head.stage.set(Stage::Running);
         // SAFETY: a live task whose payload is the coroutine, and the stage says that this is the only poll.
-        unsafe { (head.header.vtable.poll)(self.raw.cell, core) };
+        unsafe { (head.header.vtable.poll)(self.raw.cell) };
         head.stage.set(Stage::Suspended);
         head.header.flags.get()
     }
@@ -387,7 +387,7 @@ impl RawTask {
     pub(crate) fn is_bare(&self, flags: u32) -> bool {
         const TOLD: u32 = flag::CALLBACKS | flag::LOG | flag::SHIELDED | flag::SHARES_CONTEXT;
         let head = self.head();
-        if flags & TOLD != 0 || !head.is_plain() {
+        if flags & TOLD != 0 || !head.is_plain() || await_point::are_left(self) {
             return false;
         }
         let context = head.context.take();

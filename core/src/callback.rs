@@ -151,11 +151,9 @@ impl RawFuture {
 
     /// Has an await point fired when the future, which is pending, finishes.
     #[inline]
-    pub(crate) fn add_wake(&self, token: Token) {
+    pub(crate) fn add_first_wake(&self, token: Token) {
         let header = self.header();
-        if header.has(flag::CALLBACKS) {
-            return self.add_callback(Callback::wake(token));
-        }
+        debug_assert!(!header.has(flag::CALLBACKS));
         header.set(flag::CALLBACKS);
         // There was none, so nothing has to be dropped. A drop would look at it in memory, where it would be copied to first.
         std::mem::forget(header.callbacks.replace(Callbacks::One(Callback::wake(token))));

@@ -7,15 +7,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::await_point::{Wait, WaitPoll};
 use crate::callback::{Call, Callback, CallbackId};
 use crate::cancel;
 use crate::context;
 use crate::error::{self, Error, ErrorKind, Message, Result};
 use crate::event_loop::LoopCore;
+use crate::join::Join;
 use crate::shield;
 use crate::task::header::flag;
-use crate::task::{FutureRef, RawFuture, home};
+use crate::task::{FutureRef, Handle, RawFuture};
 
 /// A result that is not there yet: asyncio's `Future`.
 ///
@@ -39,24 +39,23 @@ use crate::task::{FutureRef, RawFuture, home};
 /// # Ok(())
 /// # }).unwrap();
 /// ```
-#[repr(C)]
 pub struct Future<T> {
-    /// First, so that a fresh handle is written as it is copied: two words of nothing, and one.
-    join: Join,
-    cell: FutureRef<T>,
+    handle: Handle<T>,
 }
 
 impl<T> Future<T> {
     pub(crate) fn from_ref(cell: FutureRef<T>) -> Self {
-        Future { cell, join: Join::new() }
+        Future { handle: Handle::new(cell) }
     }
 
+    #[inline]
     pub(crate) fn cell(&self) -> &FutureRef<T> {
-        &self.cell
+        self.handle.cell()
     }
 
+    #[inline]
     pub(crate) fn raw(&self) -> &RawFuture {
-        self.cell.raw()
+        self.cell().raw()
     }
 
     /// Whether it has a result, an error, or was cancelled: asyncio's `Future.done`.
@@ -74,7 +73,7 @@ impl<T> Future<T> {
     /// # Errors
     /// `InvalidState` if it is done already, and the value is dropped. `Runtime` if the handle leads to a task.
     pub fn set_result(&self, value: T) -> Result<()> {
-        if self.cell.finish_value(value) { Ok(()) } else { Err(self.refusal()) }
+        if self.cell().finish_value(value) { Ok(()) } else { Err(self.refusal()) }
     }
 
     /// Ends it with an error and schedules the callbacks: asyncio's `Future.set_exception`. A cancellation given here is an error
@@ -117,7 +116,7 @@ impl<T> Future<T> {
     where
         T: Clone,
     {
-        self.cell.cloned()
+        self.cell().cloned()
     }
 
     /// The result, with the value moved out.
@@ -125,7 +124,7 @@ impl<T> Future<T> {
     /// # Errors
     /// As [`result`](Self::result).
     pub fn take_result(&self) -> Result<T> {
-        self.cell.take()
+        self.cell().take()
     }
 
     /// The error it ended with, `None` if it has a result: asyncio's `Future.exception`.
@@ -143,7 +142,7 @@ impl<T> Future<T> {
     where
         T: 'static,
     {
-        add_done_callback(&self.cell, Location::caller(), move |cell| callback(&Future::from_ref(cell)))
+        add_done_callback(self.cell(), Location::caller(), move |cell| callback(&Future::from_ref(cell)))
     }
 
     /// Removes a callback: asyncio's `Future.remove_done_callback`. Returns whether it was there; once it was scheduled it is not.
@@ -159,19 +158,13 @@ impl<T> Future<T> {
 
 impl<T> Clone for Future<T> {
     fn clone(&self) -> Self {
-        Future::from_ref(self.cell.clone())
+        Future::from_ref(self.cell().clone())
     }
 }
 
 impl<T> fmt::Debug for Future<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cell.fmt(f)
-    }
-}
-
-impl<T> Drop for Future<T> {
-    fn drop(&mut self) {
-        self.join.detach(self.cell.raw());
+        self.cell().fmt(f)
     }
 }
 
@@ -181,12 +174,7 @@ impl<T> std::future::Future for Future<T> {
 
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
-        let this = self.get_mut();
-        match this.join.poll(this.cell.raw(), cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(this.cell.take()),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        }
+        self.get_mut().handle.poll(cx)
     }
 }
 
@@ -196,7 +184,7 @@ impl<'a, T: Clone> IntoFuture for &'a Future<T> {
     type IntoFuture = AwaitRef<'a, T>;
 
     fn into_future(self) -> AwaitRef<'a, T> {
-        AwaitRef { cell: &self.cell, join: Join::new() }
+        AwaitRef::new(self.cell())
     }
 }
 
@@ -241,97 +229,6 @@ impl<T> fmt::Debug for AwaitRef<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("AwaitRef").field(self.cell).finish()
     }
-}
-
-/// The await point of whoever waits for a future or task.
-#[derive(Debug)]
-pub(crate) struct Join {
-    wait: Wait,
-}
-
-impl Join {
-    pub(crate) const fn new() -> Self {
-        Join { wait: Wait::new() }
-    }
-
-    /// Ready when the future is done, or with what the await returns instead of its result.
-    #[inline(always)]
-    pub(crate) fn poll(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
-        if raw.is_done() && (!self.wait.is_registered() || self.wait.end_if_fired()) {
-            return Poll::Ready(Ok(()));
-        }
-        self.suspend(raw, cx)
-    }
-
-    /// The await has to wait: as nearly all do, or as [`wait_for`](Self::wait_for) knows.
-    #[inline(never)]
-    fn suspend(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
-        if !raw.is_done() && !self.wait.is_registered() && self.wait.register_on_future(cx, raw) {
-            return Poll::Pending;
-        }
-        self.wait_for(raw, cx)
-    }
-
-    #[inline(never)]
-    fn wait_for(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
-        if self.wait.is_registered() {
-            match self.wait.poll(cx) {
-                WaitPoll::Pending => return Poll::Pending,
-                WaitPoll::Cancelled(error) => return Poll::Ready(Err(error)),
-                WaitPoll::Fired if raw.is_done() => return Poll::Ready(Ok(())),
-                WaitPoll::Fired => return Poll::Ready(Err(misuse(raw).unwrap_or_else(woken_early))),
-                WaitPoll::Moved(token) => raw.remove_wake(&token),
-            }
-        }
-        if raw.is_done() {
-            return Poll::Ready(Ok(()));
-        }
-        self.start(raw, cx)
-    }
-
-    fn start(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
-        let misused = misuse(raw).is_some();
-        match self.wait.register_on(cx, (!misused).then_some(raw)) {
-            Err(error) => return Poll::Ready(Err(error)),
-            // As in asyncio the error comes one turn later.
-            Ok(token) if misused => {
-                token.fire();
-            }
-            Ok(token) => raw.add_callback(Callback::wake(token)),
-        }
-        Poll::Pending
-    }
-
-    /// Withdraws the await point, if there is one.
-    #[inline]
-    pub(crate) fn detach(&mut self, raw: &RawFuture) {
-        if self.wait.is_registered() {
-            self.leave(raw);
-        }
-    }
-
-    #[cold]
-    fn leave(&mut self, raw: &RawFuture) {
-        if let Some(token) = self.wait.token() {
-            raw.remove_wake(&token);
-        }
-        self.wait.release();
-    }
-}
-
-/// Why the current task cannot wait for a future, if it cannot.
-pub(crate) fn misuse(raw: &RawFuture) -> Option<Error> {
-    let foreign = home::home() != raw.core().id();
-    if foreign {
-        return Some(Error::fixed(ErrorKind::Runtime, &"the awaited future belongs to a different event loop"));
-    }
-    let itself = raw.as_task().is_some_and(|task| raw.core().is_current(task));
-    itself.then(|| Error::fixed(ErrorKind::Runtime, &"a task cannot await itself"))
-}
-
-#[cold]
-fn woken_early() -> Error {
-    Error::fixed(ErrorKind::Runtime, &"woken before the awaited future was done")
 }
 
 impl RawFuture {

@@ -49,6 +49,7 @@ mod gather;
 mod gather_set;
 mod group;
 mod inbox;
+mod join;
 mod loop_handle;
 pub mod op;
 pub mod ops;

@@ -14,6 +14,12 @@ pub(crate) fn next(last: u32, in_use: impl Fn(u32) -> bool) -> u32 {
     }
 }
 
+/// The number after the last one, if it is one of those that are given out once.
+#[inline]
+pub(crate) fn next_plainly(last: u32) -> Option<u32> {
+    (last < AGAIN - 1).then_some(last + 1)
+}
+
 #[cold]
 fn next_unused(mut number: u32, in_use: impl Fn(u32) -> bool) -> u32 {
     while in_use(number) {

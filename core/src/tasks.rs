@@ -13,9 +13,9 @@ use crate::cancel;
 use crate::context::Context;
 use crate::error::{self, Error, Result};
 use crate::event_loop::LoopCore;
-use crate::future::{self, AwaitRef, Future, Join};
+use crate::future::{self, AwaitRef, Future};
 use crate::task::header::flag;
-use crate::task::{FutureRef, RawFuture, RawTask, home};
+use crate::task::{FutureRef, Handle, RawFuture, RawTask, home};
 
 /// A coroutine that the loop drives, and a handle to its result: asyncio's `Task`.
 ///
@@ -38,28 +38,26 @@ use crate::task::{FutureRef, RawFuture, RawTask, home};
 /// # Ok(())
 /// # }).unwrap();
 /// ```
-#[repr(C)]
 pub struct Task<T> {
-    /// First, so that a fresh handle is written as it is copied: two words of nothing, and one.
-    join: Join,
-    cell: FutureRef<T>,
+    handle: Handle<T>,
 }
 
 impl<T> Task<T> {
     pub(crate) fn from_ref(cell: FutureRef<T>) -> Self {
-        Task { cell, join: Join::new() }
+        Task { handle: Handle::new(cell) }
     }
 
+    #[inline]
     pub(crate) fn cell(&self) -> &FutureRef<T> {
-        &self.cell
+        self.handle.cell()
     }
 
     pub(crate) fn raw(&self) -> &RawFuture {
-        self.cell.raw()
+        self.cell().raw()
     }
 
     pub(crate) fn raw_task(&self) -> &RawTask {
-        self.cell.raw_task()
+        self.cell().raw_task()
     }
 
     /// Whether the coroutine has ended: asyncio's `Task.done`.
@@ -121,7 +119,7 @@ impl<T> Task<T> {
     where
         T: Clone,
     {
-        self.cell.cloned()
+        self.cell().cloned()
     }
 
     /// The result, with the value moved out: for values that cannot be cloned. A later take, and an await, get `InvalidState`.
@@ -129,7 +127,7 @@ impl<T> Task<T> {
     /// # Errors
     /// As [`result`](Self::result).
     pub fn take_result(&self) -> Result<T> {
-        self.cell.take()
+        self.cell().take()
     }
 
     /// The error it ended with, `None` if it has a result: asyncio's `Task.exception`. The error counts as retrieved.
@@ -163,7 +161,7 @@ impl<T> Task<T> {
     where
         T: 'static,
     {
-        future::add_done_callback(&self.cell, Location::caller(), move |cell| callback(&Future::from_ref(cell)))
+        future::add_done_callback(self.cell(), Location::caller(), move |cell| callback(&Future::from_ref(cell)))
     }
 
     /// Removes a callback: asyncio's `Task.remove_done_callback`. Returns whether it was there; once it was scheduled it is not.
@@ -179,13 +177,7 @@ impl<T> Task<T> {
 
 impl<T> fmt::Debug for Task<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cell.fmt(f)
-    }
-}
-
-impl<T> Drop for Task<T> {
-    fn drop(&mut self) {
-        self.join.detach(self.cell.raw());
+        self.cell().fmt(f)
     }
 }
 
@@ -195,12 +187,7 @@ impl<T> std::future::Future for Task<T> {
 
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut PollContext<'_>) -> Poll<Result<T>> {
-        let this = self.get_mut();
-        match this.join.poll(this.cell.raw(), cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(this.cell.take()),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        }
+        self.get_mut().handle.poll(cx)
     }
 }
 
@@ -210,7 +197,7 @@ impl<'a, T: Clone> IntoFuture for &'a Task<T> {
     type IntoFuture = AwaitRef<'a, T>;
 
     fn into_future(self) -> AwaitRef<'a, T> {
-        AwaitRef::new(&self.cell)
+        AwaitRef::new(self.cell())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::callback::Callback;
 use crate::cancel;
 use crate::delay::{Delay, IntoDelay};
 use crate::error::{Error, Result};
-use crate::future;
+use crate::join;
 use crate::task::{RawFuture, identify};
 use crate::tasks::{Task, create_task};
 use crate::timeout::{Timed, Timeout};
@@ -135,7 +135,7 @@ where
                     if raw.is_done() {
                         return future.poll(cx);
                     }
-                    if let Some(error) = future::misuse(raw) {
+                    if let Some(error) = join::misuse(raw) {
                         return Poll::Ready(Err(error));
                     }
                     let token = match wait.register(cx) {

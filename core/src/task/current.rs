@@ -68,6 +68,12 @@ impl CurrentTask {
         self.cover.get().filter(|(of, _)| std::ptr::eq(*of, task.head())).map(|(_, scope)| scope)
     }
 
+    #[inline]
+    pub(crate) fn has_scope(&self) -> bool {
+        // SAFETY: a look at the cell's own memory, during which nothing else is called.
+        unsafe { (*self.scope.as_ptr()).is_some() }
+    }
+
     /// The innermost scope whose body is being polled.
     #[inline]
     pub(crate) fn scope(&self) -> Option<Rc<ScopeNode>> {

@@ -217,6 +217,14 @@ impl TaskHead {
         self.extra.get().is_none() && !waker::was_cloned(self)
     }
 
+    /// Whether the await point in this memory is outside of all scopes and waits for `future`.
+    #[inline]
+    pub(crate) fn waits_plainly_for(&self, future: &RawFuture) -> bool {
+        // SAFETY: a look at the cells' own memory, during which nothing else is called.
+        let (target, scope) = unsafe { (&*self.wait_target.as_ptr(), &*self.wait_scope.as_ptr()) };
+        scope.is_none() && target.as_ref() == Some(future)
+    }
+
     pub(crate) fn extra(&self) -> &Extra {
         self.extra.get_or_init(Default::default)
     }

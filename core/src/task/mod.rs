@@ -11,6 +11,7 @@
 mod cell;
 pub(crate) mod current;
 pub(crate) mod fetch;
+mod handle;
 pub(crate) mod header;
 pub(crate) mod home;
 mod identify;
@@ -20,5 +21,6 @@ mod raw;
 pub(crate) mod ready;
 pub(crate) mod waker;
 
+pub(crate) use handle::Handle;
 pub(crate) use identify::identify;
 pub(crate) use raw::{FutureRef, Graves, RawFuture, RawTask};

@@ -17,7 +17,7 @@ use super::cell;
 use super::fetch::fetch;
 use super::header::{FutureHead, Header, Stage, TaskHead, flag};
 use super::waker;
-use crate::await_point::{self, Token};
+use crate::await_point;
 use crate::callback::{Callback, Callbacks, Hook};
 use crate::context::ContextMap;
 use crate::error::{Error, ErrorKind, Result};
@@ -239,21 +239,34 @@ impl RawFuture {
     fn schedule_callbacks(&self) {
         let slot = &self.header().callbacks;
         // SAFETY: the cell stays on its thread, and this borrow ends before anything that could come back is called.
-        let token = match unsafe { &*slot.as_ptr() } {
+        match unsafe { &*slot.as_ptr() } {
             // What nearly all are. It is moved out word by word, as it was put there: a processor stalls when it reads as one piece what
-            // was just written as several.
-            // SAFETY: the slot is overwritten, and does not drop what was moved out.
-            Callbacks::One(Callback::Wake(task, serial)) => unsafe { Token::from_parts(ptr::read(task), *serial) },
-            _ => return self.schedule_all(),
-        };
-        // SAFETY: as above.
-        unsafe { slot.as_ptr().write(Callbacks::None) };
-        token.fire();
+            // was just written as several. Nothing is called before the last word is written.
+            Callbacks::One(Callback::Wake(task, serial)) if await_point::fires_plainly(task, *serial) => {
+                // SAFETY: the slot is overwritten, and does not drop what was moved out.
+                let task = unsafe { ptr::read(task) };
+                // SAFETY: as above.
+                unsafe { slot.as_ptr().write(Callbacks::None) };
+                await_point::fire_plainly(task);
+            }
+            _ => self.schedule_all(),
+        }
     }
 
     #[cold]
     fn schedule_all(&self) {
         self.header().callbacks.take().schedule(self);
+    }
+
+    /// Drops this reference beside another to the same cell.
+    #[inline]
+    pub(crate) fn drop_beside(self, other: &RawFuture) {
+        if self == *other {
+            std::mem::forget(self);
+            let refs = &other.header().refs;
+            // Not the last: there is the other one.
+            refs.set(refs.get() - 1);
+        }
     }
 
     /// Sets the delegate of a gather's outer future.
@@ -418,12 +431,27 @@ impl RawTask {
     /// Drops this reference by way of another to the same task, whose address may be known earlier.
     #[inline]
     pub(crate) fn drop_beside(self, other: &RawTask) {
-        if self == *other {
-            std::mem::forget(self);
-            let refs = &other.raw.header().refs;
-            // Not the last: there is the other one.
-            refs.set(refs.get() - 1);
+        self.raw.drop_beside(&other.raw);
+    }
+
+    /// Queues a task that is neither queued nor done, and drops this reference. Nothing is called before the last word is written.
+    #[inline]
+    pub(crate) fn queue_and_drop(self) {
+        let refs = &self.raw.header().refs;
+        match refs.get() {
+            1 => self.queue_and_drop_last(),
+            count => {
+                refs.set(count - 1);
+                let task = ManuallyDrop::new(self);
+                task.core().push_task(&task);
+            }
         }
+    }
+
+    /// A task that is not done has a reference of its loop's besides.
+    #[cold]
+    fn queue_and_drop_last(self) {
+        self.core().push_task(&self);
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::own_context::Outer;
+use crate::own_context::{self, Outer};
 use crate::report::discard;
 use crate::task::home;
 
@@ -259,10 +259,9 @@ impl Context {
         f()
     }
 
+    #[inline]
     pub(crate) fn load(&self) -> Option<ContextMap> {
-        let map = self.map.take();
-        self.map.set(map.clone());
-        map
+        own_context::copy(&self.map)
     }
 
     pub(crate) fn store(&self, map: Option<ContextMap>) {

@@ -6,6 +6,7 @@ use crate::context::{Context, ContextMap};
 use crate::event_loop::LoopCore;
 use crate::task::RawTask;
 use crate::task::header::flag;
+use crate::task::peek;
 
 /// The context of what is no task, and of what runs inside of a task's step in another context than the task's own.
 #[derive(Default)]
@@ -40,7 +41,12 @@ pub(crate) fn leave(map: ContextMap) {
 
 /// What is in a cell.
 #[inline]
-fn copy(slot: &Cell<Option<ContextMap>>) -> Option<ContextMap> {
+pub(crate) fn copy(slot: &Cell<Option<ContextMap>>) -> Option<ContextMap> {
+    if peek::is_some(slot) { clone_map(slot) } else { None }
+}
+
+#[inline(never)]
+fn clone_map(slot: &Cell<Option<ContextMap>>) -> Option<ContextMap> {
     let map = slot.take();
     slot.set(map.clone());
     map

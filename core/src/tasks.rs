@@ -469,7 +469,11 @@ where
     F: std::future::Future<Output = Result<T>> + 'static,
     T: 'static,
 {
-    FutureRef::new_task(core, core.next_task_number(), core.context(), location, coroutine)
+    let (cell, task) = FutureRef::new_task(core, core.next_task_number(), location, coroutine);
+    if let Some(context) = core.context() {
+        task.put_context(Some(context));
+    }
+    (cell, task)
 }
 
 #[inline(always)]

@@ -17,7 +17,6 @@ use super::pool::Block;
 use super::raw::RawFuture;
 use super::waker;
 use crate::await_point::WaitState;
-use crate::context::ContextMap;
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
 use crate::report::discard;
@@ -103,7 +102,6 @@ pub(super) fn new_future<T: 'static>(core: &Rc<LoopCore>) -> NonNull<Header> {
 pub(super) fn new_task<F, T>(
     core: &Rc<LoopCore>,
     number: u64,
-    context: Option<ContextMap>,
     location: &'static Location<'static>,
     coroutine: F,
 ) -> NonNull<Header>
@@ -124,7 +122,7 @@ where
         place: Cell::new(NOWHERE),
         queued: Cell::new(false),
         stage: Cell::new(Stage::Unborn),
-        context: Cell::new(context),
+        context: Cell::new(None),
         extra: OnceCell::new(),
         waker: waker::to_task(cell.cast()),
         number,
@@ -198,8 +196,8 @@ fn guard_drop(core: &LoopCore, drop: impl FnOnce()) {
     }
 }
 
-/// Whether a cell is finished and holds nothing any more that has to be dropped, but its count of the loop: a finished cell has no
-/// callbacks, waits or context.
+/// Whether a cell is finished and holds nothing any more that has to be dropped, but its count of the loop, and goes back to the pool: a
+/// finished cell has no callbacks, waits or context.
 ///
 /// # Safety
 /// `cell` is a live cell, or one whose last count has just gone.
@@ -207,8 +205,9 @@ fn guard_drop(core: &LoopCore, drop: impl FnOnce()) {
 pub(super) unsafe fn is_empty(cell: NonNull<Header>) -> bool {
     const HOLDING: u32 = flag::COROUTINE | flag::VALUE | flag::FAILED | flag::CANCELLED | flag::GATHER;
     // SAFETY: the cell's memory is still there.
-    let flags = unsafe { cell.as_ref() }.flags.get();
-    if flags & (flag::DONE | HOLDING) != flag::DONE {
+    let header = unsafe { cell.as_ref() };
+    let flags = header.flags.get();
+    if flags & (flag::DONE | HOLDING) != flag::DONE || !header.vtable.block.is_pooled() {
         return false;
     }
     // SAFETY: the flag says that this is a task.

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::header::TaskHead;
+use super::peek;
 use super::raw::RawTask;
 use crate::scope::ScopeNode;
 
@@ -70,8 +71,7 @@ impl CurrentTask {
 
     #[inline]
     pub(crate) fn has_scope(&self) -> bool {
-        // SAFETY: a look at the cell's own memory, during which nothing else is called.
-        unsafe { (*self.scope.as_ptr()).is_some() }
+        peek::is_some(&self.scope)
     }
 
     /// The innermost scope whose body is being polled.

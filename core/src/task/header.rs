@@ -21,6 +21,7 @@ use std::rc::Rc;
 use std::rc::Weak;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::peek;
 use super::pool::Block;
 use super::raw::RawFuture;
 use super::waker;
@@ -220,9 +221,9 @@ impl TaskHead {
     /// Whether the await point in this memory is outside of all scopes and waits for `future`.
     #[inline]
     pub(crate) fn waits_plainly_for(&self, future: &RawFuture) -> bool {
-        // SAFETY: a look at the cells' own memory, during which nothing else is called.
-        let (target, scope) = unsafe { (&*self.wait_target.as_ptr(), &*self.wait_scope.as_ptr()) };
-        scope.is_none() && target.as_ref() == Some(future)
+        // SAFETY: a look at the cell's own memory, during which nothing else is called.
+        let target = unsafe { &*self.wait_target.as_ptr() };
+        target.as_ref() == Some(future) && !peek::is_some(&self.wait_scope)
     }
 
     pub(crate) fn extra(&self) -> &Extra {

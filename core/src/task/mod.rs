@@ -16,6 +16,7 @@ pub(crate) mod header;
 pub(crate) mod home;
 mod identify;
 pub(crate) mod list;
+pub(crate) mod peek;
 pub(crate) mod pool;
 mod raw;
 pub(crate) mod ready;

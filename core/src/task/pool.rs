@@ -38,6 +38,12 @@ impl Block {
         let pooled = layout.size() <= LARGEST && layout.align() <= GRAIN && layout.size() > 0;
         Block { layout, class: if pooled { (layout.size() - 1) / GRAIN } else { CLASSES } }
     }
+
+    /// Whether it does not come from the general allocator.
+    #[inline]
+    pub(crate) fn is_pooled(self) -> bool {
+        self.class < CLASSES
+    }
 }
 
 /// What a free block holds: the next one of its class.

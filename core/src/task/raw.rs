@@ -16,10 +16,10 @@ use std::rc::{Rc, Weak};
 use super::cell;
 use super::fetch::fetch;
 use super::header::{FutureHead, Header, Stage, TaskHead, flag};
+use super::peek;
 use super::waker;
 use crate::await_point;
 use crate::callback::{Callback, Callbacks, Hook};
-use crate::context::ContextMap;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::LoopCore;
 
@@ -94,7 +94,7 @@ unsafe fn bury(cell: NonNull<Header>) {
 }
 
 /// Drops a count of a loop, which is hardly ever the last.
-#[inline]
+#[inline(always)]
 fn leave(core: Rc<LoopCore>) {
     if Rc::strong_count(&core) > 1 { drop(core) } else { end_loop(core) }
 }
@@ -400,13 +400,7 @@ impl RawTask {
     pub(crate) fn is_bare(&self, flags: u32) -> bool {
         const TOLD: u32 = flag::CALLBACKS | flag::LOG | flag::SHIELDED | flag::SHARES_CONTEXT;
         let head = self.head();
-        if flags & TOLD != 0 || !head.is_plain() || await_point::are_left(self) {
-            return false;
-        }
-        let context = head.context.take();
-        let bare = context.is_none();
-        head.context.set(context);
-        bare
+        flags & TOLD == 0 && head.is_plain() && !await_point::are_left(self) && !peek::is_some(&head.context)
     }
 
     /// Its wakers wake nobody from now on.
@@ -481,19 +475,18 @@ impl<T: 'static> FutureRef<T> {
         known.then_some(FutureRef { raw, result: PhantomData })
     }
 
-    /// A task of a loop, not yet in its list or queue, and another reference to it for the list.
+    /// A task of a loop, without a context and not yet in its list or queue, and another reference to it for the list.
     #[inline]
     pub(crate) fn new_task<F>(
         core: &Rc<LoopCore>,
         number: u64,
-        context: Option<ContextMap>,
         location: &'static Location<'static>,
         coroutine: F,
     ) -> (Self, RawTask)
     where
         F: Future<Output = Result<T>> + 'static,
     {
-        let cell = cell::new_task(core, number, context, location, coroutine);
+        let cell = cell::new_task(core, number, location, coroutine);
         (FutureRef { raw: RawFuture { cell }, result: PhantomData }, RawTask { raw: RawFuture { cell } })
     }
 }

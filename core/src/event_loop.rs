@@ -243,12 +243,13 @@ impl LoopCore {
         if eager && self.is_running() {
             return self.start_inside_another(task);
         }
-        task.head().queued.set(true);
+        // It is marked as queued already.
         self.ready.push_task(&task);
         self.tasks.push(task);
     }
 
     fn start_inside_another(&self, task: RawTask) {
+        task.head().queued.set(false);
         self.tasks.push(task.clone());
         self.step_inside_another(&task);
     }

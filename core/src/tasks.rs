@@ -479,13 +479,14 @@ where
 #[inline(always)]
 pub(crate) fn start(core: &LoopCore, task: RawTask, eager: bool) {
     if core.is_closed() {
-        return refuse(core, &task);
+        return refuse(core, task);
     }
     core.start(task, eager);
 }
 
 #[cold]
-fn refuse(core: &LoopCore, task: &RawTask) {
+fn refuse(core: &LoopCore, task: RawTask) {
+    task.head().queued.set(false);
     task.drop_coroutine(core);
     task.raw().finish_error(Error::runtime("the event loop is closed: no task can be created"), false);
     task.raw().header().clear(flag::LOG);

@@ -97,7 +97,7 @@ pub(super) fn new_future<T: 'static>(core: &Rc<LoopCore>) -> NonNull<Header> {
     cell.cast()
 }
 
-/// A task that was not started, with two references.
+/// A task that was not started, marked as queued, with two references.
 #[inline]
 pub(super) fn new_task<F, T>(
     core: &Rc<LoopCore>,
@@ -120,7 +120,7 @@ where
         requests: Cell::new(0),
         last_serial: Cell::new(0),
         place: Cell::new(NOWHERE),
-        queued: Cell::new(false),
+        queued: Cell::new(true),
         stage: Cell::new(Stage::Unborn),
         context: Cell::new(None),
         extra: OnceCell::new(),

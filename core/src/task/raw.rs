@@ -475,7 +475,7 @@ impl<T: 'static> FutureRef<T> {
         known.then_some(FutureRef { raw, result: PhantomData })
     }
 
-    /// A task of a loop, without a context and not yet in its list or queue, and another reference to it for the list.
+    /// A task of a loop, without a context. It is marked as queued, but not yet in the list or queue; there is another reference for the list.
     #[inline]
     pub(crate) fn new_task<F>(
         core: &Rc<LoopCore>,

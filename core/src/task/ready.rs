@@ -93,7 +93,7 @@ impl ReadyQueue {
         let next = unsafe { &mut *self.next.get() };
         let length = next.len();
         if length == next.capacity() {
-            return Self::push_growing(next, task);
+            return Self::push_growing(next, QueuedTask::new(task));
         }
         // SAFETY: there is room for one more, which is written before it counts.
         unsafe {
@@ -103,8 +103,8 @@ impl ReadyQueue {
     }
 
     #[cold]
-    fn push_growing(next: &mut Handles, task: &RawTask) {
-        next.push(Some(QueuedTask::new(task)));
+    fn push_growing(next: &mut Handles, queued: QueuedTask) {
+        next.push(Some(queued));
     }
 
     /// Appends another handle.

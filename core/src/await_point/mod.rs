@@ -274,10 +274,7 @@ impl Token {
 #[inline(always)]
 pub(crate) fn fires_plainly(task: &RawTask, serial: u32) -> bool {
     let head = task.head();
-    head.wait_serial.get() == serial
-        && head.wait_state.get().phase == Phase::Pending
-        && !head.header.has(flag::DONE)
-        && !head.queued.get()
+    head.wait_serial.get() == serial && head.wait_state.get().phase == Phase::Pending && task.is_idle()
 }
 
 /// Fires what [fires plainly](fires_plainly).

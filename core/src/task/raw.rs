@@ -338,9 +338,15 @@ impl RawTask {
     /// Puts the task into the ready queue, unless it is there or done.
     #[inline]
     pub(crate) fn wake(&self) {
-        if !self.raw.is_done() && !self.head().queued.get() {
+        if self.is_idle() {
             self.core().push_task(self);
         }
+    }
+
+    /// Whether it is neither in the ready queue nor done.
+    #[inline(always)]
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.raw.is_done() && !self.head().queued.get()
     }
 
     /// Whether a task with these flags has a coroutine, has not ended and has none of the flags `unless`.

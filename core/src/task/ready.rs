@@ -157,7 +157,10 @@ impl ReadyQueue {
         while next != range.end {
             let ahead = next.wrapping_add(AHEAD);
             // SAFETY: one of those that are still there.
-            if PREFETCH && ahead < range.end && let Some(queued) = unsafe { &*ahead } {
+            if PREFETCH
+                && ahead < range.end
+                && let Some(queued) = unsafe { &*ahead }
+            {
                 fetch::<4>(queued.task.as_ptr().cast_const().cast());
             }
             // SAFETY: as above.

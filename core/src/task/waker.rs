@@ -258,16 +258,26 @@ impl BackingRef {
         if self.is_at_home() { self.wake_at_home() } else { self.wake_from_elsewhere() }
     }
 
-    /// Wakes and drops: at home, with one look at where this is.
+    /// Wakes and drops. At home, and if the task is suspended, nothing is called before the last word is written.
     #[inline(always)]
     fn wake_last(self) {
         if !self.is_at_home() {
-            return self.wake_from_elsewhere();
+            return self.wake_last_slowly();
         }
-        self.wake_at_home();
-        if self.count_at_home(-1) {
-            std::mem::forget(self);
+        // SAFETY: this is the loop's thread. The task lives, since its end clears the pointer.
+        let task = NonNull::new(self.task.get().cast_mut()).map(|task| unsafe { RawTask::borrowed(task) });
+        match task {
+            Some(task) if task.is_idle() && self.count_at_home(-1) => {
+                std::mem::forget(self);
+                task.core().push_task(&task);
+            }
+            _ => self.wake_last_slowly(),
         }
+    }
+
+    #[inline(never)]
+    fn wake_last_slowly(self) {
+        self.wake();
     }
 
     #[inline(never)]

@@ -21,9 +21,11 @@ use crate::task::header::flag;
 use crate::task::{RawFuture, RawTask, home, waker};
 
 mod covered;
+mod plain;
 mod spilled;
 
 pub(crate) use covered::{any_covered, are_left, covered, withdraw_all};
+pub(crate) use plain::{fire_plainly, fires_plainly};
 use spilled::Spilled;
 pub(crate) use spilled::SpilledList;
 
@@ -270,21 +272,6 @@ impl Token {
     }
 }
 
-/// Whether to fire this registration comes down to marking it in its task's memory and queueing that.
-#[inline(always)]
-pub(crate) fn fires_plainly(task: &RawTask, serial: u32) -> bool {
-    let head = task.head();
-    head.wait_serial.get() == serial && head.wait_state.get().phase == Phase::Pending && task.is_idle()
-}
-
-/// Fires what [fires plainly](fires_plainly).
-#[inline(always)]
-pub(crate) fn fire_plainly(task: RawTask) {
-    let head = task.head();
-    head.wait_state.set(WaitState { phase: Phase::Fired, ..head.wait_state.get() });
-    task.queue_and_drop();
-}
-
 impl Wait {
     /// An await point that is not registered.
     pub const fn new() -> Self {
@@ -409,63 +396,6 @@ impl Wait {
             head.wait_scope.set(Some(scope));
         }
         Some(self.registered(task, serial))
-    }
-
-    /// Registers with the task that runs and with the future that it waits for, if that is pending and all is as on straight-line code
-    /// outside of scopes. Returns whether it is; if not, nothing has changed.
-    ///
-    /// All is asked first, and nothing is called: what is called would have to have registers written to memory for it.
-    #[inline(always)]
-    pub(crate) fn register_on_future(&mut self, cx: &Context<'_>, future: &RawFuture) -> bool {
-        let registered = home::with_task(|core, task| {
-            let head = task.head();
-            let serial = serial::next_plainly(head.last_serial.get());
-            let plain = !future.header().has(flag::DONE | flag::CALLBACKS)
-                && std::ptr::eq(future.core(), &**core)
-                && future != task.raw()
-                && self.task.is_none()
-                && head.wait_state.get().phase == Phase::Vacant
-                && !core.current.has_scope()
-                && waker::is_own(cx.waker(), task);
-            let Some(serial) = serial.filter(|_| plain) else { return false };
-            head.last_serial.set(serial);
-            head.wait_serial.set(serial);
-            head.wait_state.set(WaitState::pending(Awaited::Other));
-            // Where there is no await point there is no target that would have to be dropped.
-            std::mem::forget(head.wait_target.replace(Some(future.clone())));
-            let token = self.registered(task, serial);
-            future.add_first_wake(token);
-            true
-        });
-        registered == Some(true)
-    }
-
-    /// Ends the registration with a future that is done, if it has fired, this was registered on straight-line code outside of scopes,
-    /// and nothing else is to be told. If not, nothing has changed. As above, all is asked first.
-    #[inline(always)]
-    pub(crate) fn end_with(&mut self, future: &RawFuture) -> bool {
-        let ended = home::with_task(|_, task| {
-            let head = task.head();
-            let state = head.wait_state.get();
-            let plain = self.task.as_ref() == Some(task)
-                && state.phase == Phase::Fired
-                && !state.asked
-                && head.wait_serial.get() == self.serial as u32
-                && head.waits_plainly_for(future);
-            if !plain {
-                return false;
-            }
-            head.wait_state.set(WaitState::VACANT);
-            head.wait_serial.set(0);
-            if let Some(target) = head.wait_target.take() {
-                target.drop_beside(future);
-            }
-            if let Some(own) = self.task.take() {
-                own.drop_beside(task);
-            }
-            true
-        });
-        ended == Some(true)
     }
 
     /// Ends the registration if it has fired and nothing else is to be told: [`poll`](Self::poll) for what nearly all polls find.

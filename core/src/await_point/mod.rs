@@ -18,7 +18,7 @@ use crate::foreign_waker::ForeignWaker;
 use crate::scope::ScopeNode;
 use crate::serial;
 use crate::task::header::flag;
-use crate::task::{RawFuture, RawTask, home, waker};
+use crate::task::{RawFuture, RawTask, home, peek, waker};
 
 mod covered;
 mod plain;
@@ -392,8 +392,9 @@ impl Wait {
         if let Some(target) = target {
             head.wait_target.set(Some(target.clone()));
         }
-        if let Some(scope) = task.core().current.scope() {
-            head.wait_scope.set(Some(scope));
+        let current = &task.core().current;
+        if current.has_scope() {
+            head.wait_scope.set(current.scope());
         }
         Some(self.registered(task, serial))
     }
@@ -532,11 +533,19 @@ impl Place<'_> {
         if head.wait_serial.get() == self.serial && !head.wait_state.get().asked {
             head.wait_state.set(WaitState::VACANT);
             head.wait_serial.set(0);
-            drop(head.wait_target.take());
-            drop(head.wait_scope.take());
+            if peek::is_some(&head.wait_target) || peek::is_some(&head.wait_scope) {
+                self.drop_links();
+            }
         } else {
             self.release_asked();
         }
+    }
+
+    #[inline(never)]
+    fn drop_links(self) {
+        let head = self.task.head();
+        drop(head.wait_target.take());
+        drop(head.wait_scope.take());
     }
 
     /// The same where it may have been asked to end: the request stays with the task.

@@ -41,32 +41,33 @@ impl Screen {
         Screen { output: Rc::clone(output), prefix, line: Vec::new() }
     }
 
-    async fn show(&mut self, mut data: &[u8]) -> Result<()> {
-        while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
-            let (line, rest) = data.split_at(end + 1);
-            self.line.extend_from_slice(line);
-            self.flush()?;
-            data = rest;
+    async fn show(&mut self, data: &[u8]) -> Result<()> {
+        // All lines are one write, so that there is none in vain when nobody takes them any more.
+        let mut lines = Vec::new();
+        for part in data.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") || self.line.len() > LINE {
+                self.end_line(&mut lines);
+            }
         }
-        self.line.extend_from_slice(data);
-        if self.line.len() > LINE {
-            self.finish()?;
-        }
+        self.output.write(&lines)?;
         self.output.drain().await
     }
 
     fn finish(&mut self) -> Result<()> {
+        let mut lines = Vec::new();
         if !self.line.is_empty() {
-            self.line.push(b'\n');
-            self.flush()?;
+            self.end_line(&mut lines);
         }
-        Ok(())
+        self.output.write(&lines)
     }
 
-    fn flush(&mut self) -> Result<()> {
-        self.output.writelines([self.prefix.as_bytes(), &self.line])?;
-        self.line.clear();
-        Ok(())
+    fn end_line(&mut self, lines: &mut Vec<u8>) {
+        lines.extend_from_slice(self.prefix.as_bytes());
+        lines.append(&mut self.line);
+        if !lines.ends_with(b"\n") {
+            lines.push(b'\n');
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! nothing is started any more: every child is asked to end, and killed after a grace time. That is cleanup that awaits, in the tasks
 //! that are cancelled.
 
+use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,11 @@ struct Options {
     command: Vec<String>,
 }
 
+/// Prints a line. That nobody reads it is no reason to leave the children alone.
+fn tell(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
 async fn start(options: &Options) -> Result<Process> {
     // In a group of its own, a child does not get Ctrl-C from the terminal: ending it is up to us.
     let [program, arguments @ ..] = &options.command[..] else { unreachable!("checked in main") };
@@ -44,9 +51,9 @@ async fn keep(slot: usize, options: Options) -> Result<()> {
         let started = Instant::now();
         match start(&options).await {
             Ok(child) => {
-                println!("child {slot}: process {} started", child.pid());
+                tell(format_args!("child {slot}: process {} started", child.pid()));
                 match child.wait().await {
-                    Ok(code) => println!("child {slot}: process {} ended with {code}", child.pid()),
+                    Ok(code) => tell(format_args!("child {slot}: process {} ended with {code}", child.pid())),
                     Err(cancelled) => {
                         drain(slot, &child, options.grace).await?;
                         return Err(cancelled);
@@ -54,12 +61,12 @@ async fn keep(slot: usize, options: Options) -> Result<()> {
                 }
             }
             Err(error) if error.is_cancelled() => return Err(error),
-            Err(error) => println!("child {slot}: {error}"),
+            Err(error) => tell(format_args!("child {slot}: {error}")),
         }
         if started.elapsed() >= WELL {
             pause = PAUSES.0;
         }
-        println!("child {slot}: again in {} ms", pause.as_millis());
+        tell(format_args!("child {slot}: again in {} ms", pause.as_millis()));
         sleep(pause).await?;
         pause = PAUSES.1.min(pause * 2);
     }
@@ -71,9 +78,9 @@ async fn drain(slot: usize, child: &Process, grace: Duration) -> Result<()> {
         child.terminate()?;
     }
     match timeout(grace, child.wait()).await {
-        Ok(code) => println!("child {slot}: drained with {code}"),
+        Ok(code) => tell(format_args!("child {slot}: drained with {code}")),
         Err(error) if error.is_timeout() => {
-            println!("child {slot}: is killed");
+            tell(format_args!("child {slot}: is killed"));
             child.kill()?;
             child.wait().await?;
         }
@@ -88,12 +95,12 @@ async fn supervise(options: Options) -> Result<()> {
         for slot in 1..=options.children {
             group.create_task(keep(slot, options.clone()))?;
         }
-        println!("{}: no child is started any more", signals.recv().await?);
+        tell(format_args!("{}: no child is started any more", signals.recv().await?));
         group.cancel();
         Ok(())
     })
     .await?;
-    println!("all children have ended");
+    tell(format_args!("all children have ended"));
     Ok(())
 }
 

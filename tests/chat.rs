@@ -267,3 +267,16 @@ fn a_second_interrupt_ends_the_program_at_once() {
     assert!(before.elapsed() < Duration::from_secs(1));
     talking.join().unwrap();
 }
+
+#[test]
+fn a_server_whose_output_nobody_reads_goes_on_and_says_goodbye() {
+    let mut server = Server::start(&["--listen", "127.0.0.1:0"]);
+    drop(server.child.stdout.take());
+    let mut lines = BufReader::new(TcpStream::connect(("127.0.0.1", server.port)).unwrap()).lines();
+    let mut other = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    other.write_all(b"other\n").unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "*** other is here");
+    server.interrupt();
+    assert_eq!(lines.next().unwrap().unwrap(), "*** goodbye");
+    assert!(server.child.wait().unwrap().success());
+}

@@ -1,7 +1,7 @@
 //! The examples that run other programs, as programs.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// An example, which cargo puts beside the directory of this test.
@@ -19,13 +19,13 @@ fn example(name: &str, arguments: &[&str]) -> Command {
 /// An example that runs, ended when the test is.
 struct Running {
     child: Child,
-    output: BufReader<ChildStdout>,
+    output: BufReader<Box<dyn Read>>,
 }
 
 impl Running {
     fn start(name: &str, arguments: &[&str]) -> Self {
         let mut child = example(name, arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
+        let output = BufReader::new(Box::new(child.stdout.take().unwrap()) as Box<dyn Read>);
         Running { child, output }
     }
 
@@ -174,4 +174,27 @@ fn a_supervisor_says_what_cannot_be_started() {
     assert!(supervisor.expect("cannot start").contains("\"/no/such/program\""));
     supervisor.signal("-INT");
     assert_eq!(supervisor.end().1, Some(0));
+}
+
+#[test]
+fn a_supervisor_whose_output_nobody_reads_goes_on() {
+    let script = ["--children", "1", "sh", "-c", "echo alive >&2"];
+    let mut child = example("supervisor", &script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut running = Running { output: BufReader::new(Box::new(child.stderr.take().unwrap())), child };
+    for _ in 0..3 {
+        running.expect("alive");
+    }
+    running.signal("-TERM");
+    assert_eq!(running.end().1, Some(0));
+}
+
+#[test]
+fn a_pipeline_whose_output_nobody_reads_ends_and_tells_so_once() {
+    let mut child = example("pipeline", &["seq 100000"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut told = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }

@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -165,6 +167,11 @@ fn printable(line: &[u8]) -> String {
     String::from_utf8_lossy(line).trim_end().chars().filter(|c| !c.is_control()).collect()
 }
 
+/// Prints a line. That nobody reads it is no reason to stop serving.
+fn tell(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
 /// Serves until it is cancelled, and then says goodbye to everybody.
 pub async fn chat(listen: String, idle: Duration) -> Result<()> {
     let room = Rc::new(Room::default());
@@ -174,7 +181,7 @@ pub async fn chat(listen: String, idle: Duration) -> Result<()> {
         .backlog(1024)
         .await?;
     for address in server.local_addrs() {
-        println!("listening on {address}; Ctrl-C ends");
+        tell(format_args!("listening on {address}; Ctrl-C ends"));
     }
     let forever = Event::new();
     let interrupted = forever.wait().await;
@@ -183,6 +190,6 @@ pub async fn chat(listen: String, idle: Duration) -> Result<()> {
     if room.close().await.is_err() {
         server.abort_clients();
     }
-    println!("goodbye");
+    tell(format_args!("goodbye"));
     interrupted.map(drop)
 }

@@ -353,6 +353,15 @@ impl Error {
         }
     }
 
+    /// How many bytes were to come, for [`IncompleteRead`](ErrorKind::IncompleteRead); `None` also if it was a separator that did not
+    /// come. asyncio's `IncompleteReadError.expected`.
+    pub fn expected(&self) -> Option<usize> {
+        match self.detail() {
+            Some(Detail::IncompleteRead { expected, .. }) => *expected,
+            _ => None,
+        }
+    }
+
     /// How many bytes of the buffer can be read off, for [`LimitOverrun`](ErrorKind::LimitOverrun). asyncio's
     /// `LimitOverrunError.consumed`.
     pub fn consumed(&self) -> Option<usize> {

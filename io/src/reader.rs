@@ -195,6 +195,7 @@ impl StreamReader {
     /// let short = reader.readexactly(length).await.unwrap_err();
     /// assert_eq!(short.kind(), ErrorKind::IncompleteRead);
     /// assert_eq!(short.partial().unwrap(), "ciao");
+    /// assert_eq!(short.expected(), Some(5));
     /// # Ok(())
     /// # }).unwrap();
     /// ```

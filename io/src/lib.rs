@@ -30,7 +30,10 @@
 //! # Ok::<(), aioli_core::Error>(())
 //! ```
 //!
-//! Names are looked up on a thread; everything else happens on the loop's own.
+//! Beside them there are streams over [pipes](connect_read_pipe) and the program's [own input and output](open_stdin),
+//! [Unix-domain sockets](open_unix_connection), [child processes](create_subprocess_exec), [signals](signals()) and [files](File).
+//!
+//! Names are looked up on a thread, and the epoll backend has threads for files; everything else happens on the loop's own.
 #![forbid(unsafe_code)]
 
 mod address;

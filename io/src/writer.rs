@@ -91,7 +91,8 @@ impl StreamWriter {
     /// first lets everything else run that is ready.
     ///
     /// # Errors
-    /// Cancelled; the error of the connection; `Io` "connection lost" if it was closed.
+    /// Cancelled; the error of the connection; `Io` "connection lost" if it has ended already, whose error, if there was one,
+    /// [`wait_closed`](Self::wait_closed) tells.
     #[inline]
     pub async fn drain(&self) -> Result<()> {
         let (input, output) = (&self.connection.input, &self.connection.output);

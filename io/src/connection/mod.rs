@@ -425,7 +425,7 @@ impl Connection {
     }
 }
 
-/// What a drain gets on a connection that ended without an error.
+/// What who writes gets on a connection that has ended, as in asyncio. By which error, the end itself tells.
 #[cold]
 pub(crate) fn lost_error() -> Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "connection lost").into()

@@ -65,7 +65,7 @@ impl Interrupt {
         // SAFETY: the handler is async-signal-safe; a zeroed sigaction is a valid one without flags and with an empty mask.
         let installed = unsafe {
             let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
-            action.sa_sigaction = handle as extern "C" fn(libc::c_int) as libc::sighandler_t;
+            action.sa_sigaction = ours();
             action.sa_flags = libc::SA_RESTART;
             libc::sigaction(libc::SIGINT, &action, ptr::null_mut())
         };
@@ -76,14 +76,7 @@ impl Interrupt {
 /// Forgets, in a child that was just forked, the loop of the parent: Ctrl-C ends the child, until it runs a loop of its own.
 pub(crate) fn forked() {
     if !TARGET.swap(ptr::null_mut(), Ordering::SeqCst).is_null() {
-        let now = handler();
-        if now == handle as extern "C" fn(libc::c_int) as libc::sighandler_t {
-            // SAFETY: restores the default, which was found when the handler was installed.
-            unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
-        } else {
-            // Somebody has put another handler before ours, which may call ours, and cannot be removed.
-            BEFORE_OURS.store(now, Ordering::SeqCst);
-        }
+        remove_handler();
     }
     // The threads that were in a handler are not here.
     RUNNING.store(0, Ordering::SeqCst);
@@ -91,14 +84,7 @@ pub(crate) fn forked() {
 
 impl Drop for Interrupt {
     fn drop(&mut self) {
-        let now = handler();
-        if now == handle as extern "C" fn(libc::c_int) as libc::sighandler_t {
-            // SAFETY: restores the default, which was found when the handler was installed.
-            unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
-        } else {
-            // Somebody has put another handler before ours, which may call ours, and cannot be removed.
-            BEFORE_OURS.store(now, Ordering::SeqCst);
-        }
+        remove_handler();
         TARGET.store(ptr::null_mut(), Ordering::SeqCst);
         // A handler on another thread may have loaded the target just before.
         while RUNNING.load(Ordering::SeqCst) != 0 {
@@ -109,12 +95,27 @@ impl Drop for Interrupt {
     }
 }
 
+/// Restores the default, unless somebody has put another handler before ours: that one may call ours, and cannot be removed.
+fn remove_handler() {
+    let now = handler();
+    if now == ours() {
+        // SAFETY: restores the default, which was found when the handler was installed.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+    } else {
+        BEFORE_OURS.store(now, Ordering::SeqCst);
+    }
+}
+
 fn is_main_thread() -> bool {
     // SAFETY: neither call has preconditions.
     unsafe { libc::gettid() == libc::getpid() }
 }
 
-/// The handler of SIGINT.
+fn ours() -> libc::sighandler_t {
+    handle as extern "C" fn(libc::c_int) as libc::sighandler_t
+}
+
+/// The handler of SIGINT, whosever it is.
 fn handler() -> libc::sighandler_t {
     // SAFETY: a zeroed sigaction is valid to be written over.
     unsafe {

@@ -54,6 +54,7 @@ impl Work {
             Work::Send(data) => Outcome::Sent { result: Err(error), data },
         }
     }
+
     /// The room of a receive, or the length of what is to be sent.
     pub fn size(&self) -> usize {
         match self {

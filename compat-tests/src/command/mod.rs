@@ -7,6 +7,7 @@ pub(crate) mod run;
 pub(crate) mod trace;
 pub(crate) mod upstream;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// What a subcommand gives.
@@ -20,4 +21,12 @@ pub(crate) fn value(option: &str, rest: &mut impl Iterator<Item = String>) -> Re
 /// A complaint about an argument that no one knows.
 pub(crate) fn unknown(argument: &str) -> String {
     format!("there is no option {argument:?}; see --help")
+}
+
+/// Prints the lines of a list. That nobody reads on is no failure.
+pub(crate) fn list(lines: &[String]) -> Result<(), String> {
+    match io::stdout().write_all((lines.join("\n") + "\n").as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
+        _ => Ok(()),
+    }
 }

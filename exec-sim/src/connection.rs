@@ -141,7 +141,10 @@ impl End {
         Interest {
             readable: over || self.has_unread() || self.eof || self.read_shut,
             // As Linux has it: writing is worth while when a third is free.
-            writable: over || self.is_write_shut() || self.muted || used <= self.send_room * 2 / 3,
+            writable: over
+                || self.is_write_shut()
+                || self.muted
+                || used.saturating_mul(3) <= self.send_room.saturating_mul(2),
         }
     }
 

@@ -48,12 +48,13 @@ impl Random {
 
     /// A time between two. If they are the same it draws nothing.
     pub(crate) fn between(&mut self, (least, most): (Duration, Duration)) -> Duration {
-        let span = most.saturating_sub(least).as_nanos();
+        // Nobody waits to see more than 584 years.
+        let span = u64::try_from(most.saturating_sub(least).as_nanos()).unwrap_or(u64::MAX);
         if span == 0 {
             return least;
         }
-        let nanos = (u128::from(self.next()) * (span + 1)) >> 64;
-        least + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        let nanos = (u128::from(self.next()) * (u128::from(span) + 1)) >> 64;
+        least.saturating_add(Duration::from_nanos(nanos as u64))
     }
 
     /// At least 1 and at most `most`, which is not 0: mostly all of it, and now and then, with a probability, some of it.

@@ -15,7 +15,7 @@ impl Machine {
     pub(crate) fn latency(&mut self) -> Duration {
         let mut latency = self.random.between(self.config.latency);
         if self.random.chance(self.config.stalls) {
-            latency += self.random.between(self.config.stall);
+            latency = latency.saturating_add(self.random.between(self.config.stall));
         }
         latency
     }

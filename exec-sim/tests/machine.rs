@@ -294,3 +294,15 @@ fn shutdown_ends_everything() {
     }
     assert_eq!(errno(opened(rig.now(Op::Socket { domain: Domain::Ipv4, kind: SocketKind::Stream }))), 125);
 }
+
+#[test]
+fn the_longest_times_and_the_largest_buffers_are_no_panic() {
+    let times = Config::new(1).latency(Duration::ZERO, Duration::MAX).stalls(1.0, Duration::ZERO, Duration::MAX);
+    let mut rig = Rig::with(times);
+    let (_, address) = rig.listener("127.0.0.1:0", 5);
+    rig.connect(address).unwrap();
+    let mut rig = Rig::with(Config::new(1).buffers(usize::MAX, usize::MAX));
+    let (client, server) = rig.pair();
+    rig.send(client, b"one").unwrap();
+    assert_eq!(rig.recv(server).unwrap(), b"one");
+}

@@ -6,6 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -81,8 +82,8 @@ impl<F: Into<OwnedFd>> From<F> for Stdio {
 ///
 /// # Errors
 /// `Io` if the program cannot be started, with its name and the directory: `NotFound`, `PermissionDenied`, and others. `Value` if an
-/// argument or a variable contains a zero byte, or the limit is 0. `Io` `Unsupported` on a backend without processes. Cancelled.
-/// `Runtime` outside of a running loop.
+/// argument or a variable contains a zero byte, the name of a variable an equals sign, or the limit is 0. `Io` `Unsupported` on a
+/// backend without processes. Cancelled. `Runtime` outside of a running loop.
 ///
 /// ```
 /// # aioli_exec_single::run(async {
@@ -303,6 +304,9 @@ struct Spawned {
 
 fn spawn(options: Options) -> Result<Spawned> {
     let Options { mut command, stdin, stdout, stderr, .. } = options;
+    if let Some(name) = wrong_name(&command) {
+        return Err(Error::value(format!("the name of the variable {name:?} contains an equals sign")));
+    }
     let mut merged = None;
     if let Some(Stdio::Stdout) = stderr {
         let (out, err) = match stdout {
@@ -333,6 +337,12 @@ fn spawn(options: Options) -> Result<Spawned> {
         Ok(child) => Ok(Spawned { child, merged }),
         Err(error) => Err(not_started(&command, error)),
     }
+}
+
+/// The name of a variable that would set another one.
+fn wrong_name(command: &Command) -> Option<&OsStr> {
+    let mut set = command.get_envs().filter(|(_, value)| value.is_some()).map(|(name, _)| name);
+    set.find(|name| name.as_bytes().contains(&b'='))
 }
 
 fn plain(stdio: Stdio) -> Result<process::Stdio> {

@@ -75,6 +75,7 @@ fn what_cannot_be_a_command_is_refused(on: &Machine) {
             create_subprocess_exec("echo", ["a\0b"]),
             create_subprocess_exec("ec\0ho", NO_ARGS),
             create_subprocess_exec("echo", NO_ARGS).env("A", "b\0"),
+            create_subprocess_exec("echo", NO_ARGS).env("A=B", "c"),
             create_subprocess_exec("echo", NO_ARGS).stdout(STDOUT),
             create_subprocess_exec("echo", NO_ARGS).stdin(STDOUT),
             create_subprocess_exec("echo", NO_ARGS).limit(0),

@@ -1,4 +1,4 @@
-//! Delays: a `Duration`, or a number of seconds as in asyncio.
+//! Delays: a `Duration`, or a number of seconds, as in asyncio.
 
 use std::time::Duration;
 
@@ -46,6 +46,7 @@ impl Delay {
 /// use std::time::Duration;
 ///
 /// assert_eq!(1.5.into_delay(), Delay::For(Duration::from_millis(1500)));
+/// assert_eq!(2.into_delay(), Delay::For(Duration::from_secs(2)));
 /// assert_eq!((-1.0).into_delay(), Delay::Past);
 /// assert!(f64::NAN.into_delay().duration().is_err());
 /// ```
@@ -79,6 +80,19 @@ impl IntoDelay for f64 {
         Delay::For(Duration::try_from_secs_f64(self).unwrap_or(Duration::MAX))
     }
 }
+
+macro_rules! whole_seconds {
+    ($($number:ty),*) => {$(
+        impl IntoDelay for $number {
+            #[inline]
+            fn into_delay(self) -> Delay {
+                u64::try_from(self).map_or(Delay::Past, |seconds| Delay::For(Duration::from_secs(seconds)))
+            }
+        }
+    )*};
+}
+
+whole_seconds!(i32, u32, i64, u64);
 
 /// Nanoseconds of a duration; what is longer than 584 years is as good as for ever.
 #[inline]

@@ -34,6 +34,7 @@ cases! {
     what_the_body_takes_back_of_its_timeout_is_not_taken_back_twice: "W2";
     outside_of_a_task_it_is_an_error: "W1" = "test_timeouts::TimeoutTests::test_timeout_without_task";
     delays_that_are_not_finite_are_refused: "L5" = "test_tasks::BaseTaskTests::test_sleep_when_delay_is_nan";
+    delays_are_whole_seconds_too: "L5";
 }
 
 /// Moves a deadline into the past, so that it fires in the next turn.
@@ -318,6 +319,20 @@ fn delays_that_are_not_finite_are_refused(on: &Machine) {
             value(wait_for(ready(()), delay).await.unwrap_err());
             value(wait([pending::<()>()]).timeout(delay).await.unwrap_err());
         }
+        Ok(())
+    });
+}
+
+fn delays_are_whole_seconds_too(on: &Machine) {
+    on.run(async {
+        let start = event_loop().time();
+        sleep(1).await?;
+        sleep(2_u64).await?;
+        sleep(-1).await?;
+        sleep(i64::MIN).await?;
+        assert_eq!(event_loop().time() - start, Duration::from_secs(3));
+        assert!(timeout(0_u32, sleep(1)).await.unwrap_err().is_timeout());
+        assert!(timeout(u64::MAX, sleep(1)).await.is_ok());
         Ok(())
     });
 }

@@ -156,12 +156,11 @@ impl ReadyQueue {
         let mut next = range.start;
         while next != range.end {
             let ahead = next.wrapping_add(AHEAD);
-            // SAFETY: one of those that are still there.
-            if PREFETCH
-                && ahead < range.end
-                && let Some(queued) = unsafe { &*ahead }
-            {
-                fetch::<4>(queued.task.as_ptr().cast_const().cast());
+            if PREFETCH && ahead < range.end {
+                // SAFETY: one of those that are still there.
+                if let Some(queued) = unsafe { &*ahead } {
+                    fetch::<4>(queued.task.as_ptr().cast_const().cast());
+                }
             }
             // SAFETY: as above.
             core.run_handle(unsafe { next.read() });

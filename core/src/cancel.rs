@@ -202,6 +202,10 @@ fn hand_over(task: &RawTask, scope: Option<&Rc<ScopeNode>>, message: &Message, s
             _ => {
                 set_cancel_message(task, message);
                 wait.update(|state| (state.asked, state.must_cancel) = (true, true));
+                if wait.state.phase != Phase::Pending && task.head().stage.get() != Stage::Running {
+                    // The task is queued, unless it has put this aside: then it has to take a step to show that.
+                    task.wake();
+                }
             }
         }
     }
@@ -362,7 +366,7 @@ pub(crate) fn uncancel_at(task: &RawTask, scope: Option<Rc<ScopeNode>>) -> u32 {
     if left == 0 {
         withdraw(task, scope.as_ref());
         if head.requests.get() + scope_requests(task) == 0 {
-            for wait in await_point::covered(task, None) {
+            for wait in await_point::registered(task, None) {
                 wait.update(|state| state.must_cancel = false);
             }
         }
@@ -422,7 +426,7 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
     let mut requested = false;
     if header.has(flag::OPEN) {
         requested = true;
-        let waits = await_point::covered(task, None);
+        let waits = await_point::suspended_on(task, None);
         if waits.is_empty() && probed {
             return Settled::Abandoned;
         }
@@ -449,7 +453,7 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
     };
     for node in open {
         requested = true;
-        let waits = await_point::covered(task, Some(&node));
+        let waits = await_point::suspended_on(task, Some(&node));
         if waits.iter().any(|wait| wait.state.asked) || (waits.is_empty() && node.probe.get()) {
             continue;
         }

@@ -106,13 +106,14 @@ impl World {
         if depth == 0 || self.below(6) == 0 {
             return self.leaf();
         }
-        let kind = self.below(26);
+        let kind = self.below(27);
         self.made.borrow_mut().push_str(&format!("{kind}( "));
         let count = 2 + self.below(3);
         // What is moved to another task is a leaf: a combinator that polls only what was woken hides the others from that task.
         let one = if kind == 15 { self.leaf() } else { self.coroutine(depth - 1) };
         let other = self.coroutine(depth - 1);
-        let more: Vec<_> = (0..if kind >= 20 { count } else { 0 }).map(|_| self.coroutine(depth - 1)).collect();
+        let more: Vec<_> =
+            (0..if (20..26).contains(&kind) { count } else { 0 }).map(|_| self.coroutine(depth - 1)).collect();
         self.made.borrow_mut().push_str(") ");
         let world = self.clone();
         Box::pin(async move {
@@ -231,6 +232,13 @@ impl World {
                         result?;
                     }
                     Ok(())
+                }
+                26 => {
+                    let mut aside = other;
+                    match touch(aside.as_mut()).await {
+                        Poll::Ready(result) => result.and(one.await),
+                        Poll::Pending => one.await,
+                    }
                 }
                 _ => {
                     let tasks: Vec<_> = more.into_iter().map(create_task).collect();

@@ -72,6 +72,15 @@ pub async fn touch<F: StdFuture + ?Sized>(mut future: Pin<&mut F>) -> Poll<F::Ou
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
+pub type Boxed<T> = Pin<Box<dyn StdFuture<Output = Result<T>>>>;
+
+/// Boxes a coroutine and polls it once in the current task.
+pub async fn begun<T>(coroutine: impl StdFuture<Output = Result<T>> + 'static) -> Boxed<T> {
+    let mut boxed: Boxed<T> = Box::pin(coroutine);
+    assert!(touch(boxed.as_mut()).await.is_pending());
+    boxed
+}
+
 /// The messages of reports.
 pub fn messages(reports: &[Report]) -> Vec<&str> {
     reports.iter().map(|report| report.message.as_str()).collect()

@@ -31,6 +31,13 @@ impl Covered {
         }
     }
 
+    /// It was asked and has an answer, its task took a step since, and nothing has the task take another: its task waits for something
+    /// else. It answers when it is polled, if it ever is, but a request that is open still is not to wait for that.
+    fn put_aside(&self) {
+        let phase = if self.state.phase == Phase::Fired { Phase::FiredAside } else { Phase::CancelledAside };
+        self.update(|state| state.phase = phase);
+    }
+
     /// Changes its state.
     pub(crate) fn update(&self, change: impl FnOnce(&mut WaitState)) {
         let head = self.token.task.head();
@@ -47,8 +54,15 @@ impl Covered {
     }
 }
 
-/// The await points of a task that lie inside a scope, or all of them; in the order in which they were registered.
+/// The await points that a request of a task or of one of its scopes reaches, in the order in which they were registered.
 pub(crate) fn covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<Covered> {
+    let mut found = registered(task, scope);
+    found.retain(|wait| !matches!(wait.state.phase, Phase::FiredAside | Phase::CancelledAside));
+    found
+}
+
+/// The same with those that were put aside.
+pub(crate) fn registered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<Covered> {
     let head = task.head();
     let inside = |at: Option<&Rc<ScopeNode>>| scope.is_none_or(|scope| ScopeNode::is_inside(at, scope));
     let mut found = Vec::new();
@@ -67,6 +81,21 @@ pub(crate) fn covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<Cove
             let token = Token { task: task.clone(), serial: wait.serial };
             found.push(Covered { token, state: wait.state, target: wait.target.clone() });
         }
+    }
+    found
+}
+
+/// [`covered`] for a task whose step has ended with a request open. If all that were asked have an answer by then, and the task does not
+/// go on by itself, it has put them aside: polled once and kept for later, as in a loop around a `select!`.
+pub(crate) fn suspended_on(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<Covered> {
+    let mut found = covered(task, scope);
+    let mut asked = found.iter().filter(|wait| wait.state.asked).peekable();
+    if asked.peek().is_some()
+        && asked.all(|wait| wait.state.phase != Phase::Pending)
+        && !task.head().queued.get()
+    {
+        found.iter().filter(|wait| wait.state.asked).for_each(Covered::put_aside);
+        found.retain(|wait| !wait.state.asked);
     }
     found
 }

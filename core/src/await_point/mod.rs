@@ -24,7 +24,7 @@ mod covered;
 mod plain;
 mod spilled;
 
-pub(crate) use covered::{any_covered, are_left, covered, withdraw_all};
+pub(crate) use covered::{any_covered, are_left, covered, registered, suspended_on, withdraw_all};
 pub(crate) use plain::{fire_plainly, fires_plainly};
 use spilled::Spilled;
 pub(crate) use spilled::SpilledList;
@@ -38,6 +38,10 @@ pub(crate) enum Phase {
     Fired,
     /// A request ended it, before anything else did.
     Cancelled,
+    /// As [`Fired`](Phase::Fired), put aside: see [`Covered::put_aside`].
+    FiredAside,
+    /// As [`Cancelled`](Phase::Cancelled), put aside.
+    CancelledAside,
 }
 
 /// Where an await point stands.
@@ -228,7 +232,7 @@ impl Token {
 
     /// Whether it was cancelled before anything happened, or is gone.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.state().phase, Phase::Cancelled | Phase::Vacant)
+        matches!(self.state().phase, Phase::Cancelled | Phase::CancelledAside | Phase::Vacant)
     }
 
     /// Whether it is gone: dropped or left by its task, or its task ended before.
@@ -464,8 +468,13 @@ impl Wait {
     fn answer(&mut self, state: WaitState) -> WaitPoll {
         let token = self.take().expect("an await point is registered before it is polled");
         let gone = token.place().withdraw();
+        let gives_value = || !state.must_cancel && gone.target.as_ref().is_some_and(|target| !target.is_cancelled());
+        if state.phase == Phase::FiredAside && gives_value() {
+            // The request was to wait no longer for this.
+            return WaitPoll::Fired;
+        }
         cancel::consume(&token.task, gone.scope.as_ref());
-        if state.phase == Phase::Cancelled {
+        if matches!(state.phase, Phase::Cancelled | Phase::CancelledAside) {
             return WaitPoll::Cancelled(Error::cancelled_with(gone.message));
         }
         if state.must_cancel {
@@ -561,7 +570,8 @@ impl Place<'_> {
     fn withdraw(self) -> Gone {
         let head = self.task.head();
         if head.wait_serial.get() == self.serial {
-            let cancelled = head.wait_state.replace(WaitState::VACANT).phase == Phase::Cancelled;
+            let phase = head.wait_state.replace(WaitState::VACANT).phase;
+            let cancelled = matches!(phase, Phase::Cancelled | Phase::CancelledAside);
             head.wait_serial.set(0);
             return Gone {
                 target: head.wait_target.take(),

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::future::Future as StdFuture;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -17,15 +16,6 @@ pub(super) mod fates;
 pub(super) mod groups;
 pub(super) mod handles;
 pub(super) mod timeouts;
-
-type Boxed<T> = Pin<Box<dyn StdFuture<Output = Result<T>>>>;
-
-/// Boxes a coroutine and polls it once in the current task.
-async fn begun<T>(coroutine: impl StdFuture<Output = Result<T>> + 'static) -> Boxed<T> {
-    let mut boxed: Boxed<T> = Box::pin(coroutine);
-    assert!(touch(boxed.as_mut()).await.is_pending());
-    boxed
-}
 
 /// Moves a future that this task has polled to another one, and gives what comes of it there.
 async fn moved<T: 'static>(future: Boxed<T>) -> Result<T> {

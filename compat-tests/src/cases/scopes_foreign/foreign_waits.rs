@@ -19,6 +19,10 @@ cases! {
     whose_request_was_taken_back_are_left_alone: "L3";
     of_a_group_body_end_the_body: "L3";
     a_task_that_waits_in_both_is_cancelled_at_its_await: "L3";
+    beside_an_await_that_was_put_aside_end_with_the_task: "L3";
+    beside_an_await_that_was_put_aside_end_in_their_scope: "L3";
+    that_end_beside_an_await_that_was_put_aside_leave_the_request_to_the_next: "L3";
+    beside_a_task_that_was_put_aside_end_once_that_has_ended: "L3";
 }
 
 fn without_a_scope_end_with_the_task(on: &Machine) {
@@ -333,6 +337,112 @@ fn in_a_scope_that_is_polled_some_turns_after_the_request_end_then(on: &Machine)
             assert!(limit.await.unwrap_err().is_timeout(), "polled {turns} turns later");
         }
         assert_eq!(me().cancelling(), 0);
+        Ok(())
+    });
+}
+
+fn beside_an_await_that_was_put_aside_end_with_the_task(on: &Machine) {
+    on.run(async {
+        for kind in 0..6 {
+            let trace = Trace::new();
+            let coroutine = async move {
+                let aside: Boxed<()> = match kind {
+                    0 => Box::pin(sleep(50.0)),
+                    1 => Box::pin(hang()),
+                    2 => Box::pin(FuturesUnordered::from_iter([sleep(50.0)]).collect::<Vec<_>>().map(|_| Ok(()))),
+                    3 => Box::pin(async { futures::join!(sleep(50.0), hang()).0 }),
+                    4 => Box::pin(FuturesUnordered::from_iter([pump(50)]).collect::<Vec<_>>().map(|_| Ok(()))),
+                    _ => Box::pin(sleep(0.5)),
+                };
+                let aside = begun(aside).await;
+                foreign().await?;
+                aside.await
+            };
+            let task = create_task(coroutine);
+            sleep(1.0).await?;
+            trace.start();
+            task.cancel(Some("m"));
+            let turns = until_done(&task, &trace).await?;
+            assert_eq!((kind, turns, state(&task)), (kind, 2, CANCELLED.into()));
+            assert_eq!(message(&task.await).as_deref(), Some("m"));
+        }
+        Ok(())
+    });
+}
+
+fn beside_an_await_that_was_put_aside_end_in_their_scope(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let inside = timeout(1.0, async {
+            let aside = begun(sleep(50.0)).await;
+            foreign().await?;
+            aside.await
+        });
+        logged("inside", &trace, inside).await.unwrap_err();
+        let around = begun(sleep(2.0)).await;
+        logged("around", &trace, timeout(0.5, foreign())).await.unwrap_err();
+        around.await?;
+        assert_eq!(seconds(), 3.0);
+
+        let t = trace.clone();
+        let task = create_task(async move {
+            let scope = timeout(9.0, async {
+                let aside = begun(sleep(50.0)).await;
+                foreign().await?;
+                aside.await
+            });
+            let around = begun(hang()).await;
+            let result = logged("scope", &t, scope).await;
+            drop(around);
+            logged("next", &t, sleep(1.0)).await?;
+            result
+        });
+        sleep(0.0).await?;
+        assert_eq!(trace.take(), ["inside timeout 0+3", "around timeout 0+5"]);
+        trace.start();
+        task.cancel(Some("m"));
+        sleep(5.0).await?;
+        assert_eq!(trace.take(), ["scope cancelled 1+2", "next Ok(())+4"]);
+        assert_eq!(message(&task.await).as_deref(), Some("m"));
+        Ok(())
+    });
+}
+
+fn that_end_beside_an_await_that_was_put_aside_leave_the_request_to_the_next(on: &Machine) {
+    on.run(async {
+        let (trace, (sender, receiver)) = (Trace::new(), channel::<()>());
+        let t = trace.clone();
+        let task = create_task(async move {
+            let aside = begun(sleep(50.0)).await;
+            receiver.await?;
+            let next = logged("next", &t, hang()).await;
+            drop(aside);
+            next
+        });
+        pump(2).await?;
+        trace.start();
+        task.cancel(Some("m"));
+        sender.send(()).unwrap();
+        assert_eq!(until_done(&task, &trace).await?, 2);
+        assert_eq!((trace.take(), message(&task.await).as_deref()), (vec!["next cancelled 1+2".into()], Some("m")));
+        Ok(())
+    });
+}
+
+fn beside_a_task_that_was_put_aside_end_once_that_has_ended(on: &Machine) {
+    on.run(async {
+        let trace = Trace::new();
+        let t = trace.clone();
+        let task = create_task(async move {
+            let aside = begun(create_task(slow("slow", &t, 3, None))).await;
+            foreign().await?;
+            aside.await
+        });
+        pump(3).await?;
+        trace.start();
+        task.cancel(Some("m"));
+        until_done(&task, &trace).await?;
+        assert_eq!((trace.take(), state(&task)), (vec!["slow:m+1".into(), "slow:done+4".into()], CANCELLED.into()));
         Ok(())
     });
 }

@@ -186,9 +186,15 @@ pub(crate) fn message_at(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Messa
 
 /// Hands a request to every await point inside a scope, or of the whole task. Returns whether there is one.
 fn hand_over(task: &RawTask, scope: Option<&Rc<ScopeNode>>, message: &Message, stack: &mut Stack) -> bool {
+    task.core().strays.rouse(task);
     let covered = await_point::covered(task, scope);
+    hand_to(task, &covered, message, stack);
+    !covered.is_empty()
+}
+
+fn hand_to(task: &RawTask, waits: &[await_point::Covered], message: &Message, stack: &mut Stack) {
     // In reverse, since the stack is worked off from its end.
-    for wait in covered.iter().rev() {
+    for wait in waits.iter().rev() {
         let reach = wait.target.as_ref().map_or(Reach::Nothing, reach);
         match &wait.target {
             Some(target) if reach == Reach::Pending => {
@@ -209,7 +215,6 @@ fn hand_over(task: &RawTask, scope: Option<&Rc<ScopeNode>>, message: &Message, s
             }
         }
     }
-    !covered.is_empty()
 }
 
 /// What a request would reach that is passed on to a future.
@@ -267,14 +272,17 @@ fn withdraw(task: &RawTask, scope: Option<&Rc<ScopeNode>>) {
 /// branch of the same combinator has returned for in this step.
 #[cold]
 pub(crate) fn take_open(task: &RawTask) -> Option<Error> {
+    let message = asked_now(task)?;
+    consume(task, task.core().current.scope().as_ref());
+    Some(Error::cancelled_with(message))
+}
+
+/// The message of the request around the current point that is open, or was answered in this step.
+pub(crate) fn asked_now(task: &RawTask) -> Option<Message> {
     let scope = task.core().current.scope();
     let by_task = task.raw().header().has(flag::OPEN | flag::CHANCE);
-    if !by_task && !around(scope.clone()).any(|node| node.open.get() || node.chance.get()) {
-        return None;
-    }
-    let message = message_at(task, scope.as_ref());
-    consume(task, scope.as_ref());
-    Some(Error::cancelled_with(message))
+    let asked = by_task || around(scope.clone()).any(|node| node.open.get() || node.chance.get());
+    asked.then(|| message_at(task, scope.as_ref()))
 }
 
 /// Takes the request that is open at this point of the running task, as an await there would. `None` outside of a task.
@@ -424,6 +432,11 @@ pub(crate) enum Settled {
 pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
     let header = task.raw().header();
     let mut requested = false;
+    for (wait, message) in await_point::adopted(task) {
+        let mut stack = Stack::new();
+        hand_to(task, &[wait], &message, &mut stack);
+        travel(stack, &message);
+    }
     if header.has(flag::OPEN) {
         requested = true;
         let waits = await_point::suspended_on(task, None);

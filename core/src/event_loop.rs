@@ -21,6 +21,7 @@ use crate::remote::RemoteCall;
 use crate::report::{Handler, discard};
 use crate::shared::Arc;
 use crate::shield;
+use crate::strays::Strays;
 use crate::task::current::CurrentTask;
 use crate::task::header::{Stage, flag};
 use crate::task::list::TaskList;
@@ -50,6 +51,7 @@ pub(crate) struct LoopCore {
     pub(crate) executor: DefaultExecutor,
     ready: ReadyQueue,
     tasks: TaskList,
+    pub(crate) strays: Strays,
     pub(crate) current: CurrentTask,
     pub(crate) entered: EnteredContext,
     turn: Cell<u64>,
@@ -93,6 +95,7 @@ impl LoopCore {
             executor: DefaultExecutor::default(),
             ready: ReadyQueue::default(),
             tasks: TaskList::default(),
+            strays: Strays::default(),
             current: CurrentTask::default(),
             entered: EnteredContext::default(),
             turn: Cell::new(0),

@@ -65,6 +65,7 @@ mod shared;
 mod shield;
 mod slack;
 mod sleep;
+mod strays;
 mod sync;
 mod task;
 mod tasks;

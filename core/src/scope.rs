@@ -275,7 +275,13 @@ impl ScopeNode {
             task.head().extra().open_scopes.borrow_mut().push(Rc::clone(self));
         }
         let old = self.task.replace(task);
-        self.listed.set(false);
+        if old != *self.task.borrow() {
+            // What reached it there was not for it.
+            self.asked.set(false);
+            if self.listed.take() {
+                old.core().strays.note(&old);
+            }
+        }
         self.count(requests.cast_signed());
         drop((old, parent));
     }

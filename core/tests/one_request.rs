@@ -109,9 +109,7 @@ impl World {
         let kind = self.below(27);
         self.made.borrow_mut().push_str(&format!("{kind}( "));
         let count = 2 + self.below(3);
-        // What is moved to another task is a leaf: a combinator that polls only what was woken hides the others from that task.
-        let one = if kind == 15 { self.leaf() } else { self.coroutine(depth - 1) };
-        let other = self.coroutine(depth - 1);
+        let (one, other) = (self.coroutine(depth - 1), self.coroutine(depth - 1));
         let more: Vec<_> =
             (0..if (20..26).contains(&kind) { count } else { 0 }).map(|_| self.coroutine(depth - 1)).collect();
         self.made.borrow_mut().push_str(") ");

@@ -61,7 +61,7 @@ pub(crate) fn covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<Cove
     found
 }
 
-/// The same with those that were put aside.
+/// The same with those that were put aside, but without those of which nobody knows which task has them.
 pub(crate) fn registered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<Covered> {
     let head = task.head();
     let inside = |at: Option<&Rc<ScopeNode>>| scope.is_none_or(|scope| ScopeNode::is_inside(at, scope));
@@ -77,7 +77,7 @@ pub(crate) fn registered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<C
         head.wait_scope.set(at);
     }
     if let Some(extra) = head.extra.get() {
-        for wait in extra.spilled.borrow().iter().filter(|wait| inside(wait.scope.as_ref())) {
+        for wait in extra.spilled.borrow().iter().filter(|wait| !wait.roused && inside(wait.scope.as_ref())) {
             let token = Token { task: task.clone(), serial: wait.serial };
             found.push(Covered { token, state: wait.state, target: wait.target.clone() });
         }
@@ -100,9 +100,34 @@ pub(crate) fn suspended_on(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec
     found
 }
 
+/// The await points that came from another task in a step in which a request was answered that they were to answer as well.
+pub(crate) fn adopted(task: &RawTask) -> Vec<(Covered, Message)> {
+    let Some(extra) = task.head().extra.get() else { return Vec::new() };
+    let known = extra.adopted.take();
+    let spilled = extra.spilled.borrow();
+    let unasked = |(serial, message)| {
+        let wait = spilled.find(serial).filter(|wait| !wait.state.asked)?;
+        let token = Token { task: task.clone(), serial };
+        Some((Covered { token, state: wait.state, target: wait.target.clone() }, message))
+    };
+    known.into_iter().filter_map(unasked).collect()
+}
+
 /// Whether an await point lies inside a scope, or the task has one at all.
 pub(crate) fn any_covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> bool {
     !covered(task, scope).is_empty()
+}
+
+/// Takes the wakers of what combinators have polled for a task, for it to be polled again.
+pub(crate) fn rouse_spilled(task: &RawTask) -> Vec<ForeignWaker> {
+    let Some(extra) = task.head().extra.get() else { return Vec::new() };
+    let mut spilled = extra.spilled.borrow_mut();
+    let pending = spilled.iter_mut().filter(|wait| wait.state.phase == Phase::Pending && wait.waker.is_some());
+    let roused = pending.map(|wait| {
+        wait.roused = true;
+        std::mem::take(&mut wait.waker)
+    });
+    roused.collect()
 }
 
 /// Whether a finished task may have left something for [`withdraw_all`].
@@ -128,13 +153,19 @@ pub(crate) fn withdraw_all(task: &RawTask) -> Vec<ForeignWaker> {
         // A scope holds its task: one that was leaked is not to be held in turn.
         let scopes = std::mem::take(&mut *extra.open_scopes.borrow_mut());
         drop(scopes);
-        let left = std::mem::take(&mut *extra.spilled.borrow_mut());
-        for wait in left.into_iter() {
-            if let Some(target) = &wait.target {
-                target.remove_wake(&Token { task: task.clone(), serial: wait.serial });
-            }
-            orphaned.push(wait.waker);
+        // They stay as what has gone, for whoever polls them next to know that they were woken.
+        let mut left = Vec::new();
+        for wait in extra.spilled.borrow_mut().iter_mut() {
+            (wait.state, wait.roused) = (WaitState::VACANT, wait.waker.is_some());
+            left.push((wait.serial, wait.target.take(), wait.scope.take(), wait.message.take()));
+            orphaned.push(std::mem::take(&mut wait.waker));
         }
+        for (serial, target, ..) in &left {
+            if let Some(target) = target {
+                target.remove_wake(&Token { task: task.clone(), serial: *serial });
+            }
+        }
+        task.core().strays.forget(task);
         let scopes = std::mem::take(&mut *extra.foreign_scopes.borrow_mut());
         let mine = scopes.iter().filter_map(Weak::upgrade).filter(|node| node.task() == *task);
         orphaned.extend(mine.map(|node| node.take_waker()));

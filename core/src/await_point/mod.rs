@@ -24,7 +24,9 @@ mod covered;
 mod plain;
 mod spilled;
 
-pub(crate) use covered::{any_covered, are_left, covered, registered, suspended_on, withdraw_all};
+pub(crate) use covered::{
+    Covered, adopted, any_covered, are_left, covered, registered, rouse_spilled, suspended_on, withdraw_all,
+};
 pub(crate) use plain::{fire_plainly, fires_plainly};
 use spilled::Spilled;
 pub(crate) use spilled::SpilledList;
@@ -170,6 +172,9 @@ pub struct Wait {
     /// A whole word, like the task: the two are written and copied as one.
     serial: u64,
 }
+
+/// The serial of an await point that has left its task when it was roused.
+const ROUSED: u64 = 1 << 32;
 
 /// One registration.
 #[derive(Clone, Copy)]
@@ -363,7 +368,11 @@ impl Wait {
             scope: task.core().current.scope(),
             waker,
             message: None,
+            roused: false,
         });
+        if self.serial == ROUSED {
+            (Place { task, serial }).adopt();
+        }
         self.registered(task, serial)
     }
 
@@ -459,6 +468,10 @@ impl Wait {
     #[cold]
     fn leave(&mut self) -> WaitPoll {
         let token = self.take().expect("an await point is registered before it is polled");
+        if let Some(roused) = token.place().stray() {
+            self.serial = if roused { ROUSED } else { 0 };
+            token.core().strays.note(&token.task);
+        }
         token.place().release();
         WaitPoll::Moved(token)
     }
@@ -534,6 +547,19 @@ impl Place<'_> {
         let Some(extra) = head.extra.get() else { return WaitState::VACANT };
         let spilled = extra.spilled.borrow();
         spilled.find(self.serial).map_or(WaitState::VACANT, |wait| wait.state)
+    }
+
+    /// Whether it was roused, if a combinator may have polled it.
+    fn stray(self) -> Option<bool> {
+        let spilled = self.task.head().extra.get()?.spilled.borrow();
+        spilled.find(self.serial).map(|wait| wait.roused)
+    }
+
+    /// It was roused, and its task is known now: a request around it that is open, or was answered in this step, is its too.
+    fn adopt(self) {
+        if let Some(message) = cancel::asked_now(self.task) {
+            self.task.head().extra().adopted.borrow_mut().push((self.serial, message));
+        }
     }
 
     /// Withdraws the registration, of which nothing is to be known any more.
@@ -619,9 +645,14 @@ impl Place<'_> {
         let extra = head.extra();
         let fresh = (!own).then_some(cx.waker());
         if !inline {
-            let spilled = extra.spilled.borrow();
-            let Some(wait) = spilled.find(self.serial) else { return };
-            if wait.waker.is_same(fresh) {
+            let mut spilled = extra.spilled.borrow_mut();
+            let Some(wait) = spilled.find_mut(self.serial) else { return };
+            let (same, roused) = (wait.waker.is_same(fresh), std::mem::take(&mut wait.roused));
+            drop(spilled);
+            if roused {
+                self.adopt();
+            }
+            if same {
                 return;
             }
         }
@@ -634,7 +665,7 @@ impl Place<'_> {
             // It moved under a combinator: its state goes to the list, where a waker has room.
             let state = head.wait_state.get();
             let Gone { target, scope, message, .. } = self.withdraw();
-            let wait = Spilled { serial: self.serial, state, target, scope, waker, message };
+            let wait = Spilled { serial: self.serial, state, target, scope, waker, message, roused: false };
             extra.spilled.borrow_mut().insert(wait);
         } else if let Some(wait) = extra.spilled.borrow_mut().find_mut(self.serial) {
             std::mem::swap(&mut wait.waker, &mut waker);

@@ -18,6 +18,8 @@ pub(crate) struct Spilled {
     /// The waker it was polled with, unless that is the task's own.
     pub(super) waker: ForeignWaker,
     pub(super) message: Message,
+    /// It was woken, to be polled by whichever task has it now: until then that may be another one.
+    pub(super) roused: bool,
 }
 
 /// The await points of a task under combinators, by their serials. There may be thousands, each of which is looked up several times.
@@ -58,7 +60,7 @@ impl SpilledList {
         self.sorted.iter()
     }
 
-    pub(super) fn into_iter(self) -> impl Iterator<Item = Spilled> {
-        self.sorted.into_iter()
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Spilled> {
+        self.sorted.iter_mut()
     }
 }

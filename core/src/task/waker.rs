@@ -105,7 +105,7 @@ pub(crate) fn is_own(waker: &Waker, task: &RawTask) -> bool {
 
 /// Whether clones of the task's waker were made.
 #[inline]
-pub(super) fn was_cloned(task: &TaskHead) -> bool {
+pub(crate) fn was_cloned(task: &TaskHead) -> bool {
     !ptr::eq(task.waker.load(Ordering::Relaxed).cast(), task)
 }
 
@@ -221,6 +221,18 @@ impl Backing {
         if let Some(task) = NonNull::new(self.task.get().cast_mut()) {
             // SAFETY: this is the loop's thread. The task lives, since its end clears the pointer.
             unsafe { RawTask::borrowed(task) }.wake();
+        }
+    }
+
+    /// A clone is dropped, perhaps for that of another task.
+    #[inline]
+    fn note_drop(&self) {
+        if let Some(task) = NonNull::new(if self.is_at_home() { self.task.get().cast_mut() } else { ptr::null_mut() }) {
+            // SAFETY: as in `wake_at_home`.
+            let task = unsafe { RawTask::borrowed(task) };
+            if task.head().extra.get().is_some() {
+                task.core().strays.note_waker(&task);
+            }
         }
     }
 
@@ -360,7 +372,9 @@ unsafe fn wake_clone(data: *const ()) {
 
 unsafe fn drop_clone(data: *const ()) {
     // SAFETY: a clone, which is dropped.
-    drop(unsafe { BackingRef::from_clone(data) });
+    let backing = unsafe { BackingRef::from_clone(data) };
+    backing.note_drop();
+    drop(backing);
 }
 
 const _: () = {

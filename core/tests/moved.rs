@@ -1,0 +1,253 @@
+//! What one task has begun under a combinator that polls only what was woken, and another goes on with.
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future as StdFuture;
+use std::rc::Rc;
+
+use aioli_core::*;
+use common::*;
+use futures::future::{FutureExt, join_all};
+use futures::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
+
+/// Logs how a coroutine ended, and lets a turn pass before it does.
+async fn logged(name: &'static str, trace: Trace, coroutine: impl StdFuture<Output = Result<()>>) -> Result<()> {
+    let result = coroutine.await;
+    if let Err(error) = &result {
+        trace.log(format_args!("{name} {}", if error.is_cancelled() { "cancelled" } else { "failed" }));
+        pump(1).await?;
+        trace.log(format_args!("{name} cleaned up"));
+    }
+    result
+}
+
+/// Awaits of many kinds.
+fn several(trace: &Trace) -> Vec<Boxed<()>> {
+    let (lock, event, queue) = (Lock::new(), Event::new(), Queue::<()>::new(0));
+    let mut all: Vec<(&'static str, Boxed<()>)> = vec![
+        ("sleep", Box::pin(sleep(50.0))),
+        ("future", Box::pin(hang())),
+        ("task", Box::pin(async { create_task(hang()).await })),
+        ("event", Box::pin(async move { event.wait().await })),
+        ("queue", Box::pin(async move { queue.get().await })),
+        ("wait", Box::pin(async { wait([pending::<()>()]).timeout(50.0).await.map(drop) })),
+        ("scope", Box::pin(timeout(50.0, hang()))),
+        ("foreign", Box::pin(timeout(50.0, foreign()))),
+        ("group", Box::pin(task_group(async |_| foreign().await))),
+    ];
+    all.push((
+        "lock",
+        Box::pin(async move {
+            let _held = lock.lock().await?;
+            lock.lock().await.map(drop)
+        }),
+    ));
+    all.into_iter().map(|(name, coroutine)| -> Boxed<()> { Box::pin(logged(name, trace.clone(), coroutine)) }).collect()
+}
+
+const NAMES: [&str; 10] = ["event", "foreign", "future", "group", "lock", "queue", "scope", "sleep", "task", "wait"];
+
+/// Whether each of [`several`] was cancelled, once, and cleaned up.
+fn check(trace: &Trace) {
+    let mut seen = trace.take();
+    seen.sort();
+    let wanted: Vec<_> =
+        NAMES.iter().flat_map(|name| [format!("{name} cancelled"), format!("{name} cleaned up")]).collect();
+    assert_eq!(seen, wanted);
+}
+
+/// Combinators that poll only what was woken.
+fn combined(kind: u32, all: Vec<Boxed<()>>) -> Boxed<()> {
+    match kind {
+        0 => Box::pin(all.into_iter().collect::<FuturesUnordered<_>>().collect::<Vec<_>>().map(|_| Ok(()))),
+        1 => Box::pin(all.into_iter().collect::<FuturesOrdered<_>>().collect::<Vec<_>>().map(|_| Ok(()))),
+        2 => {
+            let many = (0..30).map(|_| -> Boxed<()> { Box::pin(ready(())) });
+            Box::pin(join_all(all.into_iter().chain(many)).map(|_| Ok(())))
+        }
+        3 => Box::pin(futures::stream::iter(all).buffer_unordered(99).collect::<Vec<_>>().map(|_| Ok(()))),
+        // One in another.
+        _ => combined(0, vec![combined(1, all), Box::pin(ready(()))]),
+    }
+}
+
+const KINDS: u32 = 5;
+
+#[test]
+fn is_reached_by_a_request_of_the_task_that_has_it() {
+    sim(async {
+        for (kind, beside) in (0..KINDS).flat_map(|kind| [(kind, false), (kind, true)]) {
+            let trace = Trace::new();
+            let all = begun(combined(kind, several(&trace))).await;
+            let task = create_task(async move {
+                if !beside {
+                    return all.await.and(Err(Error::msg("the end")));
+                }
+                let (one, other) = futures::join!(all, hang());
+                one.and(other)
+            });
+            pump(3).await?;
+            task.cancel(None);
+            pump(10).await?;
+            check(&trace);
+            assert!(task.done(), "kind {kind}, beside {beside}: {task:?}");
+            assert_eq!(me().cancelling(), 0);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn is_reached_by_a_request_of_a_scope_around_it() {
+    sim(async {
+        for (kind, token) in (0..KINDS).flat_map(|kind| [(kind, false), (kind, true)]) {
+            let trace = Trace::new();
+            let all = begun(combined(kind, several(&trace))).await;
+            let around = async move { futures::join!(all, hang()).1 };
+            let tokens = CancelToken::new();
+            let inside = tokens.clone();
+            let beside = Rc::new(Cell::new(false));
+            let ended = Rc::clone(&beside);
+            let task = create_task(async move {
+                let scope = async { if token { inside.run(around).await } else { timeout(1.0, around).await } };
+                let sibling = async {
+                    sleep(3.0).await?;
+                    ended.set(true);
+                    Ok::<_, Error>(())
+                };
+                let (scope, sibling) = futures::join!(scope, sibling);
+                sibling?;
+                assert_eq!(me().cancelling(), 0);
+                scope
+            });
+            sleep(1.0).await?;
+            tokens.cancel(None);
+            sleep(1.0).await?;
+            check(&trace);
+            sleep(2.0).await?;
+            assert!(task.done() && beside.get(), "kind {kind}, token {token}: {task:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn is_reached_where_the_task_before_ends_in_the_turn_of_the_request() {
+    sim(async {
+        for (kind, order) in (0..KINDS).flat_map(|kind| (0..3).map(move |order| (kind, order))) {
+            let (trace, slot) = (Trace::new(), Rc::new(RefCell::new(None)));
+            let (t, s, gate) = (trace.clone(), Rc::clone(&slot), pending::<()>());
+            let opened = gate.clone();
+            let before = create_task(async move {
+                let all = begun(combined(kind, several(&t))).await;
+                s.replace(Some(all));
+                gate.await
+            });
+            pump(2).await?;
+            let all = slot.take().unwrap();
+            let task = create_task(async move { futures::join!(all, hang()).1 });
+            pump(2).await?;
+            if order == 0 {
+                task.cancel(None);
+            }
+            opened.set_result(())?;
+            pump(1).await?;
+            if order == 1 {
+                task.cancel(None);
+            }
+            pump(1).await?;
+            if order == 2 {
+                task.cancel(None);
+            }
+            pump(10).await?;
+            check(&trace);
+            assert!(task.done() && before.done(), "kind {kind}, order {order}: {task:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn is_not_reached_by_a_request_that_came_before_it() {
+    sim(async {
+        for kind in 0..KINDS {
+            let trace = Trace::new();
+            let all = begun(combined(kind, several(&trace))).await;
+            let task = create_task(async move {
+                hang().await.unwrap_err();
+                all.await
+            });
+            pump(2).await?;
+            task.cancel(None);
+            pump(9).await?;
+            assert_eq!((trace.take(), task.done()), (vec![], false));
+            task.cancel(None);
+            pump(9).await?;
+            check(&trace);
+            assert!(task.done());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn is_not_reached_by_requests_of_others() {
+    sim(async {
+        for (kind, others) in (0..KINDS).flat_map(|kind| [(kind, true), (kind, false)]) {
+            let (trace, kept, slot) = (Trace::new(), Trace::new(), Rc::new(RefCell::new(None)));
+            let (t, k, s) = (trace.clone(), kept.clone(), Rc::clone(&slot));
+            let before = create_task(async move {
+                let (all, mine) = (begun(combined(kind, several(&t))).await, combined(kind, several(&k)));
+                s.replace(Some(all));
+                mine.await
+            });
+            pump(2).await?;
+            let all = slot.take().unwrap();
+            let after = create_task(all);
+            // One that polls for others, too, and one that has lost nothing.
+            let other = create_task(combined(0, vec![Box::pin(hang())]));
+            pump(3).await?;
+            if others {
+                other.cancel(None);
+                pump(3).await?;
+                assert!(other.done() && !before.done() && !after.done());
+                assert_eq!((trace.take(), kept.take()), (vec![], vec![]));
+            }
+            before.cancel(None);
+            pump(9).await?;
+            check(&kept);
+            assert_eq!((trace.take(), before.done(), after.done()), (vec![], true, false), "kind {kind}, {others}");
+            after.cancel(None);
+            pump(9).await?;
+            check(&trace);
+            assert!(after.done());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn in_a_timeout_is_ended_by_it_if_it_was_begun_there() {
+    sim(async {
+        let trace = Trace::new();
+        let awaits = || -> FuturesUnordered<Boxed<()>> {
+            ["one", "other"]
+                .map(|name| -> Boxed<()> { Box::pin(logged(name, trace.clone(), sleep(50.0))) })
+                .into_iter()
+                .collect()
+        };
+        let mut begun_before = awaits();
+        assert!(begun_before.next().now_or_never().is_none());
+        for _ in 0..2 {
+            let late = timeout(1.0, async { Ok(begun_before.next().await) }).await;
+            assert!(late.unwrap_err().is_timeout());
+        }
+        assert_eq!((trace.take(), begun_before.len()), (vec![], 2));
+        let mut begun_inside = awaits();
+        let ended = timeout(1.0, async { Ok(begun_inside.next().await) }).await?;
+        assert!(ended.unwrap().unwrap_err().is_cancelled());
+        assert_eq!(seconds(), 3.0);
+        Ok(())
+    });
+}

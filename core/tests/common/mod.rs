@@ -27,6 +27,13 @@ pub fn leak<T>(value: T) {
     LEAKED.lock().unwrap().push(at);
 }
 
+/// The seeds of random programs: as many as the environment variable `CHAOS` says, from that on which `CHAOS_SEED` says.
+pub fn seeds(count: u64) -> std::ops::Range<u64> {
+    let number = |name, otherwise| std::env::var(name).map_or(otherwise, |text| text.parse().unwrap());
+    let first = number("CHAOS_SEED", 0);
+    first..first + number("CHAOS", count)
+}
+
 /// Numbers at random, which the clones share.
 #[derive(Clone)]
 pub struct Random(Rc<Cell<u64>>);

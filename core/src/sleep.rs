@@ -173,11 +173,13 @@ impl Sleep {
             }
         };
         self.phase = Phase::Armed;
-        let target = TimerTarget::wake(token.clone());
+        let target = TimerTarget::wake(token);
         let key = left.key.take();
         if home::with(|core| key.and_then(|key| core.timers.retarget(key, target))).flatten().is_none() {
-            // The timer has fired already, for the task before.
-            token.fire();
+            // It has fired already, for the task before. To fire again here would never end where two tasks poll the sleep in turns.
+            self.wait.release();
+            self.phase = Phase::Done;
+            return Poll::Ready(Ok(()));
         }
         Poll::Pending
     }

@@ -251,3 +251,17 @@ fn in_a_timeout_is_ended_by_it_if_it_was_begun_there() {
         Ok(())
     });
 }
+
+#[test]
+fn a_sleep_that_several_tasks_poll_ends() {
+    sim(async {
+        for delay in [0.0, 1.0] {
+            let shared = sleep(delay).shared();
+            let tasks: Vec<_> = (0..3).map(|_| create_task(shared.clone())).collect();
+            let before = turn();
+            gather(tasks).await?;
+            assert!(turn() - before < 10);
+        }
+        Ok(())
+    });
+}

@@ -51,6 +51,7 @@ pub(crate) fn cancel_scope(scope: &Rc<ScopeNode>, message: Message) {
         open.push(Rc::clone(scope));
     }
     drop(open);
+    task.core().strays.rouse(&task);
     apply_to_scope(&task, scope, &message);
 }
 
@@ -114,6 +115,7 @@ fn visit(raw: &RawFuture, message: &Message, stack: &mut Stack) -> bool {
         header.set(flag::REQUESTED | flag::OPEN | flag::VISITED);
         set_open_message(task, message);
         stack.push(Work::Leave(task.clone()));
+        task.core().strays.rouse(task);
         apply_to_task(task, message, stack);
         return true;
     }
@@ -186,7 +188,6 @@ pub(crate) fn message_at(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Messa
 
 /// Hands a request to every await point inside a scope, or of the whole task. Returns whether there is one.
 fn hand_over(task: &RawTask, scope: Option<&Rc<ScopeNode>>, message: &Message, stack: &mut Stack) -> bool {
-    task.core().strays.rouse(task);
     let covered = await_point::covered(task, scope);
     hand_to(task, &covered, message, stack);
     !covered.is_empty()

@@ -10,10 +10,10 @@ use std::rc::Rc;
 
 use aioli_core::*;
 use common::*;
-use futures::future::{Either, join_all, select};
+use futures::future::{Either, FutureExt, join_all, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 
-type Boxed = Pin<Box<dyn StdFuture<Output = Result<()>>>>;
+type Boxed = common::Boxed<()>;
 
 /// What all coroutines of a program share.
 #[derive(Clone)]
@@ -34,6 +34,8 @@ struct Shared {
     queue: Queue<u32>,
     /// Items put, less those got.
     items: Cell<usize>,
+    /// One that is shut down now and then, and replaced.
+    shutting: RefCell<Rc<Queue<u32>>>,
     token: RefCell<CancelToken>,
 }
 
@@ -49,6 +51,7 @@ impl Shared {
             barrier: Barrier::new(2).unwrap(),
             queue: Queue::new(2),
             items: Cell::new(0),
+            shutting: RefCell::new(Rc::new(Queue::new(1))),
             token: RefCell::new(CancelToken::new()),
         }
     }
@@ -109,7 +112,7 @@ impl World {
             (!tasks.is_empty()).then(|| tasks[self.below(tasks.len() as u64) as usize].clone())
         };
         let future = self.future();
-        match (self.below(10), task) {
+        match (self.below(12), task) {
             (0 | 1, Some(task)) => drop(task.cancel(Some("chaos")).then_some(task)),
             (2, _) => drop(future.set_result(())),
             (3, _) => drop(future.cancel(None).then_some(future)),
@@ -120,14 +123,36 @@ impl World {
                 let token = self.shared.token.replace(CancelToken::new());
                 token.cancel(Some("token"));
             }
+            (8, _) => {
+                let queue = self.shared.shutting.replace(Rc::new(Queue::new(1)));
+                queue.shutdown(self.below(2) == 0);
+            }
+            (9, Some(_)) => drop(self.shared.shutting.borrow().get_nowait()),
             _ => drop(self.spawn(self.coroutine(1))),
         }
+    }
+
+    /// Has something be done with the task when it is done.
+    fn watch(&self, task: &Task<()>) {
+        let world = self.clone();
+        let id = task.add_done_callback(move |_| world.meddle());
+        if self.below(8) == 0 {
+            task.remove_done_callback(id);
+        }
+    }
+
+    fn several(&self, depth: u32) -> FuturesUnordered<Boxed> {
+        (0..1 + self.below(5)).map(|_| self.coroutine(depth)).collect()
     }
 
     /// A coroutine made at random.
     fn coroutine(&self, depth: u32) -> Boxed {
         let world = self.clone();
-        let kind = self.below(if depth == 0 { 9 } else { 31 });
+        // The first and the last of them need no other.
+        let kind = match self.below(if depth == 0 { 13 } else { 50 }) {
+            kind if depth == 0 && kind >= 9 => kind + 37,
+            kind => kind,
+        };
         Box::pin(async move {
             let inner = || world.coroutine(depth - 1);
             let shared = &world.shared;
@@ -232,6 +257,27 @@ impl World {
                     token.run(inner()).await
                 }
                 29 => std::future::pending::<()>().cancellable().await,
+                31..=45 => world.knot(kind, depth).await,
+                46 => {
+                    let queue = Rc::clone(&shared.shutting.borrow());
+                    let put = queue.put(1);
+                    match select(put, Box::pin(sleep(world.delay()))).await {
+                        Either::Left((result, _)) => shut_down_or(result),
+                        Either::Right((result, _)) => result,
+                    }
+                }
+                47 => {
+                    let queue = Rc::clone(&shared.shutting.borrow());
+                    shut_down_or(queue.get().await)?;
+                    drop(queue.task_done());
+                    Ok(())
+                }
+                48 => {
+                    let queue = Rc::clone(&shared.shutting.borrow());
+                    queue.join().await
+                }
+                49 if world.below(3) == 0 => shared.barrier.abort().await,
+                49 => shared.barrier.reset().await,
                 _ => {
                     let future = world.future();
                     let (one, other) = futures::join!((&future).into_future(), timeout(world.delay(), foreign()));
@@ -240,6 +286,148 @@ impl World {
             }
         })
     }
+}
+
+fn shut_down_or<T>(result: Result<T>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::QueueShutDown => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+impl World {
+    /// Several things at once.
+    fn knot(&self, kind: u64, depth: u32) -> Boxed {
+        let world = self.clone();
+        Box::pin(async move {
+            let inner = || world.coroutine(depth - 1);
+            match kind {
+                31 | 32 => {
+                    let all = as_completed([inner(), inner(), inner()]).timeout(world.delay());
+                    for _ in 0..world.below(4) {
+                        if let Some(result) = all.next().await {
+                            result?;
+                        }
+                    }
+                    Ok(())
+                }
+                33 => {
+                    WORLD.set(Some(world.clone()));
+                    let made = || WORLD.with_borrow(|world| world.as_ref().map(|world| world.coroutine(1)));
+                    let future = event_loop().remote().run_coroutine_threadsafe(async move || match made() {
+                        Some(coroutine) => coroutine.await,
+                        None => Ok(()),
+                    });
+                    match world.below(5) {
+                        0 => drop(future.cancel()),
+                        1 => return Ok(()),
+                        2 => {
+                            inner().await?;
+                            future.cancel();
+                        }
+                        3 => return timeout(world.delay(), future).await,
+                        _ => (),
+                    }
+                    future.cancellable().await?
+                }
+                34 => {
+                    let (parent, deed) = (me(), inner());
+                    let child = TaskBuilder::new().eager_start(true).create_task(async move {
+                        parent.cancel(Some("child"));
+                        deed.await
+                    });
+                    world.tasks.borrow_mut().push(child.view());
+                    child.await
+                }
+                35 | 36 => {
+                    let task = world.spawn(inner());
+                    world.watch(&task);
+                    if world.below(2) == 0 { task.await } else { inner().await }
+                }
+                37 => {
+                    let failing = task_group(async |group| {
+                        for _ in 0..3 {
+                            let deed = inner();
+                            let task = group.create_task(async move { deed.await.and(fail("a child").await) })?;
+                            world.watch(&task);
+                        }
+                        inner().await.and(fail("the body").await)
+                    });
+                    failing.await.or_else(|error| if error.kind() == ErrorKind::Group { Ok(()) } else { Err(error) })
+                }
+                38 => {
+                    let nested =
+                        timeout(world.delay(), timeout(world.delay(), wait_for(shield(inner()), world.delay())));
+                    shield(nested).await
+                }
+                39 => {
+                    // Abandoned when some are done, or at any moment.
+                    let mut all = world.several(depth - 1);
+                    let some = async {
+                        for _ in 0..world.below(4) {
+                            all.next().await.unwrap_or(Ok(()))?;
+                        }
+                        Ok(())
+                    };
+                    timeout(world.delay(), some).await
+                }
+                40 | 41 => {
+                    // Begun here, and gone on with elsewhere.
+                    let mut all = world.several(depth - 1);
+                    if let std::task::Poll::Ready(Some(result)) = touch(std::pin::pin!(all.next())).await {
+                        result?;
+                    }
+                    let beside = inner();
+                    let rest = async move { futures::join!(all.collect::<Vec<_>>(), beside).1 };
+                    let task = world.spawn(Box::pin(rest));
+                    if world.below(2) == 0 { task.await } else { inner().await }
+                }
+                42 => {
+                    // One is put aside while others are awaited.
+                    let mut aside = inner();
+                    for _ in 0..3 {
+                        match select(aside, inner()).await {
+                            Either::Left((result, _)) => return result,
+                            Either::Right((result, rest)) => {
+                                result?;
+                                aside = rest;
+                            }
+                        }
+                        if world.below(3) == 0 {
+                            timeout(world.delay(), foreign()).await?;
+                        }
+                    }
+                    aside.await
+                }
+                43 => {
+                    let left = cancellable_task_group(async |group| {
+                        world.watch(&group.create_task(inner())?);
+                        let outside = group.clone();
+                        event_loop().call_later(world.delay(), move || outside.cancel())?;
+                        inner().await
+                    });
+                    left.await.map(drop)
+                }
+                44 => {
+                    let mut guard = world.shared.condition.lock().await?;
+                    guard.wait_for(|| world.below(3) == 0).await?;
+                    guard.notify_all()
+                }
+                _ => {
+                    let (one, other) = (inner().shared(), inner());
+                    let task = world.spawn(Box::pin(one.clone()));
+                    let (a, b) = futures::join!(one, other);
+                    drop(task);
+                    a.and(b)
+                }
+            }
+        })
+    }
+}
+
+thread_local! {
+    /// For what is sent to the loop as from another thread.
+    static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
 }
 
 /// Runs one program. Returns how many tasks it made.
@@ -265,6 +453,7 @@ fn program(seed: u64) -> usize {
         }
         assert_eq!(all_tasks(), [me()], "seed {seed}");
         assert_eq!(me().cancelling(), 0);
+        WORLD.take();
         world.shared.check().await?;
         count.set(world.tasks.borrow().len());
         for task in world.tasks.borrow().iter() {

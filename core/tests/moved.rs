@@ -265,3 +265,27 @@ fn a_sleep_that_several_tasks_poll_ends() {
         Ok(())
     });
 }
+
+#[test]
+fn what_several_tasks_poll_is_left_by_one_that_is_cancelled() {
+    sim(async {
+        for (kind, whose) in (0..3).flat_map(|kind| (0..3).map(move |whose| (kind, whose))) {
+            let deed: Boxed<()> = match kind {
+                0 => Box::pin(sleep(50.0)),
+                1 => Box::pin(async { Event::new().wait().await }),
+                _ => Box::pin(timeout(60.0, sleep(50.0))),
+            };
+            let shared = deed.shared();
+            let tasks: Vec<_> = (0..3).map(|_| create_task(shared.clone())).collect();
+            pump(3).await?;
+            let before = turn();
+            tasks[whose].cancel(None);
+            sleep(1.0).await?;
+            assert!(tasks[whose].done() && turn() - before < 20, "{kind} {whose}");
+            tasks.iter().for_each(|task| _ = task.cancel(None));
+            sleep(1.0).await?;
+            assert!(tasks.iter().all(Task::done), "{kind} {whose}");
+        }
+        Ok(())
+    });
+}

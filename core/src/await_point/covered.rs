@@ -61,7 +61,7 @@ pub(crate) fn covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<Cove
     found
 }
 
-/// The same with those that were put aside, but without those of which nobody knows which task has them.
+/// The same with those that were put aside, but without those that may be another task's, or are several tasks'.
 pub(crate) fn registered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<Covered> {
     let head = task.head();
     let inside = |at: Option<&Rc<ScopeNode>>| scope.is_none_or(|scope| ScopeNode::is_inside(at, scope));
@@ -77,7 +77,9 @@ pub(crate) fn registered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<C
         head.wait_scope.set(at);
     }
     if let Some(extra) = head.extra.get() {
-        for wait in extra.spilled.borrow().iter().filter(|wait| !wait.roused && inside(wait.scope.as_ref())) {
+        for wait in
+            extra.spilled.borrow().iter().filter(|wait| !wait.roused && !wait.declined && inside(wait.scope.as_ref()))
+        {
             let token = Token { task: task.clone(), serial: wait.serial };
             found.push(Covered { token, state: wait.state, target: wait.target.clone() });
         }

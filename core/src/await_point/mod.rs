@@ -173,8 +173,9 @@ pub struct Wait {
     serial: u64,
 }
 
-/// The serial of an await point that has left its task when it was roused.
+/// The serial of an await point that has left its task when it was roused, or when it was asked.
 const ROUSED: u64 = 1 << 32;
+const DECLINED: u64 = 1 << 33;
 
 /// One registration.
 #[derive(Clone, Copy)]
@@ -369,8 +370,9 @@ impl Wait {
             waker,
             message: None,
             roused: false,
+            declined: self.serial & DECLINED != 0,
         });
-        if self.serial == ROUSED {
+        if self.serial & ROUSED != 0 {
             (Place { task, serial }).adopt();
         }
         self.registered(task, serial)
@@ -468,8 +470,8 @@ impl Wait {
     #[cold]
     fn leave(&mut self) -> WaitPoll {
         let token = self.take().expect("an await point is registered before it is polled");
-        if let Some(roused) = token.place().stray() {
-            self.serial = if roused { ROUSED } else { 0 };
+        if let Some(left) = token.place().stray() {
+            self.serial = left;
             token.core().strays.note(&token.task);
         }
         token.place().release();
@@ -549,10 +551,12 @@ impl Place<'_> {
         spilled.find(self.serial).map_or(WaitState::VACANT, |wait| wait.state)
     }
 
-    /// Whether it was roused, if a combinator may have polled it.
-    fn stray(self) -> Option<bool> {
+    /// As what it leaves its task, if a combinator may have polled it.
+    fn stray(self) -> Option<u64> {
         let spilled = self.task.head().extra.get()?.spilled.borrow();
-        spilled.find(self.serial).map(|wait| wait.roused)
+        let wait = spilled.find(self.serial)?;
+        let declined = wait.declined || wait.state.asked;
+        Some(u64::from(wait.roused) * ROUSED + u64::from(declined) * DECLINED)
     }
 
     /// It was roused, and its task is known now: a request around it that is open, or was answered in this step, is its too.
@@ -665,7 +669,8 @@ impl Place<'_> {
             // It moved under a combinator: its state goes to the list, where a waker has room.
             let state = head.wait_state.get();
             let Gone { target, scope, message, .. } = self.withdraw();
-            let wait = Spilled { serial: self.serial, state, target, scope, waker, message, roused: false };
+            let (roused, declined) = (false, false);
+            let wait = Spilled { serial: self.serial, state, target, scope, waker, message, roused, declined };
             extra.spilled.borrow_mut().insert(wait);
         } else if let Some(wait) = extra.spilled.borrow_mut().find_mut(self.serial) {
             std::mem::swap(&mut wait.waker, &mut waker);

@@ -20,6 +20,8 @@ pub(crate) struct Spilled {
     pub(super) message: Message,
     /// It was woken, to be polled by whichever task has it now: until then that may be another one.
     pub(super) roused: bool,
+    /// It was asked in another task and came here without an answer, as what several tasks poll does again and again.
+    pub(super) declined: bool,
 }
 
 /// The await points of a task under combinators, by their serials. There may be thousands, each of which is looked up several times.

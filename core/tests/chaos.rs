@@ -4,8 +4,7 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future as StdFuture, IntoFuture};
-use std::pin::Pin;
+use std::future::IntoFuture;
 use std::rc::Rc;
 
 use aioli_core::*;

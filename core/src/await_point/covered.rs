@@ -92,10 +92,7 @@ pub(crate) fn registered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<C
 pub(crate) fn suspended_on(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<Covered> {
     let mut found = covered(task, scope);
     let mut asked = found.iter().filter(|wait| wait.state.asked).peekable();
-    if asked.peek().is_some()
-        && asked.all(|wait| wait.state.phase != Phase::Pending)
-        && !task.head().queued.get()
-    {
+    if asked.peek().is_some() && asked.all(|wait| wait.state.phase != Phase::Pending) && !task.head().queued.get() {
         found.iter().filter(|wait| wait.state.asked).for_each(Covered::put_aside);
         found.retain(|wait| !wait.state.asked);
     }

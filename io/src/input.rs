@@ -239,8 +239,9 @@ impl Input {
         let result = f(&data);
         let mut buffer = self.buffer.borrow_mut();
         if buffer.is_empty() {
-            data.clear();
-            *buffer = data;
+            // Cleared where it goes and not before: a processor stalls when it copies as one piece what was written in part just now.
+            std::mem::swap(&mut *buffer, &mut data);
+            buffer.clear();
             self.return_spare(&mut buffer);
         }
         result

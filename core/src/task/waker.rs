@@ -33,15 +33,16 @@ pub(crate) struct Backing {
     shared: Arc<LoopShared>,
     /// The task; null after it ended. Read and written at home only.
     task: SharedCell<*const TaskHead>,
-    /// Clones made at home, less those dropped there; [`ADDED`] once they are counted by `far`. Belongs to the loop's thread.
-    near: SharedCell<i64>,
+    /// Clones made at home, less those dropped there; [`ADDED`] once they are counted by `far`, which also counts those for which this is
+    /// too small. Belongs to the loop's thread.
+    near: SharedCell<i32>,
     /// A wake is on its way through the inbox.
     sent: AtomicBool,
     /// All other clones, less those dropped elsewhere, and [`TASK`] until the counts are added up.
     far: AtomicI64,
 }
 
-const ADDED: i64 = i64::MIN;
+const ADDED: i32 = i32::MIN;
 /// More than there will ever be clones.
 const TASK: i64 = 1 << 62;
 
@@ -183,13 +184,15 @@ impl Backing {
 
     /// Changes the count of clones made and dropped at home, which this is, unless the other count has to be changed.
     #[inline]
-    fn count_at_home(&self, change: i64) -> bool {
+    fn count_at_home(&self, change: i32) -> bool {
         let near = self.near.get();
-        if near == ADDED {
-            return false;
+        match near.checked_add(change) {
+            Some(count) if near != ADDED && count != ADDED => {
+                self.near.set(count);
+                true
+            }
+            _ => false,
         }
-        self.near.set(near + change);
-        true
     }
 
     /// The task is gone, and from now on only one count counts.
@@ -200,7 +203,7 @@ impl Backing {
         // SAFETY: it lives at least until the counts are added up.
         let near = unsafe { this.as_ref() }.near.replace(ADDED);
         // SAFETY: the task's own count, and those of its clones that were not in `far` yet.
-        unsafe { Self::leave(this, TASK - near) };
+        unsafe { Self::leave(this, TASK - i64::from(near)) };
     }
 
     /// Takes so much off the count, and ends the backing if nothing is left.
@@ -382,6 +385,50 @@ const _: () = {
         assert!(std::mem::offset_of!(TaskHead, header) == 0);
         assert!(std::mem::align_of::<TaskHead>() >= std::mem::align_of::<Header>());
         assert!(std::mem::align_of::<Backing>() > 1);
+        assert!(cfg!(aioli_loom) || size_of::<Backing>() == 40);
     }
     is_header_first();
 };
+
+#[cfg(all(test, not(aioli_loom)))]
+mod tests {
+    use super::*;
+    use crate::driver::Kick;
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Kick for Nobody {
+        fn kick(&self) {}
+    }
+
+    #[test]
+    fn clones_beyond_what_the_count_at_home_holds_are_counted_elsewhere() {
+        for (near, change) in [(i32::MAX - 1, 1), (i32::MIN + 2, -1)] {
+            let backing = NonNull::from(Box::leak(Box::new(Backing {
+                home: home::home(),
+                shared: Arc::new(LoopShared::new(std::sync::Arc::new(Nobody))),
+                task: SharedCell::new(ptr::null()),
+                near: SharedCell::new(near),
+                sent: AtomicBool::new(false),
+                // As if that many were counted here.
+                far: AtomicI64::new(TASK + 3 - i64::from(near)),
+            })));
+            let clones: Vec<_> = (0..3).map(|_| BackingRef { backing }).collect();
+            // SAFETY: the clones and the count of the task keep it.
+            let shown = unsafe { backing.as_ref() };
+            if change > 0 {
+                let more: Vec<_> = clones.iter().chain(&clones).map(BackingRef::clone).collect();
+                assert_eq!(
+                    (shown.near.get(), shown.far.load(Ordering::Relaxed)),
+                    (i32::MAX, TASK + 8 - i64::from(near))
+                );
+                drop(more);
+            }
+            drop(clones);
+            assert_ne!(shown.near.get(), ADDED);
+            // SAFETY: the loop's thread, so to speak, and for the first time. Nobody has a count any more: the backing ends.
+            unsafe { Backing::add_up(backing) };
+        }
+    }
+}

@@ -251,19 +251,15 @@ impl LoopCore {
         self.tasks.push(task);
     }
 
+    #[inline(never)]
     fn start_inside_another(&self, task: RawTask) {
         task.head().queued.set(false);
         self.tasks.push(task.clone());
-        self.step_inside_another(&task);
-    }
-
-    #[inline(never)]
-    fn step_inside_another(&self, task: &RawTask) {
         let flags = task.raw().header().flags.get();
         let entered = self.entered.set_aside();
-        let ended = self.current.run(task, || self.step(task, flags));
+        let ended = self.current.run(&task, || self.step(&task, flags));
         self.entered.take_up(entered);
-        self.end_step(task, ended);
+        self.end_step(&task, ended);
     }
 
     /// A step that begins inside of no other, as nearly all do.

@@ -88,6 +88,8 @@ impl Runner {
         let context = self.context.get_or_init(Context::copy_current).clone();
         let task = TaskBuilder::new().context(context).create_on(&self.core, Location::caller(), main);
         self.core.set_main(Some(task.raw_task().clone()));
+        // A main that was stopped may have left one behind.
+        self.core.take_interrupted();
         let ran = self.run_until_done(task.raw());
         self.core.set_main(None);
         ran?;

@@ -28,8 +28,6 @@ pub(crate) fn fire_plainly(task: RawTask) {
 impl Wait {
     /// Registers with the task that runs and with the future that it waits for, if that is pending and all is as on straight-line code
     /// outside of scopes. Returns whether it is; if not, nothing has changed.
-    ///
-    /// All is asked first, and nothing is called: what is called would have to have registers written to memory for it.
     #[inline(always)]
     pub(crate) fn register_on_future(&mut self, cx: &Context<'_>, future: &RawFuture) -> bool {
         let registered = home::with_task(|core, task| {
@@ -56,7 +54,7 @@ impl Wait {
     }
 
     /// Ends the registration with a future that is done, if it has fired, this was registered on straight-line code outside of scopes,
-    /// and nothing else is to be told. If not, nothing has changed. As above, all is asked first.
+    /// and nothing else is to be told. If not, nothing has changed.
     #[inline(always)]
     pub(crate) fn end_with(&mut self, future: &RawFuture) -> bool {
         let ended = home::with_task(|_, task| {

@@ -356,11 +356,11 @@ impl RawTask {
     }
 
     /// Takes the task from the ready queue and polls its coroutine once; the task has these flags and [can be
-    /// polled](Self::can_be_polled). Returns the flags then. If the coroutine has ended, it is gone, as they tell, and its result is stored,
-    /// but the task is not marked finished.
+    /// polled](Self::can_be_polled). Returns the flags then. If the coroutine has ended, it is gone, as they tell, and its result is
+    /// stored, but the task is not marked finished.
     ///
     /// # Panics
-    /// If it is being polled already.
+    /// If it cannot be polled, or is being polled already.
     #[inline(always)]
     pub(crate) fn poll(&self, flags: u32, unless: u32) -> u32 {
         let head = self.head();
@@ -481,7 +481,8 @@ impl<T: 'static> FutureRef<T> {
         known.then_some(FutureRef { raw, result: PhantomData })
     }
 
-    /// A task of a loop, without a context. It is marked as queued, but not yet in the list or queue; there is another reference for the list.
+    /// A task of a loop, without a context. It is marked as queued, but not yet in the list or queue; there is another reference for
+    /// the list.
     #[inline]
     pub(crate) fn new_task<F>(
         core: &Rc<LoopCore>,

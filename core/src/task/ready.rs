@@ -120,7 +120,8 @@ impl ReadyQueue {
         unsafe { &*self.next.get() }.len()
     }
 
-    /// Runs what is ready now, so many handles, and nothing that becomes ready meanwhile. Each gap stands for one [`pop_other`](Self::pop_other).
+    /// Runs what is ready now, so many handles, and nothing that becomes ready meanwhile. Each gap stands for one
+    /// [`pop_other`](Self::pop_other).
     ///
     /// The handles run from here and from no function in between: after a system call the processor foresees no return any more, so
     /// that each on the way back from a coroutine costs ten nanoseconds.

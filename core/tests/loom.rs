@@ -353,6 +353,33 @@ fn a_wake_at_home_meets_one_from_another_thread() {
 }
 
 #[test]
+fn a_clone_of_another_thread_is_consumed_at_home() {
+    model(3, || {
+        run(async {
+            let (here, there) = (Flag::new(), Flag::new());
+            let (flag, remote) = (here.clone(), there.clone());
+            until(vec![here, there], |waker| {
+                let made = thread::spawn({
+                    let waker = waker.clone();
+                    move || (waker.clone(), waker)
+                });
+                let (clone, other) = made.join().unwrap();
+                thread::spawn(move || {
+                    remote.raise();
+                    other.wake();
+                });
+                create_task(async move {
+                    flag.raise();
+                    clone.wake();
+                    Ok(())
+                });
+            })
+            .await
+        });
+    });
+}
+
+#[test]
 fn a_call_from_another_thread_is_made_once_or_refused() {
     model(3, || {
         let made = Arc::new(AtomicUsize::new(0));

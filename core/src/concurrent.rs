@@ -5,11 +5,9 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::callback::{Callback, Hook, HookRef};
 use crate::cancel;
@@ -20,6 +18,7 @@ use crate::remote::RemoteLoop;
 use crate::report::Report;
 use crate::task::{FutureRef, home};
 use crate::tasks::TaskBuilder;
+use crate::unpoisoned::Unpoisoned;
 
 /// The result of a coroutine that runs on a loop, for any other thread: the `concurrent.futures.Future` that asyncio's
 /// `run_coroutine_threadsafe` returns.
@@ -119,18 +118,18 @@ impl RemoteLoop {
 impl<T> ConcurrentFuture<T> {
     /// Whether there is a result, or it was cancelled: `concurrent.futures.Future.done`.
     pub fn done(&self) -> bool {
-        !matches!(self.shared.state.lock().phase, Phase::Pending)
+        !matches!(self.shared.state.lock().unpoisoned().phase, Phase::Pending)
     }
 
     /// Whether it was cancelled, here or by the coroutine's task: `concurrent.futures.Future.cancelled`.
     pub fn cancelled(&self) -> bool {
-        matches!(self.shared.state.lock().phase, Phase::Cancelled(_))
+        matches!(self.shared.state.lock().unpoisoned().phase, Phase::Cancelled(_))
     }
 
     /// Cancels it, unless it is done: it counts as cancelled from now on, and the coroutine's task is asked to end, which takes its
     /// time on the loop. Returns whether it is cancelled. `concurrent.futures.Future.cancel`.
     pub fn cancel(&self) -> bool {
-        let mut state = self.shared.state.lock();
+        let mut state = self.shared.state.lock().unpoisoned();
         match state.phase {
             Phase::Pending => (),
             Phase::Cancelled(_) => return true,
@@ -166,7 +165,7 @@ impl<T> ConcurrentFuture<T> {
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Result<T> {
-        let mut state = self.shared.state.lock();
+        let mut state = self.shared.state.lock().unpoisoned();
         while let Phase::Pending = state.phase {
             if home::home() == self.shared.remote.id() {
                 return Err(Error::fixed(
@@ -175,10 +174,12 @@ impl<T> ConcurrentFuture<T> {
                 ));
             }
             match deadline {
-                None => self.shared.done.wait(&mut state),
+                None => state = self.shared.done.wait(state).unpoisoned(),
                 Some(deadline) => {
-                    let late = self.shared.done.wait_until(&mut state, deadline).timed_out();
-                    if late && matches!(state.phase, Phase::Pending) {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let late;
+                    (state, late) = self.shared.done.wait_timeout(state, left).unpoisoned();
+                    if late.timed_out() && matches!(state.phase, Phase::Pending) {
                         return Err(Error::timeout());
                     }
                 }
@@ -240,7 +241,7 @@ impl<T> Future for ConcurrentFuture<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         // To clone a waker, and to drop one, is somebody else's code: nothing is locked meanwhile.
         let mut fresh = None;
-        let mut state = self.shared.state.lock();
+        let mut state = self.shared.state.lock().unpoisoned();
         loop {
             if !matches!(state.phase, Phase::Pending) {
                 let result = state.take();
@@ -258,14 +259,14 @@ impl<T> Future for ConcurrentFuture<T> {
             }
             drop(state);
             fresh = Some(cx.waker().clone());
-            state = self.shared.state.lock();
+            state = self.shared.state.lock().unpoisoned();
         }
     }
 }
 
 impl<T> Drop for ConcurrentFuture<T> {
     fn drop(&mut self) {
-        let mut state = self.shared.state.lock();
+        let mut state = self.shared.state.lock().unpoisoned();
         state.abandoned = true;
         let waker = state.waker.take();
         let phase = match state.phase {
@@ -288,7 +289,7 @@ impl<T> Drop for ConcurrentFuture<T> {
 
 impl<T> fmt::Debug for ConcurrentFuture<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.shared.state.lock().phase {
+        f.write_str(match self.shared.state.lock().unpoisoned().phase {
             Phase::Pending => "<ConcurrentFuture pending>",
             Phase::Cancelled(_) => "<ConcurrentFuture cancelled>",
             Phase::Value(_) | Phase::Taken | Phase::Failed { .. } => "<ConcurrentFuture finished>",
@@ -321,7 +322,7 @@ impl<T: Send + 'static> Promise<T> {
         };
         let task = TaskBuilder::new().create_on(&core, location, coroutine);
         let number = core.register(Entry::Future(task.raw().clone()));
-        let mut state = self.shared.state.lock();
+        let mut state = self.shared.state.lock().unpoisoned();
         state.task = Some(number);
         let cancelled = matches!(state.phase, Phase::Cancelled(_));
         drop(state);
@@ -336,7 +337,7 @@ impl<T: Send + 'static> Promise<T> {
 impl<T> Promise<T> {
     /// Ends it with an error, if it is pending still.
     fn fail(&self, error: Error) {
-        let mut state = self.shared.state.lock();
+        let mut state = self.shared.state.lock().unpoisoned();
         let waker = match state.phase {
             Phase::Pending => self.shared.settle(&mut state, Phase::Failed { error, unseen: false }),
             _ => None,
@@ -365,7 +366,7 @@ impl<T: Send + 'static> Hook for Ended<T> {
     fn run(&self, core: &LoopCore, _: u32) {
         let Some(cell) = core.registry.take_future(self.number).and_then(FutureRef::<T>::downcast) else { return };
         let shared = &self.promise.shared;
-        let mut state = shared.state.lock();
+        let mut state = shared.state.lock().unpoisoned();
         if state.abandoned || !matches!(state.phase, Phase::Pending) {
             // Nobody wants it. An error stays with the task, to be reported.
             drop(state);

@@ -73,6 +73,7 @@ mod time;
 mod timeout;
 mod timer;
 mod token;
+mod unpoisoned;
 mod wait;
 mod wait_for;
 

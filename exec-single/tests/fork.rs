@@ -144,6 +144,26 @@ fn between_runs_a_loop_is_the_parents() {
     });
 }
 
+/// Locks that park threads in a table of the process had the parent's threads in it, which the child's were mistaken for.
+#[test]
+fn threads_of_a_child_do_not_meet_those_of_the_parent() {
+    alone("threads_of_a_child_do_not_meet_those_of_the_parent", || {
+        for round in 0..50 {
+            let runner = Runner::new(EpollDriver::new().unwrap());
+            runner.run(async { to_thread(|| Ok(())).await }).unwrap();
+            in_fork(|| {
+                // SAFETY: a child that hangs is ended by a signal that it does not handle.
+                unsafe { libc::alarm(20) };
+                // What the child makes lies elsewhere each time.
+                let shift: Vec<_> = (0..round).map(|_| Box::new([0_u8; 400])).collect();
+                let own = aioli_exec_single::run(async { to_thread(|| Ok(7)).await });
+                assert_eq!(own.unwrap(), 7);
+                drop(shift);
+            });
+        }
+    });
+}
+
 #[test]
 fn a_fork_inside_of_a_task_ends_the_loop_there_and_may_run_its_own() {
     alone("a_fork_inside_of_a_task_ends_the_loop_there_and_may_run_its_own", || {

@@ -2,9 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
-
-use parking_lot::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::crew::Job;
 use super::pool::ThreadPool;
@@ -15,6 +13,7 @@ use crate::event_loop::LoopCore;
 use crate::future::{self, Future};
 use crate::registry::Reply;
 use crate::report::discard;
+use crate::unpoisoned::Unpoisoned;
 
 /// A function, and where its result goes.
 struct Call<F> {
@@ -29,7 +28,7 @@ where
     T: Send + 'static,
 {
     fn run(&self, free: &mut dyn FnMut()) {
-        let Some(function) = self.function.lock().take() else { return };
+        let Some(function) = self.function.lock().unpoisoned().take() else { return };
         let call = AssertUnwindSafe(|| context::run_outside(self.context.clone(), function));
         let result = catch_unwind(call).unwrap_or_else(|panic| Err(Error::panicked(panic)));
         free();
@@ -42,7 +41,7 @@ where
     }
 
     fn withdraw(&self) {
-        let function = self.function.lock().take();
+        let function = self.function.lock().unpoisoned().take();
         discard(function);
     }
 }

@@ -8,15 +8,15 @@
 //! becomes idle changes the word and then looks into the queue. One of the two sees the other.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crossbeam_deque::{Injector, Steal};
-use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::unpoisoned::Unpoisoned;
 
 /// Something for a thread to do.
 pub(super) trait Job: Send + Sync {
@@ -105,7 +105,7 @@ impl Crew {
 
     /// Adds a job.
     pub(super) fn submit(self: &Arc<Self>, job: Arc<dyn Job>) -> Result<()> {
-        let open = self.open.read();
+        let open = self.open.read().unpoisoned();
         if !*open {
             return Err(Error::fixed(ErrorKind::Runtime, &"the thread pool was shut down: it takes no more jobs"));
         }
@@ -139,7 +139,7 @@ impl Crew {
                 continue;
             }
             if wake {
-                self.berth.lock().calls += 1;
+                self.berth.lock().unpoisoned().calls += 1;
                 self.call.notify_one();
                 return Ok(());
             }
@@ -158,7 +158,7 @@ impl Crew {
     fn make_thread(self: &Arc<Self>, number: u64) -> io::Result<()> {
         let crew = Arc::clone(self);
         // Locked meanwhile, so that the thread finds itself in the list.
-        let mut berth = self.berth.lock();
+        let mut berth = self.berth.lock().unpoisoned();
         let thread = thread::Builder::new().name(format!("{}_{number}", self.name)).spawn(move || crew.work())?;
         berth.threads.push(thread);
         Ok(())
@@ -215,7 +215,7 @@ impl Crew {
         if !self.queue.is_empty() && self.stop_idling() {
             return Orders::Work;
         }
-        let mut berth = self.berth.lock();
+        let mut berth = self.berth.lock().unpoisoned();
         loop {
             if berth.calls > 0 {
                 berth.calls -= 1;
@@ -230,7 +230,7 @@ impl Crew {
                 }
                 return Orders::Leave;
             }
-            self.call.wait(&mut berth);
+            berth = self.call.wait(berth).unpoisoned();
         }
     }
 
@@ -242,8 +242,8 @@ impl Crew {
 
     /// Accepts no more jobs. The threads end when the queue is empty.
     pub(super) fn shut_down(&self) {
-        *self.open.write() = false;
-        self.berth.lock().closing = true;
+        *self.open.write().unpoisoned() = false;
+        self.berth.lock().unpoisoned().closing = true;
         self.call.notify_all();
     }
 
@@ -251,15 +251,18 @@ impl Crew {
     pub(super) fn join(&self, deadline: Option<Instant>) -> bool {
         self.shut_down();
         let this = thread::current().id();
-        let mut berth = self.berth.lock();
+        let mut berth = self.berth.lock().unpoisoned();
         if berth.threads.iter().any(|thread| thread.thread().id() == this) {
             return false;
         }
         while self.threads() > 0 {
             match deadline {
-                None => self.ended.wait(&mut berth),
+                None => berth = self.ended.wait(berth).unpoisoned(),
                 Some(deadline) => {
-                    if self.ended.wait_until(&mut berth, deadline).timed_out() && self.threads() > 0 {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let late;
+                    (berth, late) = self.ended.wait_timeout(berth, left).unpoisoned();
+                    if late.timed_out() && self.threads() > 0 {
                         return false;
                     }
                 }

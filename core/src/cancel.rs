@@ -16,7 +16,7 @@ use crate::error::{Error, Message};
 use crate::event_loop::LoopCore;
 use crate::scope::{ScopeNode, around};
 use crate::task::current::Cover;
-use crate::task::header::{Stage, flag};
+use crate::task::header::flag;
 use crate::task::{RawFuture, RawTask, home};
 
 /// What is left to do of one request on its way along tasks.
@@ -140,7 +140,7 @@ fn apply_to_task(task: &RawTask, message: &Message, stack: &mut Stack) {
         // The message is kept for whoever returns for the request; the last one counts.
         set_cancel_message(task, message);
     }
-    if task.head().stage.get() != Stage::Suspended {
+    if !task.is_suspended() {
         return;
     }
     let header = task.raw().header();
@@ -209,7 +209,7 @@ fn hand_to(task: &RawTask, waits: &[await_point::Covered], message: &Message, st
             _ => {
                 set_cancel_message(task, message);
                 wait.update(|state| (state.asked, state.must_cancel) = (true, true));
-                if wait.state.phase != Phase::Pending && task.head().stage.get() != Stage::Running {
+                if wait.state.phase != Phase::Pending && !task.is_running() {
                     // The task is queued, unless it has put this aside: then it has to take a step to show that.
                     task.wake();
                 }
@@ -492,7 +492,7 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
 #[cold]
 pub(crate) fn left_unanswered(task: &RawTask) {
     let requested = task.raw().header().flags.get() & (flag::DONE | flag::REQUESTED) == flag::REQUESTED;
-    if requested && task.head().stage.get() == Stage::Suspended {
+    if requested && task.is_suspended() {
         // Nothing is abandoned where foreign awaits had no chance yet.
         let (Settled::Suspended | Settled::Abandoned) = settle(task, false);
     }

@@ -24,6 +24,7 @@ use crate::shield;
 use crate::strays::Strays;
 use crate::task::current::CurrentTask;
 use crate::task::header::{Stage, flag};
+use crate::task::home::Entered;
 use crate::task::list::TaskList;
 use crate::task::pool::Pool;
 use crate::task::ready::{QueuedTask, Ready, ReadyQueue};
@@ -58,8 +59,8 @@ pub(crate) struct LoopCore {
     /// At how many handles the driver is asked, and the clock read.
     poll_at: Cell<u64>,
     clock_at: Cell<u64>,
-    /// Handles run so far.
-    handles: Cell<u64>,
+    /// Handles run so far beyond one for each turn.
+    more_handles: Cell<u64>,
     /// At how many handles there is anything to look for between turns but the inbox: the first of these two, or 0.
     look_at: Cell<u64>,
     /// When the driver was last asked; the first reading of the clock since then, if no timer needed it then.
@@ -99,7 +100,7 @@ impl LoopCore {
             current: CurrentTask::default(),
             entered: EnteredContext::default(),
             turn: Cell::new(0),
-            handles: Cell::new(0),
+            more_handles: Cell::new(0),
             poll_at: Cell::new(0),
             clock_at: Cell::new(0),
             look_at: Cell::new(0),
@@ -267,7 +268,7 @@ impl LoopCore {
     /// The processor writes to memory one word at a time, which is what a step costs: so nothing here is given away by its address
     /// but on the ways that are rarely gone.
     #[inline(always)]
-    fn step_first(&self, queued: QueuedTask) {
+    fn step_first(&self, queued: QueuedTask, entered: &mut Entered<'_>) {
         let queued = ManuallyDrop::new(queued);
         let task = queued.task();
         let flags = task.raw().header().flags.get();
@@ -275,9 +276,10 @@ impl LoopCore {
             return self.step_rarely(ManuallyDrop::into_inner(queued), flags);
         }
         // Nothing more is due for being queued: the task is in the list, which keeps it until it has ended.
-        let after = self.current.run_first(&task, || task.poll(flags, flag::OPEN));
+        let after = task.poll_next(&self.current, entered, flags, flag::OPEN);
         self.timers.settle(|| self.now());
         if after & (flag::REQUESTED | flag::COROUTINE) != flag::COROUTINE {
+            self.current.leave();
             if after & flag::REQUESTED != 0 {
                 self.settle_first(&queued.task(), flags, after);
             } else if task.is_bare(after) {
@@ -291,18 +293,19 @@ impl LoopCore {
 
     #[cold]
     fn settle_first(&self, task: &RawTask, before: u32, after: u32) {
-        let ended = self.current.run_first(task, || self.settle(task, before, after));
+        let ended = self.current.run(task, || self.settle(task, before, after));
         self.end_step(task, ended);
     }
 
     #[cold]
     fn step_rarely(&self, queued: QueuedTask, flags: u32) {
+        self.current.leave();
         if flags & flag::DONE != 0 {
             return drop(queued);
         }
         let task = queued.task();
         std::mem::forget(queued);
-        let ended = self.current.run_first(&task, || self.step(&task, flags));
+        let ended = self.current.run(&task, || self.step(&task, flags));
         self.end_step(&task, ended);
     }
 
@@ -311,7 +314,7 @@ impl LoopCore {
     fn step(&self, task: &RawTask, flags: u32) -> bool {
         let unborn = task.head().stage.get() == Stage::Unborn && flags & flag::OPEN != 0;
         if !unborn && RawTask::can_be_polled(flags, 0) {
-            let after = task.poll(flags, 0);
+            let after = task.poll_inside(flags);
             let requested = after & flag::REQUESTED != 0;
             return if requested { self.settle(task, flags, after) } else { after & flag::COROUTINE == 0 };
         }
@@ -403,7 +406,7 @@ impl LoopCore {
             return Err(Error::runtime("the event loop is closed"));
         }
         self.check_process()?;
-        let Some(_entered) = home::enter(self) else {
+        let Some(mut entered) = home::enter(self) else {
             return Err(Error::runtime("cannot run the event loop while another loop is running"));
         };
         let _running = Running::mark(self);
@@ -412,11 +415,15 @@ impl LoopCore {
         let mut ready = self.ready.len();
         loop {
             if ready > 0 {
-                self.run_ready(ready);
+                self.run_ready(ready, &mut entered);
             }
-            self.receive_sent();
+            if self.shared.is_pending() {
+                self.current.leave();
+                self.receive_sent();
+            }
             ready = self.ready.len();
-            if ready == 0 || self.handles.get() >= self.look_at.get() {
+            if ready == 0 || self.handles() >= self.look_at.get() {
+                self.current.leave();
                 if self.stopping.replace(false) {
                     return self.flush();
                 }
@@ -446,12 +453,12 @@ impl LoopCore {
             self.push(Ready::Completions(posted));
         }
         let idle = self.ready.len() == 0;
-        if idle || self.is_virtual || self.handles.get() >= self.poll_at.get() {
+        if idle || self.is_virtual || self.handles() >= self.poll_at.get() {
             return self.ask_driver(idle);
         }
         self.flush()?;
-        if self.handles.get() >= self.clock_at.get() || self.timers.is_due() {
-            self.clock_at.set(self.handles.get() + HANDLES_PER_CLOCK);
+        if self.handles() >= self.clock_at.get() || self.timers.is_due() {
+            self.clock_at.set(self.handles() + HANDLES_PER_CLOCK);
             let now = self.now();
             match self.last_poll.get() {
                 Some(last) if now - last >= TIME_PER_POLL => return self.ask_driver(false),
@@ -510,9 +517,9 @@ impl LoopCore {
             }
             (!self.timers.is_empty()).then(|| driver.now())
         };
-        self.poll_at.set(self.handles.get() + HANDLES_PER_POLL);
+        self.poll_at.set(self.handles() + HANDLES_PER_POLL);
         let clock_after = if now.is_some() { HANDLES_PER_CLOCK } else { HANDLES_TO_FIRST_CLOCK };
-        self.clock_at.set(self.handles.get() + clock_after);
+        self.clock_at.set(self.handles() + clock_after);
         self.last_poll.set(now);
         if let Some(now) = now {
             self.timers.expire(now, |key| self.push(Ready::Timer(key)));
@@ -561,28 +568,43 @@ impl LoopCore {
 
     /// Runs exactly the handles that are ready now, of which there are so many. An iteration without any is no turn.
     #[inline(always)]
-    fn run_ready(&self, count: usize) {
+    fn run_ready(&self, count: usize, entered: &mut Entered<'_>) {
         self.turn.set(self.turn.get() + 1);
-        self.handles.set(self.handles.get() + count as u64);
-        self.ready.run(self, count);
+        if count > 1 {
+            self.count_handles(count);
+        }
+        self.ready.run(self, entered, count);
+    }
+
+    /// Handles run so far.
+    #[inline]
+    fn handles(&self) -> u64 {
+        self.turn.get() + self.more_handles.get()
+    }
+
+    /// So many run where a turn, or one of its handles, stands for one.
+    #[inline]
+    fn count_handles(&self, count: usize) {
+        self.more_handles.set(self.more_handles.get() + count as u64 - 1);
     }
 
     #[inline(always)]
-    pub(crate) fn run_handle(&self, handle: Option<QueuedTask>) {
+    pub(crate) fn run_handle(&self, handle: Option<QueuedTask>, entered: &mut Entered<'_>) {
         match handle {
-            Some(queued) => self.step_first(queued),
+            Some(queued) => self.step_first(queued, entered),
             None => self.run_other(),
         }
     }
 
     #[inline(never)]
     fn run_other(&self) {
+        self.current.leave();
         match self.ready.pop_other() {
             Some(Ready::Call(call)) => call.run(self),
             Some(Ready::Hook(hook, index)) => self.guard("a callback panicked", || hook.run(self, index)),
             Some(Ready::Timer(key)) => self.timers.run(self, key),
             Some(Ready::Completions(count)) => {
-                self.handles.set(self.handles.get() + count as u64 - 1);
+                self.count_handles(count);
                 self.operations.hand_over(self, count);
             }
             None => (),
@@ -664,6 +686,7 @@ impl<'a> Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
+        self.0.current.leave();
         self.0.running.set(false);
     }
 }

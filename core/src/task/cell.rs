@@ -148,7 +148,7 @@ where
     // SAFETY: a live cell of this type.
     let slot = unsafe { &raw mut (*cell.cast::<TaskCell<F, T>>().as_ptr()).payload };
     // SAFETY: the payload is the coroutine, as the caller says, and is not moved until it is dropped in place. Nothing else refers to
-    // it while it is polled, since the stage forbids a second poll.
+    // it while it is polled, since nobody polls it a second time.
     let coroutine = unsafe { Pin::new_unchecked(&mut *slot.cast::<F>()) };
     let result = match catch_unwind(AssertUnwindSafe(|| coroutine.poll(&mut Context::from_waker(&waker)))) {
         Ok(Poll::Pending) => return,

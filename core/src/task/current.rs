@@ -6,12 +6,14 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use super::header::TaskHead;
+use super::header::{Stage, TaskHead};
 use super::peek;
 use super::raw::RawTask;
 use crate::scope::ScopeNode;
 
 /// The task whose step, destructor or end a loop is in. It is borrowed, not counted: whoever runs it holds it.
+///
+/// After a step the task may still be here, and gone: until the next step begins, or the loop does anything else, nobody asks.
 #[derive(Default)]
 pub(crate) struct CurrentTask {
     task: Cell<Option<NonNull<TaskHead>>>,
@@ -37,26 +39,40 @@ impl CurrentTask {
     /// Calls `f`, which does not unwind, with `task` as the current one; the one before becomes it again afterwards.
     #[inline(always)]
     pub(crate) fn run<R>(&self, task: &RawTask, f: impl FnOnce() -> R) -> R {
+        task.suspend();
         let outer = self.task.replace(Some(task.as_ptr()));
+        let outer_stage = outer.map(|outer| {
+            // SAFETY: as in `with`.
+            unsafe { RawTask::borrowed(outer) }.head().stage.replace(Stage::Busy)
+        });
         let outer_scope = self.scope.take();
         let unwinding = NoUnwind;
         let result = f();
         std::mem::forget(unwinding);
+        if let Some((outer, stage)) = outer.zip(outer_stage) {
+            // SAFETY: as in `with`.
+            unsafe { RawTask::borrowed(outer) }.head().stage.set(stage);
+        }
         self.task.set(outer);
         drop(self.scope.replace(outer_scope));
         result
     }
 
-    /// The same where nothing is current yet.
+    /// The same where no task is inside of its step. It stays the current one until [`leave`](Self::leave), which has to come before
+    /// anything but the step of another task.
     #[inline(always)]
-    pub(crate) fn run_first<R>(&self, task: &RawTask, f: impl FnOnce() -> R) -> R {
-        debug_assert!(self.task.get().is_none());
+    pub(crate) fn run_next<R>(&self, task: &RawTask, f: impl FnOnce() -> R) -> R {
         self.task.set(Some(task.as_ptr()));
         let unwinding = NoUnwind;
         let result = f();
         std::mem::forget(unwinding);
-        self.task.set(None);
         result
+    }
+
+    /// No task is inside of its step any more.
+    #[inline(always)]
+    pub(crate) fn leave(&self) {
+        self.task.set(None);
     }
 
     /// Covers what is polled from now on, and gives back the cover before, to be put back afterwards.
@@ -92,7 +108,8 @@ impl CurrentTask {
     #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&RawTask) -> R) -> Option<R> {
         let head = self.task.get()?;
-        // SAFETY: the pointer was put there by a `run` that has not returned, and that borrows a counted reference.
+        // SAFETY: the pointer was put there by a `run` that has not returned, or a `run_next` since which nothing else was called; both
+        // borrow a task that lives.
         let task = unsafe { RawTask::borrowed(head) };
         Some(f(&task))
     }

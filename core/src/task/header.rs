@@ -183,10 +183,13 @@ pub(crate) struct TaskHead {
 pub(crate) enum Stage {
     /// It was not polled yet.
     Unborn,
-    /// It is being polled or dropped.
-    Running,
+    /// It was polled. It is being polled now if its task is the current one, and suspended otherwise: so nothing is stored when a poll
+    /// ends, as nearly all do, with the task suspended.
+    Polled,
     /// It was polled, and is not being polled now.
     Suspended,
+    /// It is being dropped, or being polled while a task that it has started eagerly is the current one.
+    Busy,
 }
 
 /// What few tasks have.

@@ -46,7 +46,8 @@ pub(crate) fn current() -> Option<Rc<LoopCore>> {
     with(Rc::clone)
 }
 
-/// Marks a loop as the running one until dropped.
+/// Marks a loop as the running one until dropped. There is one on a thread, so that whoever has borrowed it as its only user takes the
+/// only steps of tasks here. (A process that has forked in a step leaves that loop, none of whose tasks it steps again.)
 #[derive(Debug)]
 pub(crate) struct Entered<'a> {
     _core: &'a Rc<LoopCore>,

@@ -4,7 +4,7 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::ptr::{self, NonNull};
 
-use super::header::{Stage, TaskHead, flag};
+use super::header::{TaskHead, flag};
 use super::raw::RawTask;
 
 /// The place of a task that is in no list; greater than all others. It fits beside a mark.
@@ -105,9 +105,9 @@ impl TaskList {
         let places = unsafe { &*self.places.get() };
         for task in places.tasks() {
             // SAFETY: a task in the list lives.
-            let head = unsafe { task.as_ref() };
-            if head.stage.get() != Stage::Running {
-                head.header.set(flag::DONE);
+            let task = unsafe { RawTask::borrowed(task) };
+            if !task.is_running() {
+                task.raw().header().set(flag::DONE);
             }
         }
     }

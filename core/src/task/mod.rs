@@ -5,7 +5,7 @@
 //! - A cell stays on the thread of its loop. What crosses threads is the waker's backing alone.
 //! - The flags of a cell say what its payload is; whoever changes the payload changes the flag with it, before user code runs. The
 //!   destructor of a coroutine that has ended runs before: until it returns, the stage keeps everybody away.
-//! - A coroutine is polled or dropped by at most one caller at a time ([`Stage::Running`](header::Stage)).
+//! - A coroutine is polled or dropped by at most one caller at a time ([`Stage`](header::Stage)).
 //! - The last reference ends the cell; cells that die in consequence are ended one after the other, not recursively.
 #![allow(unsafe_code)]
 

@@ -14,8 +14,10 @@ use std::ptr::{self, NonNull};
 use std::rc::{Rc, Weak};
 
 use super::cell;
+use super::current::CurrentTask;
 use super::fetch::fetch;
 use super::header::{FutureHead, Header, Stage, TaskHead, flag};
+use super::home::Entered;
 use super::peek;
 use super::waker;
 use crate::await_point;
@@ -355,30 +357,72 @@ impl RawTask {
         flags & (flag::DONE | flag::COROUTINE | unless) == flag::COROUTINE
     }
 
-    /// Takes the task from the ready queue and polls its coroutine once; the task has these flags and [can be
+    /// Takes the task from the ready queue and polls its coroutine once, as the current task; the task has these flags and [can be
     /// polled](Self::can_be_polled). Returns the flags then. If the coroutine has ended, it is gone, as they tell, and its result is
-    /// stored, but the task is not marked finished.
+    /// stored, but the task is not marked finished. The task is still the current one, which has to [end](CurrentTask::leave) before
+    /// anything else happens but the next step.
     ///
     /// # Panics
-    /// If it cannot be polled, or is being polled already.
+    /// If it cannot be polled.
     #[inline(always)]
-    pub(crate) fn poll(&self, flags: u32, unless: u32) -> u32 {
+    pub(crate) fn poll_next(&self, current: &CurrentTask, _only: &mut Entered<'_>, flags: u32, unless: u32) -> u32 {
         let head = self.head();
-        assert!(Self::can_be_polled(flags, unless) && head.stage.get() != Stage::Running);
+        assert!(Self::can_be_polled(flags, unless));
         head.queued.set(false);
-        head.stage.set(Stage::Running);
-        // SAFETY: a live task whose payload is the coroutine, and the stage says that this is the only poll.
+        head.stage.set(Stage::Polled);
+        // SAFETY: a live task whose payload is the coroutine, which is not being dropped: then the flag would say that it is gone.
+        // Nor is it being polled: of what allows to there is one on a thread, which that poll would have borrowed, or the task is new
+        // where `poll_inside` polls it.
+        current.run_next(self, || unsafe { (head.header.vtable.poll)(self.raw.cell) });
+        head.header.flags.get()
+    }
+
+    /// The same for a task that is the current one already, inside of the step of another, and stays it.
+    ///
+    /// # Panics
+    /// If it cannot be polled, or may be being polled already: it has to be new, or [suspended](Self::suspend).
+    pub(crate) fn poll_inside(&self, flags: u32) -> u32 {
+        let head = self.head();
+        assert!(Self::can_be_polled(flags, 0) && matches!(head.stage.get(), Stage::Unborn | Stage::Suspended));
+        head.queued.set(false);
+        head.stage.set(Stage::Polled);
+        // SAFETY: a live task whose payload is the coroutine, which is neither being polled nor dropped, as the stage said.
         unsafe { (head.header.vtable.poll)(self.raw.cell) };
         head.stage.set(Stage::Suspended);
         head.header.flags.get()
+    }
+
+    /// Notes that it is not being polled, whichever task is the current one from now on.
+    pub(super) fn suspend(&self) {
+        if self.is_suspended() {
+            self.head().stage.set(Stage::Suspended);
+        }
+    }
+
+    /// Whether its coroutine is being polled or dropped.
+    pub(crate) fn is_running(&self) -> bool {
+        match self.head().stage.get() {
+            Stage::Busy => true,
+            Stage::Polled => self.core().is_current(self),
+            Stage::Unborn | Stage::Suspended => false,
+        }
+    }
+
+    /// Whether its coroutine was polled, and neither is now nor is being dropped.
+    pub(crate) fn is_suspended(&self) -> bool {
+        match self.head().stage.get() {
+            Stage::Suspended => true,
+            Stage::Polled => !self.core().is_current(self),
+            Stage::Unborn | Stage::Busy => false,
+        }
     }
 
     /// Drops the coroutine, if there is one that is not being polled.
     pub(crate) fn drop_coroutine(&self, core: &LoopCore) {
         let head = self.head();
         let stage = head.stage.get();
-        if head.header.has(flag::COROUTINE) && stage != Stage::Running {
-            head.stage.set(Stage::Running);
+        if head.header.has(flag::COROUTINE) && !self.is_running() {
+            head.stage.set(Stage::Busy);
             // SAFETY: a live task whose payload is the coroutine; the stage keeps others away.
             unsafe { cell::drop_coroutine(self.raw.cell, core) };
             head.stage.set(stage);

@@ -11,6 +11,7 @@ use aioli_timers::TimerKey;
 
 use super::fetch::fetch;
 use super::header::TaskHead;
+use super::home::Entered;
 use super::raw::RawTask;
 use crate::callback::{Call, HookRef};
 use crate::event_loop::LoopCore;
@@ -126,11 +127,11 @@ impl ReadyQueue {
     /// The handles run from here and from no function in between: after a system call the processor foresees no return any more, so
     /// that each on the way back from a coroutine costs ten nanoseconds.
     #[inline(always)]
-    pub(crate) fn run(&self, core: &LoopCore, count: usize) {
+    pub(crate) fn run(&self, core: &LoopCore, entered: &mut Entered<'_>, count: usize) {
         if count == 1 {
             // SAFETY: the borrow ends with the pop.
             if let Some(only) = unsafe { &mut *self.next.get() }.pop() {
-                core.run_handle(only);
+                core.run_handle(only, entered);
             }
             return;
         }
@@ -139,17 +140,21 @@ impl ReadyQueue {
         if count > KEPT_CAPACITY {
             self.grown.set(BURST);
         }
-        self.spare.set(if count > FAR { Self::run_far(now, core) } else { Self::run_all::<false>(now, core) });
+        self.spare.set(if count > FAR {
+            Self::run_far(now, core, entered)
+        } else {
+            Self::run_all::<false>(now, core, entered)
+        });
     }
 
     #[inline(never)]
-    fn run_far(handles: Handles, core: &LoopCore) -> Handles {
-        Self::run_all::<true>(handles, core)
+    fn run_far(handles: Handles, core: &LoopCore, entered: &mut Entered<'_>) -> Handles {
+        Self::run_all::<true>(handles, core, entered)
     }
 
     /// Runs handles, and gives the vector back empty.
     #[inline(always)]
-    fn run_all<const PREFETCH: bool>(mut handles: Handles, core: &LoopCore) -> Handles {
+    fn run_all<const PREFETCH: bool>(mut handles: Handles, core: &LoopCore, entered: &mut Entered<'_>) -> Handles {
         let range = handles.as_ptr_range();
         // SAFETY: an empty vector is always right. What it held is moved out below, each handle once: its memory stays as it is, since
         // nobody else has the vector. Should a handle unwind, which none does, the rest would be leaked.
@@ -164,7 +169,7 @@ impl ReadyQueue {
                 }
             }
             // SAFETY: as above.
-            core.run_handle(unsafe { next.read() });
+            core.run_handle(unsafe { next.read() }, entered);
             // SAFETY: it is at most the end.
             next = unsafe { next.add(1) };
         }

@@ -241,6 +241,17 @@ impl LoopCore {
         self.shared.take_interrupt() | self.unheard.take()
     }
 
+    /// Where the next task that is started will be in the list, unless it has to look for another place.
+    #[inline]
+    pub(crate) fn next_place(&self) -> u32 {
+        self.tasks.next_place()
+    }
+
+    /// Whether the list of tasks that have not ended has it.
+    pub(crate) fn lists(&self, task: &RawTask) -> bool {
+        self.tasks.has(task)
+    }
+
     /// Takes a new task into the loop, which is not closed, and either queues its first step or takes it at once.
     #[inline(always)]
     pub(crate) fn start(&self, task: RawTask, eager: bool) {

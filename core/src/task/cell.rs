@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::header::{Flags, FutureHead, Header, Stage, TaskHead, VTable, flag};
-use super::list::NOWHERE;
 use super::pool::Block;
 use super::raw::RawFuture;
 use super::waker;
@@ -119,7 +118,7 @@ where
         wait_state: Cell::new(WaitState::VACANT),
         requests: Cell::new(0),
         last_serial: Cell::new(0),
-        place: Cell::new(NOWHERE),
+        place: Cell::new(core.next_place()),
         queued: Cell::new(true),
         stage: Cell::new(Stage::Unborn),
         context: Cell::new(None),

@@ -163,7 +163,7 @@ pub(crate) struct TaskHead {
     pub(crate) requests: Cell<u32>,
     /// The serial of the latest await point.
     pub(crate) last_serial: Cell<u32>,
-    /// Where it is in the loop's list of tasks.
+    /// Where it is in the loop's list of tasks, if it is there.
     pub(super) place: Cell<u32>,
     /// Whether it is in the ready queue. This and the stage are no flags: what changes with each step is stored without a look at what was
     /// there, so that no step waits for the one before on its way through memory.

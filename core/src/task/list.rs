@@ -7,8 +7,8 @@ use std::ptr::{self, NonNull};
 use super::header::{TaskHead, flag};
 use super::raw::RawTask;
 
-/// The place of a task that is in no list; greater than all others. It fits beside a mark.
-pub(super) const NOWHERE: u32 = u32::MAX >> 1;
+/// No place; greater than all others. It fits beside a mark.
+const NOWHERE: u32 = u32::MAX >> 1;
 
 /// A table of tasks, each of which knows its place in it. It holds a reference to each.
 ///
@@ -51,38 +51,49 @@ impl Slot {
 }
 
 impl TaskList {
-    /// Adds a task that is in no list. The list keeps the reference.
+    /// The place of the task that is added next. A new task has it from the start, so that nothing is left to note when it is added.
+    #[inline]
+    pub(crate) fn next_place(&self) -> u32 {
+        // SAFETY: a look, during which nothing else is called.
+        unsafe { &*self.places.get() }.vacant
+    }
+
+    /// Adds a task that is in no list, at its place if that is still the next. The list keeps the reference.
     #[inline]
     pub(crate) fn push(&self, task: RawTask) {
-        debug_assert_eq!(task.head().place.get(), NOWHERE);
         let taken = Slot(task.as_ptr().as_ptr());
+        let place = task.head().place.get();
         // SAFETY: the list is not Sync, and nothing that is called here but the allocator is foreign.
         let places = unsafe { &mut *self.places.get() };
-        let place = match places.slots.get_mut(places.vacant as usize) {
-            Some(slot) => {
-                let next = slot.next();
+        match places.slots.get_mut(place as usize) {
+            Some(slot) if place == places.vacant => {
+                places.vacant = slot.next();
                 *slot = taken;
-                std::mem::replace(&mut places.vacant, next)
             }
-            None => places.append(taken),
-        };
-        task.head().place.set(place);
+            _ => task.head().place.set(places.find(taken)),
+        }
         std::mem::forget(task);
+    }
+
+    /// Whether it is in the list.
+    #[inline]
+    pub(crate) fn has(&self, task: &RawTask) -> bool {
+        // SAFETY: as in `next_place`.
+        let places = unsafe { &*self.places.get() };
+        let slot = places.slots.get(task.head().place.get() as usize);
+        slot.is_some_and(|slot| slot.0 == task.as_ptr().as_ptr())
     }
 
     /// Takes a task out, and gives back the reference that the list held; `None` if the task is not in the list.
     #[inline]
     pub(crate) fn remove(&self, task: &RawTask) -> Option<RawTask> {
-        let place = task.head().place.replace(NOWHERE);
-        if place == NOWHERE {
-            return None;
-        }
+        let place = task.head().place.get();
         // SAFETY: as in `push`.
         let places = unsafe { &mut *self.places.get() };
-        debug_assert_eq!(places.slots[place as usize].task(), Some(task.as_ptr()));
-        places.slots[place as usize] = Slot::vacant(places.vacant);
+        let slot = places.slots.get_mut(place as usize).filter(|slot| slot.0 == task.as_ptr().as_ptr())?;
+        *slot = Slot::vacant(places.vacant);
         places.vacant = place;
-        // SAFETY: `push` forgot one reference to this task, which is handed back here; its place says that it was not before.
+        // SAFETY: `push` forgot one reference to this task, which is handed back here; its slot says that it was not before.
         Some(unsafe { std::ptr::read(task) })
     }
 
@@ -124,18 +135,21 @@ impl Places {
         self.slots.iter().filter_map(|slot| slot.task())
     }
 
+    /// A place for a task that knew none.
     #[cold]
+    fn find(&mut self, taken: Slot) -> u32 {
+        if let Some(slot) = self.slots.get_mut(self.vacant as usize) {
+            let next = slot.next();
+            *slot = taken;
+            return std::mem::replace(&mut self.vacant, next);
+        }
+        self.append(taken)
+    }
+
     fn append(&mut self, slot: Slot) -> u32 {
         let place = u32::try_from(self.slots.len()).ok().filter(|place| *place < NOWHERE);
         self.slots.push(slot);
         place.expect("two billion tasks do not fit into memory")
-    }
-}
-
-impl RawTask {
-    /// Whether a list of tasks holds a reference to it.
-    pub(super) fn is_listed(&self) -> bool {
-        self.head().place.get() != NOWHERE
     }
 }
 

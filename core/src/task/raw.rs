@@ -70,11 +70,10 @@ impl Drop for RawFuture {
     #[inline]
     fn drop(&mut self) {
         let refs = &self.header().refs;
-        let left = refs.get() - 1;
-        refs.set(left);
-        if left == 0 {
-            // SAFETY: the last count is gone, and this reference with it.
-            unsafe { bury(self.cell) };
+        match refs.get() {
+            // SAFETY: the last count goes, and this reference with it. Nobody reads the count any more.
+            1 => unsafe { bury(self.cell) },
+            count => refs.set(count - 1),
         }
     }
 }

@@ -55,7 +55,7 @@ impl Drop for QueuedTask {
     fn drop(&mut self) {
         let task = self.task();
         task.head().queued.set(false);
-        if !task.is_listed() {
+        if !task.core().lists(&task) {
             drop(ManuallyDrop::into_inner(task));
         }
     }

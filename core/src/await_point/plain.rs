@@ -5,7 +5,7 @@
 
 use std::task::Context;
 
-use super::{Awaited, Phase, Wait, WaitState};
+use super::{Awaited, Phase, Token, Wait, WaitState};
 use crate::serial;
 use crate::task::header::flag;
 use crate::task::{RawFuture, RawTask, home, waker};
@@ -41,13 +41,19 @@ impl Wait {
                 && !core.current.has_scope()
                 && waker::is_own(cx.waker(), task);
             let Some(serial) = serial.filter(|_| plain) else { return false };
+            let Some(target) = future.try_clone() else { return false };
+            let Some((own, token)) = task.try_clone_twice() else {
+                std::mem::forget(target);
+                return false;
+            };
             head.last_serial.set(serial);
             head.wait_serial.set(serial);
             head.wait_state.set(WaitState::pending(Awaited::Other));
             // Where there is no await point there is no target that would have to be dropped.
-            std::mem::forget(head.wait_target.replace(Some(future.clone())));
-            let token = self.registered(task, serial);
-            future.add_first_wake(token);
+            std::mem::forget(head.wait_target.replace(Some(target)));
+            std::mem::forget(self.task.replace(own));
+            self.serial = u64::from(serial);
+            future.add_first_wake(Token::from_parts(token, serial));
             true
         });
         registered == Some(true)

@@ -130,6 +130,16 @@ unsafe fn bury_slowly(cell: NonNull<Header>) {
     core.graves.open.set(false);
 }
 
+impl RawFuture {
+    /// Another reference; `None` if there are too many to count one more, which ends the process elsewhere.
+    #[inline]
+    pub(crate) fn try_clone(&self) -> Option<RawFuture> {
+        let refs = &self.header().refs;
+        refs.set(refs.get().checked_add(1)?);
+        Some(RawFuture { cell: self.cell })
+    }
+}
+
 impl PartialEq for RawFuture {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
@@ -462,13 +472,16 @@ impl RawTask {
     /// Two more references, counted at once: each count waits for the one before.
     #[inline]
     pub(crate) fn clone_twice(&self) -> (RawTask, RawTask) {
+        self.try_clone_twice().unwrap_or_else(|| abort())
+    }
+
+    /// The same; `None` if there are too many to count two more.
+    #[inline]
+    pub(crate) fn try_clone_twice(&self) -> Option<(RawTask, RawTask)> {
         let refs = &self.raw.header().refs;
-        match refs.get().checked_add(2) {
-            Some(count) => refs.set(count),
-            None => abort(),
-        }
+        refs.set(refs.get().checked_add(2)?);
         let another = || RawTask { raw: RawFuture { cell: self.raw.cell } };
-        (another(), another())
+        Some((another(), another()))
     }
 
     /// Drops this reference by way of another to the same task, whose address may be known earlier.

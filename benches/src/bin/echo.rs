@@ -46,6 +46,7 @@ impl Plan {
 
 /// One server in one cell of one repetition.
 struct Outcome {
+    requests: f64,
     requests_per_second: f64,
     cpu_micros: f64,
     user_nanos: f64,
@@ -64,9 +65,10 @@ fn measure(server: Server, connections: usize, size: usize, time: Duration) -> R
     let user = (after.user - before.user).as_nanos() as f64;
     let system = (after.system - before.system).as_nanos() as f64;
     Ok(Outcome {
+        requests,
         requests_per_second: requests / took.as_secs_f64(),
         cpu_micros: (user + system) / 1e3 / requests,
-        user_nanos: user / requests,
+        user_nanos: user,
     })
 }
 
@@ -88,10 +90,17 @@ fn print(label: &str, cell: &Cell) {
             "| {server} | {} | {} | {} | {} |",
             short(of(|outcome| outcome.requests_per_second)),
             short(of(|outcome| outcome.cpu_micros)),
-            short(of(|outcome| outcome.user_nanos)),
+            short(user_nanos(outcomes)),
             ratios.join(" | ")
         );
     }
+}
+
+/// The user time a request, of all repetitions together: the kernel tells it by what it finds at each tick of its timer, which is too
+/// seldom for a median.
+fn user_nanos(outcomes: &[Outcome]) -> f64 {
+    let sum = |part: fn(&Outcome) -> f64| outcomes.iter().map(part).sum::<f64>();
+    sum(|outcome| outcome.user_nanos) / sum(|outcome| outcome.requests)
 }
 
 /// The median of the ratios of CPU time in the same repetition, with their range.

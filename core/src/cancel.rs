@@ -51,7 +51,7 @@ pub(crate) fn cancel_scope(scope: &Rc<ScopeNode>, message: Message) {
         open.push(Rc::clone(scope));
     }
     drop(open);
-    task.core().strays.rouse(&task);
+    task.core().strays.rouse(&task, Some(scope));
     apply_to_scope(&task, scope, &message);
 }
 
@@ -115,7 +115,7 @@ fn visit(raw: &RawFuture, message: &Message, stack: &mut Stack) -> bool {
         header.set(flag::REQUESTED | flag::OPEN | flag::VISITED);
         set_open_message(task, message);
         stack.push(Work::Leave(task.clone()));
-        task.core().strays.rouse(task);
+        task.core().strays.rouse(task, None);
         apply_to_task(task, message, stack);
         return true;
     }
@@ -180,10 +180,10 @@ pub(crate) fn message_at(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Messa
     if task.raw().header().has(flag::OPEN | flag::CHANCE) {
         return open_message(task);
     }
-    let node = around(scope.cloned()).find(|node| node.open.get() || node.chance.get())?;
-    let message = node.message.take();
-    node.message.set(message.clone());
-    message
+    match around(scope.cloned()).find(|node| node.open.get() || node.chance.get()) {
+        Some(node) => node.last_message(),
+        None => lingering_at(task, scope, 0)?,
+    }
 }
 
 /// Hands a request to every await point inside a scope, or of the whole task. Returns whether there is one.
@@ -284,6 +284,33 @@ pub(crate) fn asked_now(task: &RawTask) -> Option<Message> {
     let by_task = task.raw().header().has(flag::OPEN | flag::CHANCE);
     let asked = by_task || around(scope.clone()).any(|node| node.open.get() || node.chance.get());
     asked.then(|| message_at(task, scope.as_ref()))
+}
+
+/// The message of the request around what lies in `scope` of the task that is open.
+pub(crate) fn open_at(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Option<Message> {
+    if task.raw().header().has(flag::OPEN) {
+        return Some(open_message(task));
+    }
+    around(scope.cloned()).find(|node| node.open.get()).map(|node| node.last_message())
+}
+
+/// The message of the request of `task`, or of a scope around what lies in `scope`, that came at this time or later.
+pub(crate) fn asked_since(task: &RawTask, scope: Option<&Rc<ScopeNode>>, time: u64) -> Option<Message> {
+    if task.head().extra.get()?.lingering.asked_since(time) {
+        return Some(open_message(task));
+    }
+    around(scope.cloned()).find(|node| node.asked_at.get() >= time).map(|node| node.last_message())
+}
+
+/// The same for what may have come to the task after its request: it is asked while that has not reached all that was woken for it.
+pub(crate) fn lingering_at(task: &RawTask, scope: Option<&Rc<ScopeNode>>, time: u64) -> Option<Message> {
+    let since = task.head().extra.get()?.lingering.since()?;
+    asked_since(task, scope, time.max(since))
+}
+
+/// Whether foreign awaits are given another step to answer a request: see [`Strays`](crate::strays::Strays).
+pub(crate) fn puts_off(task: &RawTask) -> bool {
+    task.head().extra.get().is_some_and(|extra| extra.lingering.puts_off(task))
 }
 
 /// Takes the request that is open at this point of the running task, as an await there would. `None` outside of a task.
@@ -432,7 +459,10 @@ pub(crate) enum Settled {
 #[cold]
 pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
     let header = task.raw().header();
-    let mut requested = false;
+    let extra = task.head().extra.get();
+    // What was woken for its requests may not have been polled yet.
+    let lingers = task.head().queued.get() && extra.is_some_and(|extra| extra.lingering.since().is_some());
+    let mut requested = lingers;
     for (wait, message) in await_point::adopted(task) {
         let mut stack = Stack::new();
         hand_to(task, &[wait], &message, &mut stack);
@@ -441,7 +471,7 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
     if header.has(flag::OPEN) {
         requested = true;
         let waits = await_point::suspended_on(task, None);
-        if waits.is_empty() && probed {
+        if waits.is_empty() && probed && !puts_off(task) {
             return Settled::Abandoned;
         }
         if !waits.iter().any(|wait| wait.state.asked) {
@@ -451,8 +481,11 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
             travel(stack, &message);
         }
     }
-    let open = match task.head().extra.get() {
+    let open = match extra {
         Some(extra) => {
+            if !lingers {
+                extra.lingering.end();
+            }
             let mut open = extra.open_scopes.borrow_mut();
             open.retain(|node| {
                 let stays = node.open.get();
@@ -471,8 +504,7 @@ pub(crate) fn settle(task: &RawTask, probed: bool) -> Settled {
         if waits.iter().any(|wait| wait.state.asked) || (waits.is_empty() && node.probe.get()) {
             continue;
         }
-        let message = node.message.take();
-        node.message.set(message.clone());
+        let message = node.last_message();
         if waits.is_empty() {
             node.probe.set(true);
             node.chance.set(true);

@@ -27,6 +27,10 @@ pub(crate) struct ScopeNode {
     /// Nothing inside has returned Cancelled for the last request yet.
     pub(crate) open: Cell<bool>,
     pub(crate) message: Cell<Message>,
+    /// When the last request was made of it, as [`Strays`](crate::strays::Strays) count; 0 while nothing has to know.
+    pub(crate) asked_at: Cell<u64>,
+    /// When it was woken, to be polled by whichever task has it now. 0: it was not.
+    roused: Cell<u64>,
     /// The next poll of the body is its one chance, if it holds foreign awaits alone.
     pub(crate) probe: Cell<bool>,
     /// The next poll of the body is the one in which scopes inside that hold foreign awaits alone answer the request.
@@ -66,9 +70,24 @@ impl ScopeNode {
         self.task.borrow().clone()
     }
 
+    pub(crate) fn last_message(&self) -> Message {
+        let message = self.message.take();
+        self.message.set(message.clone());
+        message
+    }
+
     /// The waker of what polled the body last, if not the task itself. It is to be woken: the poll that follows stores another.
     pub(crate) fn take_waker(&self) -> ForeignWaker {
         self.waker.take()
+    }
+
+    /// The same for a scope that may have gone to another task.
+    pub(crate) fn rouse(&self, now: u64) -> ForeignWaker {
+        let waker = self.take_waker();
+        if waker.is_some() {
+            self.roused.set(now);
+        }
+        waker
     }
 
     /// Has the body polled soon.
@@ -148,6 +167,7 @@ impl Scope {
                 if !stays {
                     node.move_to(task, around);
                 }
+                node.roused.set(0);
                 Rc::clone(node)
             }
             None => {
@@ -162,6 +182,8 @@ impl Scope {
                     requests: Cell::new(0),
                     open: Cell::new(false),
                     message: Cell::new(None),
+                    asked_at: Cell::new(0),
+                    roused: Cell::new(0),
                     probe: Cell::new(false),
                     chance: Cell::new(false),
                     asked: Cell::new(false),
@@ -193,7 +215,14 @@ impl Scope {
         drop(inside);
         let polled = match polled {
             Poll::Ready(output) => BodyPoll::Ready(output),
-            Poll::Pending if asked && node.is_empty() || cancel::abandons(&task, node) => return BodyPoll::Abandon,
+            Poll::Pending if asked && node.is_empty() || cancel::abandons(&task, node) => {
+                if !cancel::puts_off(&task) {
+                    return BodyPoll::Abandon;
+                }
+                node.asked.set(true);
+                cx.waker().wake_by_ref();
+                BodyPoll::Pending
+            }
             Poll::Pending => BodyPoll::Pending,
         };
         node.chance.set(false);
@@ -277,13 +306,21 @@ impl ScopeNode {
         let old = self.task.replace(task);
         if old != *self.task.borrow() {
             // What reached it there was not for it.
-            self.asked.set(false);
+            self.asked.set(self.is_asked_here());
+            self.asked_at.set(0);
             if self.listed.take() {
                 old.core().strays.note(&old);
             }
         }
         self.count(requests.cast_signed());
         drop((old, parent));
+    }
+
+    /// Whether it was roused, and a request around it here is open, or came since.
+    fn is_asked_here(&self) -> bool {
+        let (task, parent, time) = (self.task(), self.parent(), self.roused.get());
+        let lingers = || cancel::lingering_at(&task, parent.as_ref(), time);
+        time != 0 && cancel::open_at(&task, parent.as_ref()).or_else(lingers).is_some()
     }
 
     /// Has its task know it as one that a combinator of another crate polls.

@@ -5,6 +5,7 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::future::Future as StdFuture;
 use std::rc::Rc;
+use std::task::Poll;
 
 use aioli_core::*;
 use common::*;
@@ -68,18 +69,30 @@ fn combined(kind: u32, all: Vec<Boxed<()>>) -> Boxed<()> {
         }
         3 => Box::pin(futures::stream::iter(all).buffer_unordered(99).collect::<Vec<_>>().map(|_| Ok(()))),
         // One in another.
-        _ => combined(0, vec![combined(1, all), Box::pin(ready(()))]),
+        4 => combined(0, vec![combined(1, all), Box::pin(ready(()))]),
+        // When everything in it was woken it yields before it has polled all of it.
+        _ => {
+            let yields = (0..2).map(|_| combined(0, vec![Box::pin(hang())]));
+            combined(0, yields.chain(all).collect())
+        }
     }
 }
 
-const KINDS: u32 = 5;
+const KINDS: u32 = 6;
+
+/// A combinator that has polled all that is in it, in the current task.
+async fn started(coroutine: Boxed<()>) -> Boxed<()> {
+    let mut coroutine = begun(coroutine).await;
+    assert!(touch(coroutine.as_mut()).await.is_pending());
+    coroutine
+}
 
 #[test]
 fn is_reached_by_a_request_of_the_task_that_has_it() {
     sim(async {
         for (kind, beside) in (0..KINDS).flat_map(|kind| [(kind, false), (kind, true)]) {
             let trace = Trace::new();
-            let all = begun(combined(kind, several(&trace))).await;
+            let all = started(combined(kind, several(&trace))).await;
             let task = create_task(async move {
                 if !beside {
                     return all.await.and(Err(Error::msg("the end")));
@@ -103,7 +116,7 @@ fn is_reached_by_a_request_of_a_scope_around_it() {
     sim(async {
         for (kind, token) in (0..KINDS).flat_map(|kind| [(kind, false), (kind, true)]) {
             let trace = Trace::new();
-            let all = begun(combined(kind, several(&trace))).await;
+            let all = started(combined(kind, several(&trace))).await;
             let around = async move { futures::join!(all, hang()).1 };
             let tokens = CancelToken::new();
             let inside = tokens.clone();
@@ -140,7 +153,7 @@ fn is_reached_where_the_task_before_ends_in_the_turn_of_the_request() {
             let (t, s, gate) = (trace.clone(), Rc::clone(&slot), pending::<()>());
             let opened = gate.clone();
             let before = create_task(async move {
-                let all = begun(combined(kind, several(&t))).await;
+                let all = started(combined(kind, several(&t))).await;
                 s.replace(Some(all));
                 gate.await
             });
@@ -173,7 +186,7 @@ fn is_not_reached_by_a_request_that_came_before_it() {
     sim(async {
         for kind in 0..KINDS {
             let trace = Trace::new();
-            let all = begun(combined(kind, several(&trace))).await;
+            let all = started(combined(kind, several(&trace))).await;
             let task = create_task(async move {
                 hang().await.unwrap_err();
                 all.await
@@ -198,7 +211,7 @@ fn is_not_reached_by_requests_of_others() {
             let (trace, kept, slot) = (Trace::new(), Trace::new(), Rc::new(RefCell::new(None)));
             let (t, k, s) = (trace.clone(), kept.clone(), Rc::clone(&slot));
             let before = create_task(async move {
-                let (all, mine) = (begun(combined(kind, several(&t))).await, combined(kind, several(&k)));
+                let (all, mine) = (started(combined(kind, several(&t))).await, combined(kind, several(&k)));
                 s.replace(Some(all));
                 mine.await
             });
@@ -285,6 +298,117 @@ fn what_several_tasks_poll_is_left_by_one_that_is_cancelled() {
             tasks.iter().for_each(|task| _ = task.cancel(None));
             sleep(1.0).await?;
             assert!(tasks.iter().all(Task::done), "{kind} {whose}");
+        }
+        Ok(())
+    });
+}
+
+/// Begins something under a combinator that goes to another task, and stays there.
+async fn lose(inside: Boxed<()>) -> Task<Vec<Result<()>>> {
+    let mut one: FuturesUnordered<_> = [inside].into_iter().collect();
+    assert!(touch(Box::pin(one.next()).as_mut()).await.is_pending());
+    create_task(one.collect::<Vec<_>>().map(Ok))
+}
+
+#[test]
+fn beside_what_another_task_has_is_reached() {
+    sim(async {
+        for (kind, scope) in (0..KINDS).flat_map(|kind| [(kind, false), (kind, true)]) {
+            let trace = Trace::new();
+            let all = combined(kind, several(&trace));
+            let task = create_task(async move {
+                let lost = lose(Box::pin(hang())).await;
+                let around = async { futures::join!(hang(), all).0 };
+                let result = if scope { timeout(1.0, around).await } else { around.await };
+                assert!(!lost.done());
+                lost.cancel(None);
+                result
+            });
+            if scope {
+                sleep(2.0).await?;
+            } else {
+                sleep(0.5).await?;
+                task.cancel(None);
+                pump(12).await?;
+            }
+            check(&trace);
+            assert!(task.done(), "kind {kind}, scope {scope}: {task:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn in_a_timeout_is_left_alone_by_it_if_it_was_begun_before_also_beside_what_another_task_has() {
+    sim(async {
+        let trace = Trace::new();
+        let mut all: FuturesUnordered<Boxed<()>> =
+            [Box::pin(logged("one", trace.clone(), sleep(50.0))) as Boxed<()>].into_iter().collect();
+        assert!(touch(Box::pin(all.next()).as_mut()).await.is_pending());
+        for _ in 0..3 {
+            let lost = lose(Box::pin(sleep(50.0))).await;
+            pump(2).await?;
+            let late = timeout(1.0, async { Ok(all.next().await) }).await;
+            assert!(late.unwrap_err().is_timeout());
+            lost.cancel(None);
+            pump(2).await?;
+        }
+        assert_eq!((trace.take(), all.len()), (vec![], 1));
+        Ok(())
+    });
+}
+
+/// Something of another crate that yields again and again.
+async fn busy() -> Result<()> {
+    std::future::poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}
+
+#[test]
+fn beside_what_yields_is_reached_before_foreign_awaits_are_given_up() {
+    sim(async {
+        for (moved, scope) in [(false, 0), (false, 1), (false, 2), (true, 0), (true, 1), (true, 2)] {
+            let trace = Trace::new();
+            let make = |t: Trace| async {
+                let lost = lose(Box::pin(hang())).await;
+                let awaits: [Boxed<()>; 3] =
+                    [Box::pin(busy()), Box::pin(busy()), Box::pin(logged("one", t, sleep(50.0)))];
+                let all = awaits.into_iter().collect::<FuturesUnordered<_>>();
+                let mut first: Boxed<()> = Box::pin(all.into_future().map(|(first, _)| first.unwrap()));
+                for _ in 0..2 {
+                    assert!(touch(first.as_mut()).await.is_pending());
+                }
+                (first, lost)
+            };
+            let made = if moved { Some(make(trace.clone()).await) } else { None };
+            let t = trace.clone();
+            let tokens = CancelToken::new();
+            let inside = tokens.clone();
+            let task = create_task(async move {
+                let body = async {
+                    let (first, lost) = if let Some(made) = made { made } else { make(t).await };
+                    let result = first.await;
+                    lost.cancel(None);
+                    result
+                };
+                match scope {
+                    0 => body.await,
+                    1 => inside.run(body).await,
+                    _ => futures::join!(timeout(50.0, body), hang()).0,
+                }
+            });
+            pump(4).await?;
+            if scope == 1 {
+                tokens.cancel(Some("enough"));
+            } else {
+                task.cancel(Some("enough"));
+            }
+            pump(12).await?;
+            assert_eq!(trace.take(), ["one cancelled", "one cleaned up"], "moved {moved}, scope {scope}");
+            assert_eq!(message(&task.await).as_deref(), Some("enough"));
         }
         Ok(())
     });

@@ -10,7 +10,7 @@ use crate::task::{RawFuture, RawTask};
 
 /// What a request can be handed to: one await point of a task, seen from outside.
 pub(crate) struct Covered {
-    token: Token,
+    pub(super) token: Token,
     pub(crate) state: WaitState,
     pub(crate) target: Option<RawFuture>,
 }
@@ -77,8 +77,11 @@ pub(crate) fn registered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<C
         head.wait_scope.set(at);
     }
     if let Some(extra) = head.extra.get() {
-        for wait in
-            extra.spilled.borrow().iter().filter(|wait| !wait.roused && !wait.declined && inside(wait.scope.as_ref()))
+        for wait in extra
+            .spilled
+            .borrow()
+            .iter()
+            .filter(|wait| wait.roused == 0 && !wait.declined && inside(wait.scope.as_ref()))
         {
             let token = Token { task: task.clone(), serial: wait.serial };
             found.push(Covered { token, state: wait.state, target: wait.target.clone() });
@@ -99,31 +102,18 @@ pub(crate) fn suspended_on(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec
     found
 }
 
-/// The await points that came from another task in a step in which a request was answered that they were to answer as well.
-pub(crate) fn adopted(task: &RawTask) -> Vec<(Covered, Message)> {
-    let Some(extra) = task.head().extra.get() else { return Vec::new() };
-    let known = extra.adopted.take();
-    let spilled = extra.spilled.borrow();
-    let unasked = |(serial, message)| {
-        let wait = spilled.find(serial).filter(|wait| !wait.state.asked)?;
-        let token = Token { task: task.clone(), serial };
-        Some((Covered { token, state: wait.state, target: wait.target.clone() }, message))
-    };
-    known.into_iter().filter_map(unasked).collect()
-}
-
 /// Whether an await point lies inside a scope, or the task has one at all.
 pub(crate) fn any_covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> bool {
     !covered(task, scope).is_empty()
 }
 
 /// Takes the wakers of what combinators have polled for a task, for it to be polled again.
-pub(crate) fn rouse_spilled(task: &RawTask) -> Vec<ForeignWaker> {
+pub(crate) fn rouse_spilled(task: &RawTask, now: u64) -> Vec<ForeignWaker> {
     let Some(extra) = task.head().extra.get() else { return Vec::new() };
     let mut spilled = extra.spilled.borrow_mut();
     let pending = spilled.iter_mut().filter(|wait| wait.state.phase == Phase::Pending && wait.waker.is_some());
     let roused = pending.map(|wait| {
-        wait.roused = true;
+        wait.roused = now;
         std::mem::take(&mut wait.waker)
     });
     roused.collect()
@@ -154,8 +144,12 @@ pub(crate) fn withdraw_all(task: &RawTask) -> Vec<ForeignWaker> {
         drop(scopes);
         // They stay as what has gone, for whoever polls them next to know that they were woken.
         let mut left = Vec::new();
+        let now = task.core().strays.tick();
         for wait in extra.spilled.borrow_mut().iter_mut() {
-            (wait.state, wait.roused) = (WaitState::VACANT, wait.waker.is_some());
+            wait.state = WaitState::VACANT;
+            if wait.waker.is_some() {
+                wait.roused = now;
+            }
             left.push((wait.serial, wait.target.take(), wait.scope.take(), wait.message.take()));
             orphaned.push(std::mem::take(&mut wait.waker));
         }
@@ -167,7 +161,7 @@ pub(crate) fn withdraw_all(task: &RawTask) -> Vec<ForeignWaker> {
         task.core().strays.forget(task);
         let scopes = std::mem::take(&mut *extra.foreign_scopes.borrow_mut());
         let mine = scopes.iter().filter_map(Weak::upgrade).filter(|node| node.task() == *task);
-        orphaned.extend(mine.map(|node| node.take_waker()));
+        orphaned.extend(mine.map(|node| node.rouse(now)));
     }
     orphaned
 }

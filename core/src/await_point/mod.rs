@@ -20,12 +20,15 @@ use crate::serial;
 use crate::task::header::flag;
 use crate::task::{RawFuture, RawTask, home, peek, waker};
 
+mod adopted;
 mod covered;
 mod plain;
 mod spilled;
 
+pub(crate) use adopted::adopted;
+use adopted::{DECLINED, ROUSED};
 pub(crate) use covered::{
-    Covered, adopted, any_covered, are_left, covered, registered, rouse_spilled, suspended_on, withdraw_all,
+    Covered, any_covered, are_left, covered, registered, rouse_spilled, suspended_on, withdraw_all,
 };
 pub(crate) use plain::{fire_plainly, fires_plainly};
 use spilled::Spilled;
@@ -172,10 +175,6 @@ pub struct Wait {
     /// A whole word, like the task: the two are written and copied as one.
     serial: u64,
 }
-
-/// The serial of an await point that has left its task when it was roused, or when it was asked.
-const ROUSED: u64 = 1 << 32;
-const DECLINED: u64 = 1 << 33;
 
 /// One registration.
 #[derive(Clone, Copy)]
@@ -369,11 +368,11 @@ impl Wait {
             scope: task.core().current.scope(),
             waker,
             message: None,
-            roused: false,
+            roused: 0,
             declined: self.serial & DECLINED != 0,
         });
         if self.serial & ROUSED != 0 {
-            (Place { task, serial }).adopt();
+            (Place { task, serial }).adopt_moved(self.serial & !(ROUSED | DECLINED));
         }
         self.registered(task, serial)
     }
@@ -551,21 +550,6 @@ impl Place<'_> {
         spilled.find(self.serial).map_or(WaitState::VACANT, |wait| wait.state)
     }
 
-    /// As what it leaves its task, if a combinator may have polled it.
-    fn stray(self) -> Option<u64> {
-        let spilled = self.task.head().extra.get()?.spilled.borrow();
-        let wait = spilled.find(self.serial)?;
-        let declined = wait.declined || wait.state.asked;
-        Some(u64::from(wait.roused) * ROUSED + u64::from(declined) * DECLINED)
-    }
-
-    /// It was roused, and its task is known now: a request around it that is open, or was answered in this step, is its too.
-    fn adopt(self) {
-        if let Some(message) = cancel::asked_now(self.task) {
-            self.task.head().extra().adopted.borrow_mut().push((self.serial, message));
-        }
-    }
-
     /// Withdraws the registration, of which nothing is to be known any more.
     fn release(self) {
         let head = self.task.head();
@@ -630,10 +614,19 @@ impl Place<'_> {
             drop(old);
         } else if let Some(extra) = head.extra.get() {
             let mut spilled = extra.spilled.borrow_mut();
-            if let Some(wait) = spilled.find_mut(self.serial) {
-                let old = std::mem::replace(&mut wait.scope, scope);
-                drop(spilled);
-                drop(old);
+            let Some(wait) = spilled.find_mut(self.serial) else { return };
+            match std::mem::take(&mut wait.roused) {
+                0 => {
+                    let old = std::mem::replace(&mut wait.scope, scope);
+                    drop(spilled);
+                    drop(old);
+                }
+                // It is still here, and polled only because it was roused: it stays in its scope. A request that came since is its too.
+                time => {
+                    let message = cancel::asked_since(self.task, wait.scope.as_ref(), time);
+                    drop(spilled);
+                    self.adopt(message);
+                }
             }
         }
     }
@@ -651,11 +644,8 @@ impl Place<'_> {
         if !inline {
             let mut spilled = extra.spilled.borrow_mut();
             let Some(wait) = spilled.find_mut(self.serial) else { return };
-            let (same, roused) = (wait.waker.is_same(fresh), std::mem::take(&mut wait.roused));
+            let same = wait.waker.is_same(fresh);
             drop(spilled);
-            if roused {
-                self.adopt();
-            }
             if same {
                 return;
             }
@@ -669,7 +659,7 @@ impl Place<'_> {
             // It moved under a combinator: its state goes to the list, where a waker has room.
             let state = head.wait_state.get();
             let Gone { target, scope, message, .. } = self.withdraw();
-            let (roused, declined) = (false, false);
+            let (roused, declined) = (0, false);
             let wait = Spilled { serial: self.serial, state, target, scope, waker, message, roused, declined };
             extra.spilled.borrow_mut().insert(wait);
         } else if let Some(wait) = extra.spilled.borrow_mut().find_mut(self.serial) {

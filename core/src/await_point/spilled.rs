@@ -18,8 +18,8 @@ pub(crate) struct Spilled {
     /// The waker it was polled with, unless that is the task's own.
     pub(super) waker: ForeignWaker,
     pub(super) message: Message,
-    /// It was woken, to be polled by whichever task has it now: until then that may be another one.
-    pub(super) roused: bool,
+    /// When it was woken, to be polled by whichever task has it now: until then that may be another one. 0: it was not.
+    pub(super) roused: u64,
     /// It was asked in another task and came here without an answer, as what several tasks poll does again and again.
     pub(super) declined: bool,
 }

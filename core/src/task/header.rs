@@ -32,6 +32,7 @@ use crate::error::Message;
 use crate::event_loop::LoopCore;
 use crate::scope::ScopeNode;
 use crate::shared::AtomicPtr;
+use crate::strays::Lingering;
 
 /// The bits of [`Header::flags`].
 pub(crate) mod flag {
@@ -210,10 +211,11 @@ pub(crate) struct Extra {
     pub(crate) open_scopes: RefCell<Vec<Rc<ScopeNode>>>,
     /// Scopes that combinators of other crates poll, which a request has to wake itself.
     pub(crate) foreign_scopes: RefCell<Vec<Weak<ScopeNode>>>,
-    /// The new await points that a request which was answered in this step is to reach, and its message.
+    /// The await points that were roused, and that a request is to reach at the end of the step, and its message.
     pub(crate) adopted: RefCell<Vec<(u32, Message)>>,
     /// It is among the loop's [`Strays`](crate::strays::Strays).
     pub(crate) strayed: Cell<bool>,
+    pub(crate) lingering: Lingering,
     /// A context that the task shares with others instead of having its own.
     pub(crate) shared_context: OnceCell<crate::context::Context>,
 }

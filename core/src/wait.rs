@@ -257,10 +257,12 @@ impl<W: Waitable> WaitAll<W> {
             self.wait.release();
             return Ok(false);
         }
-        release.token.set(Some(token.clone()));
         if timer.as_ref().is_some_and(|timer| !timer.retarget(token.clone())) {
-            token.fire();
+            // Its time has come already, for the task before. To fire here would never end where two tasks poll it in turns.
+            self.wait.release();
+            return Ok(false);
         }
+        release.token.set(Some(token));
         Ok(true)
     }
 

@@ -280,6 +280,28 @@ fn a_sleep_that_several_tasks_poll_ends() {
 }
 
 #[test]
+fn a_wait_that_several_tasks_poll_ends_with_its_time() {
+    sim(async {
+        for delay in [0.0, 1.0] {
+            let polls = Rc::new(Cell::new(0));
+            let count = Rc::clone(&polls);
+            let mut never: Boxed<()> = Box::pin(async move { wait([pending::<()>()]).timeout(delay).await.map(drop) });
+            let deed: Boxed<()> = Box::pin(std::future::poll_fn(move |cx| {
+                count.set(count.get() + 1);
+                assert!(count.get() < 20);
+                never.as_mut().poll(cx)
+            }));
+            let shared = deed.shared();
+            let tasks: Vec<_> = (0..3).map(|_| create_task(shared.clone())).collect();
+            let before = turn();
+            gather(tasks).await?;
+            assert!(turn() - before < 10);
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn what_several_tasks_poll_is_left_by_one_that_is_cancelled() {
     sim(async {
         for (kind, whose) in (0..3).flat_map(|kind| (0..3).map(move |whose| (kind, whose))) {

@@ -47,7 +47,13 @@ impl Join {
                 WaitPoll::Cancelled(error) => return Poll::Ready(Err(error)),
                 WaitPoll::Fired if raw.is_done() => return Poll::Ready(Ok(())),
                 WaitPoll::Fired => return Poll::Ready(Err(misuse(raw).unwrap_or_else(woken_early))),
-                WaitPoll::Moved(token) => raw.remove_wake(&token),
+                WaitPoll::Moved(token) => {
+                    raw.remove_wake(&token);
+                    // Told at once here: a turn later would never come where another task polls this in turns.
+                    if let Some(error) = misuse(raw).filter(|_| !raw.is_done()) {
+                        return Poll::Ready(Err(error));
+                    }
+                }
             }
         }
         if raw.is_done() {

@@ -302,6 +302,38 @@ fn a_wait_that_several_tasks_poll_ends_with_its_time() {
 }
 
 #[test]
+fn a_task_that_awaits_itself_beside_others_is_told() {
+    sim(async {
+        for late in [false, true] {
+            let slot = Rc::new(RefCell::new(None));
+            let own = Rc::clone(&slot);
+            let itself = create_task(async move {
+                sleep(0.0).await?;
+                let shared: futures::future::Shared<Boxed<()>> = own.take().unwrap();
+                shared.await
+            });
+            let view = itself.view();
+            let mut awaits: Boxed<()> = if late { Box::pin(wait_for(itself, 50.0)) } else { Box::pin(itself) };
+            let mut polls = 0;
+            let counted: Boxed<()> = Box::pin(std::future::poll_fn(move |cx| {
+                polls += 1;
+                assert!(polls < 20);
+                awaits.as_mut().poll(cx)
+            }));
+            let shared = counted.shared();
+            slot.replace(Some(shared.clone()));
+            let others: Vec<_> = (0..2).map(|_| create_task(shared.clone())).collect();
+            pump(30).await?;
+            for task in others {
+                assert_eq!(task.await.unwrap_err().kind(), ErrorKind::Runtime);
+            }
+            assert!(view.done());
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn what_several_tasks_poll_is_left_by_one_that_is_cancelled() {
     sim(async {
         for (kind, whose) in (0..3).flat_map(|kind| (0..3).map(move |whose| (kind, whose))) {

@@ -153,7 +153,7 @@ fn apply_to_task(task: &RawTask, message: &Message, stack: &mut Stack) {
     ask_foreign(task, None);
 }
 
-fn set_cancel_message(task: &RawTask, message: &Message) {
+pub(crate) fn set_cancel_message(task: &RawTask, message: &Message) {
     if message.is_some() || task.head().extra.get().is_some() {
         let old = task.head().extra().cancel_message.replace(message.clone());
         drop(old);

@@ -412,6 +412,29 @@ fn in_a_timeout_is_left_alone_by_it_if_it_was_begun_before_also_beside_what_anot
     });
 }
 
+#[test]
+fn beside_what_another_task_has_is_reached_also_if_it_goes_on_in_that_turn() {
+    sim(async {
+        for (turns, joined) in (0..6).flat_map(|turns| [(turns, false), (turns, true)]) {
+            let task = create_task(async move {
+                let begun: Boxed<()> = Box::pin(async { create_task(begun(sleep(50.0)).await).await });
+                let mut yields: Boxed<()> = Box::pin(pump(5000));
+                if joined {
+                    yields = Box::pin(async { futures::try_join!(pump(5000), sleep(50.0)).map(drop) });
+                }
+                let mut all: FuturesUnordered<_> = [yields, begun].into_iter().collect();
+                while all.next().await.is_some() {}
+                Ok(())
+            });
+            pump(turns).await?;
+            task.cancel(Some("enough"));
+            pump(20).await?;
+            assert!(task.done(), "{turns}");
+        }
+        Ok(())
+    });
+}
+
 /// Something of another crate that yields again and again.
 async fn busy() -> Result<()> {
     std::future::poll_fn(|cx| {

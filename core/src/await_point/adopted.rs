@@ -41,6 +41,21 @@ impl Place<'_> {
         self.adopt(message.or_else(|| cancel::lingering_at(self.task, scope.as_ref(), time)));
     }
 
+    /// It may have been roused and have fired before it was polled: a request that came in between is answered now.
+    pub(super) fn adopt_fired(self) {
+        let Some(extra) = self.task.head().extra.get() else { return };
+        let asked = {
+            let spilled = extra.spilled.borrow();
+            let wait = spilled.find(self.serial).filter(|wait| wait.roused != 0 && !wait.state.asked);
+            wait.and_then(|wait| cancel::asked_since(self.task, wait.scope.as_ref(), wait.roused))
+        };
+        let Some(message) = asked else { return };
+        cancel::set_cancel_message(self.task, &message);
+        if let Some(wait) = extra.spilled.borrow_mut().find_mut(self.serial) {
+            (wait.state.asked, wait.state.must_cancel) = (true, true);
+        }
+    }
+
     pub(super) fn adopt(self, message: Option<Message>) {
         if let Some(message) = message {
             self.task.raw().header().set(flag::REQUESTED);

@@ -449,9 +449,12 @@ impl Wait {
         if !home::with(|core| core.is_current(place.task)).unwrap_or(false) {
             return self.leave();
         }
-        if place.state().phase == Phase::Pending {
-            place.keep_scope();
-            place.keep_waker(cx);
+        match place.state().phase {
+            Phase::Pending => {
+                place.keep_scope();
+                place.keep_waker(cx);
+            }
+            _ => place.adopt_fired(),
         }
         // A foreign waker that is cloned or dropped may have fired it.
         let state = place.state();

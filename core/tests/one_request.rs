@@ -200,10 +200,14 @@ impl World {
                 }
                 15 => {
                     let mut one = one;
-                    match touch(one.as_mut()).await {
-                        Poll::Ready(result) => result,
-                        Poll::Pending => create_task(one).await,
+                    // Until combinators in combinators have polled all and no longer yield: before, it would not be noticed that
+                    // the outer one moves.
+                    for _ in 0..=depth {
+                        if let Poll::Ready(result) = touch(one.as_mut()).await {
+                            return result;
+                        }
                     }
+                    create_task(one).await
                 }
                 16 => {
                     let (remote, handle) = one.remote_handle();

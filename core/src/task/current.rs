@@ -41,17 +41,19 @@ impl CurrentTask {
     pub(crate) fn run<R>(&self, task: &RawTask, f: impl FnOnce() -> R) -> R {
         task.suspend();
         let outer = self.task.replace(Some(task.as_ptr()));
-        let outer_stage = outer.map(|outer| {
-            // SAFETY: as in `with`.
-            unsafe { RawTask::borrowed(outer) }.head().stage.replace(Stage::Busy)
-        });
+        // SAFETY: as in `with`.
+        let outer_task = outer.map(|outer| unsafe { RawTask::borrowed(outer) });
+        // At the end of its step, when requests are passed on, it is suspended, and stays so.
+        let polled = outer_task.filter(|outer| outer.head().stage.get() == Stage::Polled);
+        if let Some(outer) = &polled {
+            outer.head().stage.set(Stage::Busy);
+        }
         let outer_scope = self.scope.take();
         let unwinding = NoUnwind;
         let result = f();
         std::mem::forget(unwinding);
-        if let Some((outer, stage)) = outer.zip(outer_stage) {
-            // SAFETY: as in `with`.
-            unsafe { RawTask::borrowed(outer) }.head().stage.set(stage);
+        if let Some(outer) = &polled {
+            outer.head().stage.set(Stage::Polled);
         }
         self.task.set(outer);
         drop(self.scope.replace(outer_scope));

@@ -288,7 +288,11 @@ impl LoopCore {
         }
         // Nothing more is due for being queued: the task is in the list, which keeps it until it has ended.
         let after = task.poll_next(&self.current, entered, flags, flag::OPEN);
-        self.timers.settle(|| self.now());
+        self.timers.settle(|| {
+            // A driver's clock may be anything.
+            self.current.leave();
+            self.now()
+        });
         if after & (flag::REQUESTED | flag::COROUTINE) != flag::COROUTINE {
             self.current.leave();
             if after & flag::REQUESTED != 0 {

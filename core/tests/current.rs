@@ -4,10 +4,16 @@ mod common;
 
 use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
+use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
+use aioli_core::driver::{Completions, Driver, DriverReport, Kick, OpId, Submit, Wait as DriverWait};
+use aioli_core::op::Op;
 use aioli_core::*;
+use aioli_exec_sim::SimDriver;
+
 use common::*;
 
 /// The waker of a combinator that calls a function of this thread instead of waking anybody.
@@ -53,4 +59,48 @@ fn a_task_whose_step_has_ended_is_suspended_for_one_that_its_waker_starts() {
         assert_eq!(task.await.unwrap_err().cancel_message(), Some("by the waker"));
         Ok(())
     });
+}
+
+/// A driver that notes whether a task was current when its clock was read.
+struct Clocked(SimDriver, Rc<Cell<bool>>);
+
+impl Driver for Clocked {
+    fn report(&self) -> DriverReport {
+        self.0.report()
+    }
+    fn now(&self) -> Instant {
+        self.1.set(self.1.get() || current_task().is_some());
+        self.0.now()
+    }
+    fn is_virtual(&self) -> bool {
+        self.0.is_virtual()
+    }
+    fn submit(&mut self, id: OpId, op: Op) -> Submit {
+        self.0.submit(id, op)
+    }
+    fn cancel(&mut self, id: OpId) {
+        self.0.cancel(id);
+    }
+    fn turn(&mut self, wait: DriverWait, completions: &mut Completions) -> io::Result<()> {
+        self.0.turn(wait, completions)
+    }
+    fn kicker(&self) -> Arc<dyn Kick> {
+        self.0.kicker()
+    }
+    fn shutdown(&mut self, completions: &mut Completions) {
+        self.0.shutdown(completions);
+    }
+}
+
+/// The step that started them is over.
+#[test]
+fn no_task_is_current_when_the_clock_is_read_for_timers() {
+    let seen = Rc::new(Cell::new(false));
+    let driver = Clocked(SimDriver::new(), Rc::clone(&seen));
+    run(driver, async {
+        sleep(1.0).await?;
+        sleep(1.0).await
+    })
+    .unwrap();
+    assert!(!seen.get());
 }

@@ -61,15 +61,15 @@ fn a_task_whose_step_has_ended_is_suspended_for_one_that_its_waker_starts() {
     });
 }
 
-/// A driver that notes whether a task was current when its clock was read.
-struct Clocked(SimDriver, Rc<Cell<bool>>);
+/// A driver whose clock calls a function when it is read.
+struct Clocked(SimDriver, Rc<dyn Fn()>);
 
 impl Driver for Clocked {
     fn report(&self) -> DriverReport {
         self.0.report()
     }
     fn now(&self) -> Instant {
-        self.1.set(self.1.get() || current_task().is_some());
+        (self.1)();
         self.0.now()
     }
     fn is_virtual(&self) -> bool {
@@ -96,11 +96,39 @@ impl Driver for Clocked {
 #[test]
 fn no_task_is_current_when_the_clock_is_read_for_timers() {
     let seen = Rc::new(Cell::new(false));
-    let driver = Clocked(SimDriver::new(), Rc::clone(&seen));
+    let note = Rc::clone(&seen);
+    let driver = Clocked(SimDriver::new(), Rc::new(move || note.set(note.get() || current_task().is_some())));
     run(driver, async {
         sleep(1.0).await?;
         sleep(1.0).await
     })
     .unwrap();
     assert!(!seen.get());
+}
+
+/// The task had ended but for being told so, and was ended a second time by the loop that closed: the process ended.
+#[test]
+fn a_clock_that_panics_after_the_last_step_of_a_task_leaves_it_its_result() {
+    let broken = Rc::new(Cell::new(false));
+    let (breaks, reads) = (Rc::clone(&broken), Rc::clone(&broken));
+    let driver = Clocked(SimDriver::new(), Rc::new(move || assert!(!reads.take(), "the clock is broken")));
+    let kept = Rc::new(Cell::new(None));
+    let keeps = Rc::clone(&kept);
+    let parked = Rc::new(Cell::new(None));
+    let parks = Rc::clone(&parked);
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        run(driver, async move {
+            keeps.set(Some(create_task(async move {
+                let mut begun = Box::pin(sleep(1.0));
+                assert!(futures::poll!(&mut begun).is_pending());
+                // Armed when the step is over, which reads the clock.
+                parks.set(Some(begun));
+                breaks.set(true);
+                Ok("value")
+            })));
+            sleep(1.0).await
+        })
+    }));
+    assert!(ran.is_err(), "the panic is the driver's, and passes");
+    assert_eq!(kept.take().unwrap().take_result().unwrap(), "value");
 }

@@ -199,7 +199,7 @@ fn guard_drop(core: &LoopCore, drop: impl FnOnce()) {
 /// finished cell has no callbacks, waits or context.
 ///
 /// # Safety
-/// `cell` is a live cell, or one whose last count has just gone.
+/// `cell` is a live cell, or one that was just given up.
 #[inline]
 pub(super) unsafe fn is_empty(cell: NonNull<Header>) -> bool {
     const HOLDING: u32 = flag::COROUTINE | flag::VALUE | flag::FAILED | flag::CANCELLED | flag::GATHER;
@@ -216,7 +216,7 @@ pub(super) unsafe fn is_empty(cell: NonNull<Header>) -> bool {
 /// Gives the memory of a cell back. What is left is its count of the loop.
 ///
 /// # Safety
-/// `cell` has no references left, and nothing of it is to be dropped any more.
+/// `cell` was given up by its last reference, and nothing of it is to be dropped any more.
 #[inline]
 pub(super) unsafe fn free(cell: NonNull<Header>) -> Rc<LoopCore> {
     // SAFETY: the cell lives until its memory goes back below.
@@ -228,10 +228,10 @@ pub(super) unsafe fn free(cell: NonNull<Header>) -> Rc<LoopCore> {
     core
 }
 
-/// Ends a cell that has no references left: drops what it holds and gives its memory back. What is left is its count of the loop.
+/// Ends a cell that its last reference has given up: drops what it holds and gives its memory back. What is left is its count of the loop.
 ///
 /// # Safety
-/// `cell` has no references left, and its payload is not a coroutine that is being polled.
+/// `cell` was given up by its last reference, and its payload is not a coroutine that is being polled.
 pub(super) unsafe fn destroy(cell: NonNull<Header>) -> Rc<LoopCore> {
     // SAFETY: the cell lives until its memory goes back below.
     let header = unsafe { cell.as_ref() };

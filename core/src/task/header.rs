@@ -164,7 +164,7 @@ pub(crate) struct TaskHead {
     pub(crate) requests: Cell<u32>,
     /// The serial of the latest await point.
     pub(crate) last_serial: Cell<u32>,
-    /// Where it is in the loop's list of tasks, if it is there.
+    /// Where it is in the loop's list of tasks; before and after it is there, only a guess.
     pub(super) place: Cell<u32>,
     /// Whether it is in the ready queue. This and the stage are no flags: what changes with each step is stored without a look at what was
     /// there, so that no step waits for the one before on its way through memory.
@@ -187,7 +187,7 @@ pub(crate) enum Stage {
     /// It was polled. It is being polled now if its task is the current one, and suspended otherwise: so nothing is stored when a poll
     /// ends, as nearly all do, with the task suspended.
     Polled,
-    /// It was polled, and is not being polled now.
+    /// It was polled and is not being polled now, though it is the current task: at the end of a step that was asked for something.
     Suspended,
     /// It is being dropped, or being polled while a task that it has started eagerly is the current one.
     Busy,

@@ -46,8 +46,9 @@ pub(crate) fn current() -> Option<Rc<LoopCore>> {
     with(Rc::clone)
 }
 
-/// Marks a loop as the running one until dropped. There is one on a thread, so that whoever has borrowed it as its only user takes the
-/// only steps of tasks here. (A process that has forked in a step leaves that loop, none of whose tasks it steps again.)
+/// Marks a loop as the running one until dropped. Whoever has borrowed it as its only user takes the only steps of this loop's tasks:
+/// a loop steps its own, in one run at a time, which has one of these. (There is one on a thread; but after
+/// [`forked`](crate::driver::forked), in the middle of a step, another loop may have one.)
 #[derive(Debug)]
 pub(crate) struct Entered<'a> {
     _core: &'a Rc<LoopCore>,

@@ -81,7 +81,7 @@ impl Drop for RawFuture {
 /// Ends a cell. Cells that die meanwhile, because this one held them, wait in the loop's list: a long chain does not recurse.
 ///
 /// # Safety
-/// The last count of the cell is gone, and nobody uses it any more.
+/// Whoever had the last count, which stays 1, gives the cell up, and nobody else uses it.
 #[inline(never)]
 unsafe fn bury(cell: NonNull<Header>) {
     // SAFETY: as the caller says.
@@ -122,7 +122,7 @@ unsafe fn bury_slowly(cell: NonNull<Header>) {
     loop {
         let next = core.graves.cells.borrow_mut().pop();
         match next {
-            // SAFETY: the cell was put there when its last count was gone.
+            // SAFETY: the cell was put there when it was given up.
             Some(cell) => drop(unsafe { cell::destroy(cell) }),
             None => break,
         }
@@ -380,8 +380,8 @@ impl RawTask {
         head.queued.set(false);
         head.stage.set(Stage::Polled);
         // SAFETY: a live task whose payload is the coroutine, which is not being dropped: then the flag would say that it is gone.
-        // Nor is it being polled: of what allows to there is one on a thread, which that poll would have borrowed, or the task is new
-        // where `poll_inside` polls it.
+        // Nor is it being polled: the queues of its loop are all that steps it, and they would have borrowed the same `Entered`; or it
+        // was new where `poll_inside` polls it.
         current.run_next(self, || unsafe { (head.header.vtable.poll)(self.raw.cell) });
         head.header.flags.get()
     }

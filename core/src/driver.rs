@@ -138,13 +138,41 @@ impl fmt::Display for DriverReport {
     }
 }
 
-/// What [`Driver::try_recv`] received.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TryReceived {
+/// What [`Driver::try_recv`] received. It is one word, so that the result of that travels in registers.
+///
+/// ```
+/// use aioli_core::driver::TryReceived;
+///
+/// let received = TryReceived::new(64, false);
+/// assert_eq!((received.count(), received.more()), (64, false));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TryReceived(usize);
+
+impl TryReceived {
+    /// So many bytes came, fewer than half of what an address space holds.
+    #[inline(always)]
+    pub fn new(count: usize, more: bool) -> Self {
+        TryReceived(count << 1 | usize::from(more))
+    }
+
     /// How many bytes came; 0 is the end of the stream.
-    pub count: usize,
+    #[inline(always)]
+    pub fn count(self) -> usize {
+        self.0 >> 1
+    }
+
     /// Whether there may be more at once. If not, an [`Op::Watch`] tells when there is.
-    pub more: bool,
+    #[inline(always)]
+    pub fn more(self) -> bool {
+        self.0 & 1 != 0
+    }
+}
+
+impl fmt::Debug for TryReceived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryReceived").field("count", &self.count()).field("more", &self.more()).finish()
+    }
 }
 
 /// Tells this thread, the only one of a process that was just forked, that no loop runs on it: the one that did is the parent's, and

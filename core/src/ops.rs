@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::driver::{Completion, Completions, OpId, Submit, TryReceived};
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
-use crate::op::{Op, Outcome};
+use crate::op::{Interest, Op, Outcome};
 use crate::report::discard;
 use crate::task::fetch::{fetch, prefetch};
 use crate::task::home;
@@ -92,10 +92,12 @@ struct Entry {
 pub(crate) struct Operations {
     entries: RefCell<Slab<Entry>>,
     arrived: RefCell<Completions>,
-    /// How many of these were posted in this turn.
-    posted: Cell<usize>,
+    /// What was posted in this turn.
+    posted: RefCell<Completions>,
+    /// There is some.
+    has_posted: Cell<bool>,
     generation: Cell<u32>,
-    /// The driver was given something to send that it may keep for the end of the turn.
+    /// The driver was given something to send that it may keep for the end of the turn, and the loop looks at its end.
     wrote: Cell<bool>,
 }
 
@@ -107,7 +109,7 @@ impl Operations {
 
     /// Whether completions were posted, or something may be left to be sent, since the loop last looked.
     pub(crate) fn has_news(&self) -> bool {
-        self.posted.get() > 0 || self.wrote.get()
+        self.has_posted.get() || self.wrote.get()
     }
 
     /// Whether the driver may have something to send, unless it was asked to since.
@@ -118,17 +120,34 @@ impl Operations {
 
     /// Hands the oldest completions to their owners, this many.
     pub(crate) fn hand_over(&self, core: &LoopCore, count: usize) {
-        for _ in 0..count {
-            self.fetch_ahead();
-            self.hand_over_one(core);
+        // What owners post meanwhile comes after these, and lies elsewhere.
+        let mut arrived = self.arrived.borrow_mut();
+        let count = count.min(arrived.len());
+        let batch = arrived.make_contiguous();
+        let (mut next, mut known) = (0, true);
+        while next < count {
+            core.guard("the owner of an operation panicked", || {
+                while next < count {
+                    next += 1;
+                    known &= self.hand_over_one(batch, next - 1);
+                }
+            });
         }
+        for _ in 0..count {
+            // What is left of it has nothing to be dropped.
+            std::mem::forget(arrived.pop_front());
+        }
+        if arrived.is_empty() {
+            // The next ones lie at the beginning of the memory, and so one beside the other.
+            arrived.clear();
+        }
+        debug_assert!(known, "a driver completed an operation that is not in flight");
     }
 
     /// With many connections each owner has left the caches since the last turn.
-    #[inline]
-    fn fetch_ahead(&self) {
-        let (arrived, entries) = (self.arrived.borrow(), self.entries.borrow());
-        let entry = |ahead| entries.get(place(arrived.get(ahead)?.id));
+    #[inline(always)]
+    fn fetch_ahead(batch: &[Completion], n: usize, entries: &Slab<Entry>) {
+        let entry = |ahead: usize| entries.get(place(batch.get(n + ahead)?.id));
         if let Some(entry) = entry(2 * AHEAD) {
             prefetch(entry);
         }
@@ -137,36 +156,48 @@ impl Operations {
         }
     }
 
-    #[inline]
-    fn hand_over_one(&self, core: &LoopCore) {
-        let Some(&Completion { id, more, .. }) = self.arrived.borrow().front() else { return };
-        let mut entries = self.entries.borrow_mut();
-        let index = place(id);
-        let Some(entry) = entries.get(index).filter(|entry| u64::from(entry.generation) == id.0 >> 32) else {
-            debug_assert!(false, "a driver completed an operation that is not in flight");
+    /// Hands a completion to its owner, and leaves one there that has nothing to be dropped. Returns whether it has an owner.
+    #[inline(always)]
+    fn hand_over_one(&self, batch: &mut [Completion], n: usize) -> bool {
+        let entries = self.entries.borrow();
+        Self::fetch_ahead(batch, n, &entries);
+        let Completion { id, more, ref mut outcome } = batch[n];
+        let entry = entries.get(place(id)).filter(|entry| u64::from(entry.generation) == id.0 >> 32);
+        if let (Some(entry), true, &mut Outcome::Ready(Ok(found))) = (entry, more, &mut *outcome) {
+            // As nearly all are. It has nothing to be moved.
+            let (owner, tag) = (Rc::clone(&entry.owner), entry.tag);
             drop(entries);
-            let unknown = self.arrived.borrow_mut().pop_front();
-            return drop(unknown);
-        };
-        let tag = entry.tag;
-        let owner = if more { Rc::clone(&entry.owner) } else { entries.remove(index).owner };
+            owner.complete(tag, Outcome::Ready(Ok(found)), true);
+            return true;
+        }
+        let known = entry.is_some();
         drop(entries);
-        core.guard("the owner of an operation panicked", move || {
-            // It is large: moved once, to where the owner takes it.
-            let next = self.arrived.borrow_mut().pop_front();
-            if let Some(completion) = next {
-                owner.complete(tag, completion.outcome, more);
-            }
-            // It may be the last that holds it.
-            drop(owner);
-        });
+        self.hand_over_any(id, more, outcome, known);
+        known
+    }
+
+    #[inline(never)]
+    fn hand_over_any(&self, id: OpId, more: bool, outcome: &mut Outcome, known: bool) {
+        let outcome = std::mem::replace(outcome, Outcome::Ready(Ok(Interest::default())));
+        if !known {
+            return;
+        }
+        let index = place(id);
+        let (owner, tag) = if more {
+            let entries = self.entries.borrow();
+            (Rc::clone(&entries[index].owner), entries[index].tag)
+        } else {
+            let Entry { owner, tag, .. } = self.entries.borrow_mut().remove(index);
+            (owner, tag)
+        };
+        owner.complete(tag, outcome, more);
     }
 
     /// The driver is shut down: every owner gets what is still owed.
     pub(crate) fn abandon(&self, core: &LoopCore) {
-        while !self.arrived.borrow().is_empty() {
-            self.hand_over_one(core);
-        }
+        self.take_posted();
+        let count = self.arrived.borrow().len();
+        self.hand_over(core, count);
         let left = std::mem::take(&mut *self.entries.borrow_mut());
         left.into_iter().for_each(|(_, entry)| discard(entry));
     }
@@ -183,15 +214,25 @@ impl Operations {
             return;
         }
         let (_, id) = self.enter(owner, tag);
-        self.arrived.borrow_mut().push_back(Completion { id, more: false, outcome });
-        self.posted.set(self.posted.get() + 1);
+        self.posted.borrow_mut().push_back(Completion { id, more: false, outcome });
+        self.has_posted.set(true);
         core.look_soon();
     }
 
-    /// How many completions were posted since this was last asked.
+    /// How many completions were posted since this was last asked. They come after those that have arrived before.
     #[inline]
     pub(crate) fn take_posted(&self) -> usize {
-        self.posted.take()
+        if self.has_posted.get() { self.line_up() } else { 0 }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn line_up(&self) -> usize {
+        self.has_posted.set(false);
+        let mut posted = self.posted.borrow_mut();
+        let count = posted.len();
+        self.arrived.borrow_mut().append(&mut posted);
+        count
     }
 
     fn submit(&self, core: &LoopCore, op: Op, owner: &Rc<dyn Owner>, tag: u32) -> Result<Submitted> {
@@ -268,8 +309,10 @@ impl crate::Loop {
     #[inline(always)]
     pub fn try_send(&self, socket: crate::op::Resource, data: &[u8]) -> Option<std::io::Result<usize>> {
         let core = self.core();
-        core.operations.wrote.set(true);
-        core.look_soon();
+        if !core.operations.wrote.get() {
+            core.operations.wrote.set(true);
+            core.look_soon();
+        }
         core.driver().as_mut()?.try_send(socket, data)
     }
 

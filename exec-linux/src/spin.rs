@@ -1,9 +1,12 @@
 //! [`Spin`]: looking for events a little before going to sleep.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use aioli_core::Instant;
 
 use crate::Timeout;
+use crate::syscall::now;
 
 /// A sleep that is shorter could have been spared.
 const SHORT: Duration = Duration::from_micros(100);
@@ -60,10 +63,10 @@ impl Spin {
         timeout: Timeout,
         mut look: impl FnMut() -> io::Result<bool>,
     ) -> io::Result<Option<Timeout>> {
-        let started = Instant::now();
+        let started = now();
         loop {
             let found = look_some(&mut look)?;
-            let looked = started.elapsed();
+            let looked = now() - started;
             let missed = looked > self.limit;
             if missed {
                 self.trust = self.trust.saturating_sub(MISS);
@@ -88,14 +91,14 @@ impl Spin {
     /// Called before a sleep: the time, if it matters how long the sleep takes.
     #[inline]
     pub fn before_sleep(&self) -> Option<Instant> {
-        (self.trust == 0 && self.limit > Duration::ZERO).then(Instant::now)
+        (self.trust == 0 && self.limit > Duration::ZERO).then(now)
     }
 
     /// Called after a sleep, with whether something happened that ended it.
     #[inline]
     pub fn after_sleep(&mut self, before: Option<Instant>, happened: bool) {
         let Some(before) = before else { return };
-        if !happened || before.elapsed() > SHORT {
+        if !happened || now() - before > SHORT {
             self.short = 0;
             return;
         }

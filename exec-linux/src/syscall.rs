@@ -43,24 +43,41 @@ fn succeeded(code: libc::c_int) -> io::Result<()> {
 /// The kernel's, but for EINTR.
 #[inline]
 pub fn receive(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut BytesMut) -> io::Result<usize> {
+    if kind.socket { receive_from_socket(fd, buffer) } else { read(fd, kind, buffer) }
+}
+
+/// The same of a socket.
+///
+/// # Errors
+/// The kernel's, but for EINTR.
+#[inline(always)]
+pub fn receive_from_socket(fd: BorrowedFd<'_>, buffer: &mut BytesMut) -> io::Result<usize> {
+    let spare = buffer.spare_capacity_mut();
+    let count = retry_on_intr(|| rustix::net::recv(fd, &mut *spare, RecvFlags::empty()).map(|(_, count)| count))?;
+    received(buffer, count);
+    Ok(count)
+}
+
+#[inline(never)]
+fn read(fd: BorrowedFd<'_>, kind: Kind, buffer: &mut BytesMut) -> io::Result<usize> {
     let spare = buffer.spare_capacity_mut();
     let count = loop {
-        let count = retry_on_intr(|| {
-            if kind.socket {
-                rustix::net::recv(fd, &mut *spare, RecvFlags::empty()).map(|(_, count)| count)
-            } else {
-                rustix::io::read(fd, &mut *spare).map(|(filled, _)| filled.len())
-            }
-        })?;
+        let count = retry_on_intr(|| rustix::io::read(fd, &mut *spare).map(|(filled, _)| filled.len()))?;
         // Without room there is nothing to be read into, whatever there is.
         if count > 0 || spare.is_empty() || !kind.is_pipe() || pipe_has_ended(fd)? {
             break count;
         }
     };
+    received(buffer, count);
+    Ok(count)
+}
+
+/// The kernel has appended so many bytes.
+#[inline(always)]
+fn received(buffer: &mut BytesMut, count: usize) {
     let length = buffer.len() + count;
     // SAFETY: the kernel wrote `count` bytes at the start of the spare capacity.
     unsafe { buffer.set_len(length) };
-    Ok(count)
 }
 
 /// Whether a pipe of which a read found the end has ended; if not, another read may find something. A FIFO that nobody has opened to

@@ -242,7 +242,7 @@ impl Driver for SimDriver {
         if let Some(trace) = &self.machine.config.trace {
             trace.line(self.machine.now, format_args!("receive {:x} = {result:?}", resource.0));
         }
-        Some(result.map(|count| TryReceived { count, more }).map_err(Into::into))
+        Some(result.map(|count| TryReceived::new(count, more)).map_err(Into::into))
     }
 
     fn turn(&mut self, wait: Wait, completions: &mut Completions) -> io::Result<()> {

@@ -21,9 +21,6 @@ use crate::resource::gone;
 /// The token of the bell in the epoll set. No entry has it: its low bits are no place in a table.
 const BELL: u64 = u64::MAX;
 
-/// What events are of is fetched so many ahead.
-const AHEAD: usize = 4;
-
 /// How to make an [`EpollDriver`], for tests and for kernels with a fault.
 ///
 /// ```
@@ -313,10 +310,7 @@ impl Driver for EpollDriver {
             Timeout::Zero if self.reactor.is_idle() => return Ok(()),
             timeout => self.wait(timeout)?,
         };
-        for event in 0..count {
-            self.reactor.prefetch(event + AHEAD);
-            self.reactor.react(event, completions);
-        }
+        self.reactor.react_to(count, completions);
         self.collect();
         self.hand_out(completions);
         Ok(())

@@ -18,24 +18,37 @@ const LINGER: Duration = Duration::from_secs(1);
 
 impl Reactor {
     /// Tries to send at once, unless an op is before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_send(&mut self, id: Resource, data: &[u8], out: &mut Completions) -> Option<io::Result<usize>> {
         let Some((n, entry)) = self.table.find_mut(id) else { return gone() };
-        if let Some(answer) = entry.may_send() {
-            return answer;
+        if !entry.is_bare() {
+            if let Some(answer) = entry.may_send() {
+                return answer;
+            }
         }
-        if Parcel::is_small(data.len())
-            && entry.is_sound()
-            && self.burst.note(n)
-            && self.parcel.add(n, &mut entry.part, data)
-        {
-            return Some(Ok(data.len()));
+        if Parcel::is_small(data.len()) && entry.is_sound() && self.burst.note(n) {
+            return self.put_off(n, data, out);
         }
         if self.parcel.has(n, entry.part) {
-            self.send_part(n, out);
-            return self.try_send_directly(n, data);
+            return self.send_after_part(n, data, out);
         }
         Some(entry.send(data))
+    }
+
+    /// A small send waits for the end of the turn, if there is room for it.
+    #[inline(never)]
+    fn put_off(&mut self, n: usize, data: &[u8], out: &mut Completions) -> Option<io::Result<usize>> {
+        let entry = &mut self.table[n];
+        if self.parcel.add(n, &mut entry.part, data) {
+            return Some(Ok(data.len()));
+        }
+        self.send_after_part(n, data, out)
+    }
+
+    #[inline(never)]
+    fn send_after_part(&mut self, n: usize, data: &[u8], out: &mut Completions) -> Option<io::Result<usize>> {
+        self.send_part(n, out);
+        self.try_send_directly(n, data)
     }
 
     fn try_send_directly(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {

@@ -12,6 +12,9 @@ use crate::epoll::{EDGES, ERR, Epoll, HUP, IN, Known, ONE_SHOT, OUT, RDHUP};
 use crate::resource::{Descriptor, Entry, Polling};
 use crate::table::Table;
 
+/// What events are of is fetched so many ahead.
+const AHEAD: usize = 4;
+
 /// Where in an entry an op waits. Entries are fewer than descriptors, so that 32 bits number them.
 #[derive(Clone, Copy, Debug)]
 enum Side {
@@ -222,22 +225,31 @@ impl Reactor {
         self.children.abandon(out);
     }
 
-    /// Has the processor fetch what an event of the last wait will need, if there are so many.
-    #[inline]
-    pub(crate) fn prefetch(&self, event: usize) {
-        if let Some(token) = self.epoll.token(event) {
-            self.table.prefetch(Resource(token));
+    /// Works off the events of the last wait, of which there are so many.
+    #[inline(always)]
+    pub(crate) fn react_to(&mut self, count: usize, out: &mut Completions) {
+        for event in 0..count {
+            // Has the processor fetch what an event will need.
+            if let Some(token) = self.epoll.token(event + AHEAD) {
+                self.table.prefetch(Resource(token));
+            }
+            let (token, flags) = self.epoll.event(event);
+            match self.table.find_mut(Resource(token)) {
+                // A stream whose owner receives at once.
+                Some((_, entry)) if entry.is_bare() => entry.react(flags, out),
+                _ => self.react(event, out),
+            }
         }
     }
 
     /// Works off an event of the last wait.
+    #[inline(never)]
     pub(crate) fn react(&mut self, event: usize, out: &mut Completions) {
         let (token, flags) = self.epoll.event(event);
         // The token may also be that of an entry which is gone, while its file lives on in a duplicate.
         let Some((n, entry)) = self.table.find_mut(Resource(token)) else { return self.children.react(token, out) };
         let silent = entry.is_readable();
         if entry.is_idle() {
-            // A stream whose owner receives at once.
             entry.forget_lines();
             entry.note(flags);
             entry.tell(silent, out);

@@ -259,12 +259,36 @@ impl Entry {
         }
     }
 
+    /// Takes note of an event, and tells the watch, where [nothing waits](Self::is_bare).
+    #[inline(always)]
+    pub(crate) fn react(&mut self, flags: u32, out: &mut Completions) {
+        if flags & (RDHUP | HUP | ERR | PRI) != 0 {
+            return self.react_rarely(flags, out);
+        }
+        if flags & OUT != 0 && !self.writable {
+            self.writable = true;
+        }
+        if flags & IN != 0 && !self.readable {
+            self.readable = true;
+            self.tell(false, out);
+        }
+    }
+
+    #[inline(never)]
+    fn react_rarely(&mut self, flags: u32, out: &mut Completions) {
+        let silent = self.readable;
+        self.note(flags);
+        self.tell(silent, out);
+    }
+
     /// Tells the watch that a read may go on, unless it knows.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tell(&self, knows: bool, out: &mut Completions) {
-        let readable = Interest { readable: true, writable: false };
         if let Some(id) = self.watch.filter(|_| !knows && self.readable) {
-            out.push_back(Completion { id, more: true, outcome: Outcome::Ready(Ok(readable)) });
+            if out.len() == out.capacity() {
+                return tell_growing(id, out);
+            }
+            out.push_back(told(id));
         }
     }
 
@@ -280,8 +304,28 @@ impl Entry {
     }
 
     /// Receives at once into borrowed memory, unless an op is before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_recv(&mut self, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
+        let Descriptor::Owned(fd) = &self.fd else { return self.try_recv_rarely(buffer) };
+        if self.waiting.is_some() || !self.readable || !self.kind.socket {
+            return self.try_recv_rarely(buffer);
+        }
+        let room = buffer.capacity() - buffer.len();
+        match syscall::receive_from_socket(fd.as_fd(), buffer) {
+            Ok(count) => {
+                let more = count == room || self.marked || !self.kind.edges;
+                self.readable = more;
+                Some(Ok(TryReceived::new(count, more)))
+            }
+            Err(error) => {
+                self.readable = error.kind() != io::ErrorKind::WouldBlock;
+                Some(Err(error))
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn try_recv_rarely(&mut self, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
         if let Some(waiting) = &self.waiting {
             if !waiting.read.is_empty() {
                 return None;
@@ -295,7 +339,7 @@ impl Entry {
         }
         let fd = self.fd.ours()?;
         let received = receive(fd, self.kind, self.marked, &mut self.readable, buffer);
-        Some(received.map(|count| TryReceived { count, more: self.readable }))
+        Some(received.map(|count| TryReceived::new(count, self.readable)))
     }
 
     /// The answer to an attempt to send, if it may not be made: something is before it, or has failed.
@@ -308,9 +352,29 @@ impl Entry {
         }
     }
 
+    /// Whether nothing waits that an attempt would have to look at.
+    #[inline(always)]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.waiting.is_none()
+    }
+
     /// Sends at once from borrowed memory.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send(&mut self, data: &[u8]) -> io::Result<usize> {
+        let (Descriptor::Owned(fd), true) = (&self.fd, self.kind.socket) else { return self.send_rarely(data) };
+        let result = syscall::send(fd.as_fd(), true, data);
+        let ready = match &result {
+            Ok(count) => *count == data.len() || !self.kind.edges,
+            Err(e) => e.kind() != io::ErrorKind::WouldBlock,
+        };
+        if self.writable != ready {
+            self.writable = ready;
+        }
+        result
+    }
+
+    #[inline(never)]
+    fn send_rarely(&mut self, data: &[u8]) -> io::Result<usize> {
         let Some(fd) = self.fd.ours() else { return Err(io::Error::from_raw_os_error(libc::EBADF)) };
         send(fd, self.kind, &mut self.writable, data)
     }
@@ -369,6 +433,18 @@ impl Entry {
         let fd = self.fd.ours()?;
         read_cached(fd, offset, buffer)
     }
+}
+
+#[inline(always)]
+fn told(id: OpId) -> Completion {
+    Completion { id, more: true, outcome: Outcome::Ready(Ok(Interest { readable: true, writable: false })) }
+}
+
+/// A queue that grows in between has what is added to it lie elsewhere first, and be moved.
+#[cold]
+#[inline(never)]
+fn tell_growing(id: OpId, out: &mut Completions) {
+    out.push_back(told(id));
 }
 
 /// The answer to an attempt on a resource that is closed.

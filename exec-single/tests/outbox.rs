@@ -228,7 +228,7 @@ fn a_small_send_after_the_end_breaks_nothing() {
     peer.write_all(b"answer").unwrap();
     assert_eq!(ready(rig.next(id).outcome).unwrap(), READ);
     let mut buffer = BytesMut::with_capacity(10);
-    assert_eq!(rig.driver.try_recv(socket, &mut buffer).unwrap().unwrap().count, 6);
+    assert_eq!(rig.driver.try_recv(socket, &mut buffer).unwrap().unwrap().count(), 6);
 }
 
 /// Two connections are not many, however often they take turns.

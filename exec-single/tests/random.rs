@@ -316,10 +316,10 @@ impl World {
                 None => return,
                 Some(Ok(received)) => {
                     assert!(buffer[..before] == CANARY[..before]);
-                    assert_eq!(buffer.len(), before + received.count);
+                    assert_eq!(buffer.len(), before + received.count());
                     let bytes = buffer.split_off(before);
-                    self.received(stream, Ok(received.count), &bytes);
-                    if !received.more || received.count == 0 {
+                    self.received(stream, Ok(received.count()), &bytes);
+                    if !received.more() || received.count() == 0 {
                         return;
                     }
                 }

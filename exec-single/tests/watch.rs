@@ -20,8 +20,8 @@ fn watch(socket: Resource) -> Op {
 fn take(rig: &mut Rig, socket: Resource, room: usize) -> io::Result<(Vec<u8>, bool)> {
     let mut buffer = BytesMut::with_capacity(room);
     let received = rig.driver.try_recv(socket, &mut buffer).expect("nothing is in flight")?;
-    assert_eq!(received.count, buffer.len());
-    Ok((buffer.to_vec(), received.more))
+    assert_eq!(received.count(), buffer.len());
+    Ok((buffer.to_vec(), received.more()))
 }
 
 /// Waits until a watch tells.
@@ -253,7 +253,7 @@ fn a_short_receive_of_a_unix_stream_may_not_be_all() {
     let mut buffer = BytesMut::with_capacity(9);
     peer.write_all(b"x").unwrap();
     told(&mut rig, id);
-    assert_eq!(rig.driver.try_recv(socket, &mut buffer).unwrap().unwrap(), TryReceived { count: 1, more });
+    assert_eq!(rig.driver.try_recv(socket, &mut buffer).unwrap().unwrap(), TryReceived::new(1, more));
 }
 
 /// A receive that goes on fails on a socket that is not connected, and then is not asked for any more.

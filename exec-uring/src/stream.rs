@@ -351,10 +351,10 @@ impl Core {
             if !more {
                 self.found_dry(n);
             }
-            return Some(Ok(TryReceived { count, more }));
+            return Some(Ok(TryReceived::new(count, more)));
         }
         match inbox.end {
-            Some(End::Eof) => return Some(Ok(TryReceived { count: 0, more: false })),
+            Some(End::Eof) => return Some(Ok(TryReceived::new(0, false))),
             Some(End::Failed(errno)) => return Some(Err(io::Error::from_raw_os_error(errno))),
             None => (),
         }
@@ -385,7 +385,7 @@ impl Core {
             inbox.note(received.as_ref().copied().unwrap_or(BULK));
             self.found_dry(n);
         }
-        received.map(|count| TryReceived { count, more })
+        received.map(|count| TryReceived::new(count, more))
     }
 
     /// A receive has found that there is no more.

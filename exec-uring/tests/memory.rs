@@ -74,7 +74,7 @@ fn bursts_of_small_messages_use_the_same_buffers_again() {
             assert!(rig.next(*id).more);
             buffer.clear();
             let received = rig.driver.try_recv(*socket, &mut buffer).unwrap().unwrap();
-            assert_eq!((received.count, received.more), (64, false));
+            assert_eq!((received.count(), received.more()), (64, false));
             assert_eq!(buffer, [round; 64].as_slice());
         }
     }
@@ -104,7 +104,7 @@ fn large_buffers_of_readers_do_not_stay_with_the_driver() {
                 while got < size {
                     assert!(rig.next(watch).more);
                     let mut buffer = BytesMut::with_capacity(1 << 20);
-                    got += rig.driver.try_recv(socket, &mut buffer).unwrap().unwrap().count;
+                    got += rig.driver.try_recv(socket, &mut buffer).unwrap().unwrap().count();
                 }
             }
         }

@@ -33,10 +33,10 @@ fn drain(rig: &mut Rig, socket: Resource) -> (Vec<u8>, bool) {
     loop {
         let mut buffer = BytesMut::with_capacity(10_000);
         match rig.driver.try_recv(socket, &mut buffer) {
-            Some(Ok(received)) if received.count == 0 => return (all, true),
+            Some(Ok(received)) if received.count() == 0 => return (all, true),
             Some(Ok(received)) => {
                 all.extend_from_slice(&buffer);
-                if !received.more {
+                if !received.more() {
                     return (all, false);
                 }
             }

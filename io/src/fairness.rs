@@ -5,23 +5,25 @@ use std::cell::Cell;
 use aioli_core::{Loop, Result, sleep};
 
 /// How many operations in one turn may complete without suspending.
-const INLINE: u32 = 64;
+const INLINE: u64 = 64;
 
 /// Counts the operations of one direction of a stream that completed without suspending.
 #[derive(Default, Debug)]
 pub(crate) struct Fairness {
-    /// The turn's last digits: all of it would cost each connection another line of the caches.
-    turn: Cell<u32>,
-    count: Cell<u32>,
+    /// The turn's last digits, and how many in it: one word, which is written at once.
+    counted: Cell<u64>,
 }
 
 impl Fairness {
     /// Counts one more. Returns whether it has to [`give_way`] first.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_spent(&self, event_loop: &Loop) -> bool {
-        let turn = event_loop.turn() as u32;
-        let count = if self.turn.replace(turn) == turn { self.count.get() } else { 0 };
-        self.count.set(count + 1);
+        let turn = event_loop.turn() << 32;
+        let count = match self.counted.get() ^ turn {
+            count if count >> 32 == 0 => count,
+            _ => 0,
+        };
+        self.counted.set(turn | (count + 1));
         count >= INLINE
     }
 }

@@ -1,7 +1,8 @@
 //! [`Input`]: what a stream has received and nobody has read yet.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefMut};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::task::Waker;
 
 use aioli_core::{Error, Result, Token};
@@ -9,6 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
 use smallvec::SmallVec;
 
+use crate::buffer::Buffer;
 use crate::fairness::Fairness;
 use crate::landing;
 use crate::spare;
@@ -22,8 +24,9 @@ const SMALL: usize = 512;
 /// The receiving half of a stream: its buffer, its end, and who waits for it.
 #[repr(C)]
 pub(crate) struct Input {
-    buffer: RefCell<BytesMut>,
-    waiter: Cell<Waiter>,
+    buffer: Buffer,
+    /// An await of the reader's that waits for data. There is one waiter at most.
+    waiter: Cell<Option<Token>>,
     /// Bytes of the buffer that are out on loan to a poll of `AsyncBufRead`.
     lent: Cell<usize>,
     limit: usize,
@@ -33,24 +36,13 @@ pub(crate) struct Input {
     eof: Cell<bool>,
     /// There is an error.
     broken: Cell<bool>,
-    /// The waiter is an await.
-    awaited: Cell<bool>,
     /// The task that waits was woken by an error.
     failed: Cell<bool>,
     /// The transport was told to pause, since too much is buffered.
     paused: Cell<bool>,
+    /// A poll of `AsyncRead` that waits for data. It may have been given up without notice.
+    poll: Cell<Option<Waker>>,
     error: Cell<Option<Box<Error>>>,
-}
-
-/// Who waits for data. There is one at most.
-#[derive(Default)]
-enum Waiter {
-    #[default]
-    Nobody,
-    /// An await of the reader's.
-    Await(Token),
-    /// A poll of `AsyncRead`. It may have been given up without notice.
-    Poll(Waker),
 }
 
 /// Where a separator lies in a buffer.
@@ -72,15 +64,15 @@ pub(crate) enum Search {
 impl Input {
     pub(crate) fn new(limit: usize) -> Self {
         Input {
-            buffer: RefCell::new(BytesMut::new()),
+            buffer: Buffer::default(),
             borrowed: Cell::new(false),
             lent: Cell::new(0),
             limit,
             eof: Cell::new(false),
             error: Cell::new(None),
             broken: Cell::new(false),
-            waiter: Cell::new(Waiter::Nobody),
-            awaited: Cell::new(false),
+            waiter: Cell::new(None),
+            poll: Cell::new(None),
             failed: Cell::new(false),
             paused: Cell::new(false),
             fairness: Fairness::default(),
@@ -89,22 +81,34 @@ impl Input {
 
     // --- for the transport ---------------------------------------------------------------------------------------------------
 
-    /// Has `receive` append to the buffer, which has room for at least half of `size`. Returns also how much room there was.
+    /// The buffer, to be appended to, if it can be at once and has room for half of what is received [at least](landing::LEAST).
     #[inline(always)]
-    pub(crate) fn receive<R>(&self, size: usize, receive: impl FnOnce(&mut BytesMut) -> R) -> (usize, R) {
-        let mut buffer = self.buffer.borrow_mut();
+    pub(crate) fn roomy(&self) -> Option<RefMut<'_, BytesMut>> {
+        self.buffer.idle_bytes().filter(|buffer| buffer.capacity() - buffer.len() >= landing::LEAST / 2)
+    }
+
+    /// The buffer, to be appended to, with room for at least half of `size`.
+    #[inline(always)]
+    pub(crate) fn landing(&self, size: usize) -> RefMut<'_, BytesMut> {
+        let mut buffer = self.buffer.bytes();
+        if size > landing::LEAST || buffer.capacity() - buffer.len() < size / 2 {
+            self.make_room(&mut buffer, size);
+        }
+        buffer
+    }
+
+    #[inline(never)]
+    fn make_room(&self, buffer: &mut BytesMut, size: usize) {
         if size > landing::LEAST && buffer.is_empty() && !self.borrowed.replace(true) {
-            spare::borrow(&mut buffer, size);
+            spare::borrow(buffer, size);
         } else if buffer.capacity() - buffer.len() < size / 2 {
             buffer.reserve(size);
         }
-        let room = buffer.capacity() - buffer.len();
-        (room, receive(&mut buffer))
     }
 
     /// Takes the bytes of a buffer in, and leaves it empty, with or without its memory.
     pub(crate) fn feed(&self, data: &mut BytesMut) {
-        let mut buffer = self.buffer.borrow_mut();
+        let mut buffer = self.buffer.bytes();
         if buffer.is_empty() && data.len() >= PIECE && data.len() >= data.capacity() / 2 {
             std::mem::swap(&mut *buffer, data);
         } else {
@@ -126,32 +130,40 @@ impl Input {
         self.broken.set(true);
         let old = self.error.replace(Some(Box::new(error)));
         drop(old);
-        self.failed.set(self.awaited.get());
+        self.failed.set(self.is_awaited());
         self.wake();
     }
 
     /// Has the processor fetch what waking an await will need.
     #[inline(always)]
     pub(crate) fn prefetch_waiter(&self) {
-        let waiter = self.waiter.take();
-        if let Waiter::Await(token) = &waiter {
-            token.prefetch();
-        }
-        // The place is empty. A drop would look at what was there.
-        std::mem::forget(self.waiter.replace(waiter));
+        Token::prefetch(&self.waiter);
     }
 
     /// Wakes whoever waits.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wake(&self) {
-        self.awaited.set(false);
-        self.waiter.take().wake();
+        match self.waiter.take() {
+            Some(token) => {
+                token.fire_last();
+            }
+            None => self.wake_poll(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_poll(&self) {
+        if let Some(waker) = self.poll.take() {
+            waiters::wake(waker);
+        }
     }
 
     /// Whether so much is buffered that the transport has to pause; it is told once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn has_to_pause(&self) -> bool {
-        let full = !self.paused.get() && self.len() > self.limit.saturating_mul(2);
+        // More than twice the limit.
+        let full = !self.paused.get() && (self.len() + 1) / 2 > self.limit;
         if full {
             self.paused.set(true);
         }
@@ -160,9 +172,9 @@ impl Input {
 
     // --- for the reader ------------------------------------------------------------------------------------------------------
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn len(&self) -> usize {
-        self.buffer.borrow().len() + self.lent.get()
+        self.buffer.len() + self.lent.get()
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -209,14 +221,15 @@ impl Input {
     }
 
     /// A read has to wait: a paused transport has to go on.
+    #[inline]
     pub(crate) fn has_to_resume(&self) -> bool {
-        self.paused.replace(false)
+        self.paused.get() && self.paused.replace(false)
     }
 
     /// Takes at most `count` bytes, if there are any, or nothing at the end or if `count` is 0.
     #[inline]
     pub(crate) fn read(&self, count: usize) -> Option<Bytes> {
-        let mut buffer = self.buffer.borrow_mut();
+        let mut buffer = self.buffer.bytes();
         match count.min(buffer.len()) {
             0 => (count == 0 || self.is_eof()).then(Bytes::new),
             count => Some(self.cut(&mut buffer, count)),
@@ -233,23 +246,26 @@ impl Input {
     }
 
     /// Takes all there is, and shows it to `f`, which may do anything with the stream meanwhile.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
-        let mut data = self.buffer.take();
-        let result = f(&data);
-        let mut buffer = self.buffer.borrow_mut();
+        let result = self.buffer.show(f);
+        if self.borrowed.get() {
+            self.return_shown();
+        }
+        ManuallyDrop::into_inner(result)
+    }
+
+    #[inline(never)]
+    fn return_shown(&self) {
+        let mut buffer = self.buffer.bytes();
         if buffer.is_empty() {
-            // Cleared where it goes and not before: a processor stalls when it copies as one piece what was written in part just now.
-            std::mem::swap(&mut *buffer, &mut data);
-            buffer.clear();
             self.return_spare(&mut buffer);
         }
-        result
     }
 
     /// Takes at most `count` bytes.
     pub(crate) fn take(&self, count: usize) -> Bytes {
-        let mut buffer = self.buffer.borrow_mut();
+        let mut buffer = self.buffer.bytes();
         let count = count.min(buffer.len());
         self.cut(&mut buffer, count)
     }
@@ -272,7 +288,7 @@ impl Input {
     /// Copies out as many bytes as there are and fit.
     #[inline]
     pub(crate) fn copy_to(&self, target: &mut [u8]) -> usize {
-        let mut buffer = self.buffer.borrow_mut();
+        let mut buffer = self.buffer.bytes();
         let count = target.len().min(buffer.len());
         target[..count].copy_from_slice(&buffer[..count]);
         self.consume(&mut buffer, count);
@@ -293,14 +309,15 @@ impl Input {
     /// Hands the memory of an empty buffer back, if it was borrowed.
     #[inline]
     fn return_spare(&self, buffer: &mut BytesMut) {
-        if self.borrowed.replace(false) {
+        if self.borrowed.get() {
+            self.borrowed.set(false);
             spare::give_back(buffer);
         }
     }
 
     /// Takes the buffer out, as a loan.
     pub(crate) fn lend(&self) -> BytesMut {
-        let buffer = self.buffer.borrow_mut().split();
+        let buffer = self.buffer.bytes().split();
         self.lent.set(buffer.len());
         buffer
     }
@@ -319,14 +336,14 @@ impl Input {
     /// Takes a loan back, in front of what has come since.
     pub(crate) fn restore(&self, mut loan: BytesMut) {
         self.lent.set(0);
-        let mut buffer = self.buffer.borrow_mut();
+        let mut buffer = self.buffer.bytes();
         loan.unsplit(std::mem::take(&mut *buffer));
         *buffer = loan;
     }
 
     /// Looks for the first end of any separator, from `offset` on. The separators are sorted by length, and not empty.
     pub(crate) fn search(&self, separators: &[&[u8]], offset: usize) -> Search {
-        let mut buffer = self.buffer.borrow_mut();
+        let mut buffer = self.buffer.bytes();
         let (shortest, longest) = (separators[0].len(), separators[separators.len() - 1].len());
         let mut offset = offset;
         if buffer.len() >= offset + shortest {
@@ -351,7 +368,7 @@ impl Input {
 
     /// A line was too long: drops it if it ends after `length` bytes, and everything if it does not end.
     pub(crate) fn skip_line(&self, length: usize) {
-        let mut buffer = self.buffer.borrow_mut();
+        let mut buffer = self.buffer.bytes();
         if buffer.get(length) == Some(&b'\n') {
             buffer.advance(length + 1);
         } else {
@@ -362,66 +379,84 @@ impl Input {
     // --- waiting -------------------------------------------------------------------------------------------------------------
 
     /// Whether an await waits for data already.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_awaited(&self) -> bool {
-        self.awaited.get()
-    }
-
-    fn put(&self, waiter: Waiter) {
-        self.awaited.set(matches!(waiter, Waiter::Await(_)));
-        let old = self.waiter.replace(waiter);
-        drop(old);
+        // Put back before anything else happens: so it is not written at all.
+        let waiter = self.waiter.take();
+        let is_some = waiter.is_some();
+        std::mem::forget(self.waiter.replace(waiter));
+        is_some
     }
 
     /// Has an await told of the next event.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wait(&self, token: Token) {
-        self.put(Waiter::Await(token));
+        let old = self.waiter.replace(Some(token));
+        if old.is_some() {
+            drop_token(old);
+        }
+        self.forget_poll();
+    }
+
+    #[inline(always)]
+    fn forget_poll(&self) {
+        let poll = self.poll.take();
+        let is_some = poll.is_some();
+        std::mem::forget(self.poll.replace(poll));
+        if is_some {
+            self.drop_poll();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn drop_poll(&self) {
+        drop(self.poll.take());
     }
 
     /// The error that woke the await, if it was one.
     #[inline]
     pub(crate) fn take_failure(&self) -> Result<()> {
-        if self.failed.replace(false) { self.check() } else { Ok(()) }
+        if self.failed.get() { self.fail_once() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn fail_once(&self) -> Result<()> {
+        self.failed.set(false);
+        self.check()
     }
 
     /// Has a waker woken by the next event.
     pub(crate) fn wait_with(&self, waker: &Waker) {
-        match self.waiter.take() {
-            Waiter::Poll(old) if old.will_wake(waker) => self.put(Waiter::Poll(old)),
-            _ => self.put(Waiter::Poll(waker.clone())),
+        drop(self.waiter.take());
+        match self.poll.take() {
+            Some(old) if old.will_wake(waker) => self.poll.set(Some(old)),
+            old => {
+                drop(self.poll.replace(Some(waker.clone())));
+                drop(old);
+            }
         }
     }
 
     /// Forgets an await that is over.
     #[cold]
     pub(crate) fn forget(&self) {
-        match self.waiter.take() {
-            Waiter::Await(token) if !token.is_pending() => {
-                self.awaited.set(false);
-                drop(token);
-            }
-            other => self.put(other),
+        let waiter = self.waiter.take();
+        if waiter.as_ref().is_some_and(Token::is_pending) {
+            drop(self.waiter.replace(waiter));
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn drop_token(token: Option<Token>) {
+    drop(token);
 }
 
 impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Input").field("len", &self.len()).field("eof", &self.eof.get()).finish_non_exhaustive()
-    }
-}
-
-impl Waiter {
-    #[inline(always)]
-    fn wake(self) {
-        match self {
-            Waiter::Nobody => (),
-            Waiter::Await(token) => {
-                token.fire();
-            }
-            Waiter::Poll(waker) => waiters::wake(waker),
-        }
     }
 }
 

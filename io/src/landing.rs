@@ -59,7 +59,7 @@ impl Landing {
             if small == PATIENCE {
                 self.resize(size / 2);
             }
-        } else {
+        } else if self.small.get() != 0 {
             self.small.set(0);
         }
     }

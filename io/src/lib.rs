@@ -38,6 +38,7 @@
 
 mod address;
 mod arrival;
+mod buffer;
 mod catcher;
 mod child;
 mod connect;

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -96,7 +97,7 @@ impl StreamReader {
     /// Cancelled; the error of the connection; `Runtime` if another task waits for data.
     #[inline]
     pub fn read(&self, count: usize) -> impl Future<Output = Result<Bytes>> + use<'_> {
-        Read::new(self, "read", move |input: &Input| input.read(count).map(Ok))
+        Read::new(self, || "read", move |input: &Input| input.read(count).map(Ok))
     }
 
     /// Reads into memory of the caller's, as much as is there and fits, or what comes first, and returns how many bytes. 0 means that
@@ -126,7 +127,7 @@ impl StreamReader {
     /// ```
     #[inline]
     pub fn read_into<'a>(&'a self, buffer: &'a mut [u8]) -> impl Future<Output = Result<usize>> + use<'a> {
-        Read::new(self, "read_into", move |input: &Input| input.read_into(buffer).map(Ok))
+        Read::new(self, || "read_into", move |input: &Input| input.read_into(buffer).map(Ok))
     }
 
     /// Hands what is there, or what comes first, to `f` where it lies: a read that neither copies nor allocates. Nothing means that the
@@ -159,13 +160,17 @@ impl StreamReader {
         F: FnOnce(&[u8]) -> R,
     {
         let mut f = Some(f);
-        Read::new(self, "read_with", move |input: &Input| {
-            if !input.is_ready() {
-                return None;
-            }
-            // Once it is done it is called no more.
-            f.take().map(|f| Ok(input.take_with(f)))
-        })
+        Read::new(
+            self,
+            || "read_with",
+            move |input: &Input| {
+                if !input.is_ready() {
+                    return None;
+                }
+                // Once it is done it is called no more.
+                f.take().map(|f| Ok(input.take_with(f)))
+            },
+        )
     }
 
     /// Reads everything until the stream ends: asyncio's `read(-1)`. The limit does not bound it. What has come when it is cancelled
@@ -174,7 +179,7 @@ impl StreamReader {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_to_end(&self) -> impl Future<Output = Result<Bytes>> + use<'_> {
-        Read::new(self, "read_to_end", |input: &Input| input.is_eof().then(|| Ok(input.take(usize::MAX))))
+        Read::new(self, || "read_to_end", |input: &Input| input.is_eof().then(|| Ok(input.take(usize::MAX))))
     }
 
     /// Reads exactly `count` bytes, which may be more than the limit: asyncio's `readexactly`. What has come when it is cancelled
@@ -200,12 +205,16 @@ impl StreamReader {
     /// # }).unwrap();
     /// ```
     pub fn readexactly(&self, count: usize) -> impl Future<Output = Result<Bytes>> + use<'_> {
-        Read::new(self, "readexactly", move |input: &Input| {
-            if input.len() >= count {
-                return Some(Ok(input.take(count)));
-            }
-            input.is_eof().then(|| Err(Error::incomplete_read(input.take(usize::MAX), Some(count))))
-        })
+        Read::new(
+            self,
+            || "readexactly",
+            move |input: &Input| {
+                if input.len() >= count {
+                    return Some(Ok(input.take(count)));
+                }
+                input.is_eof().then(|| Err(Error::incomplete_read(input.take(usize::MAX), Some(count))))
+            },
+        )
     }
 
     /// Reads until `separator`, and returns the data with the separator: asyncio's `readuntil`. What has come when it is cancelled
@@ -267,14 +276,18 @@ impl StreamReader {
     async fn read_separated<S: AsRef<[u8]>>(&self, separators: &[S], name: &'static str) -> Result<Bytes> {
         let separators = sorted(separators)?;
         let mut offset = 0;
-        Read::new(self, name, |input: &Input| match input.search(&separators, offset) {
-            Search::Found(data) => Some(Ok(data)),
-            Search::Failed(error) => Some(Err(error)),
-            Search::Missing(searched) => {
-                offset = searched;
-                None
-            }
-        })
+        Read::new(
+            self,
+            move || name,
+            |input: &Input| match input.search(&separators, offset) {
+                Search::Found(data) => Some(Ok(data)),
+                Search::Failed(error) => Some(Err(error)),
+                Search::Missing(searched) => {
+                    offset = searched;
+                    None
+                }
+            },
+        )
         .await
     }
 
@@ -342,26 +355,38 @@ impl Drop for StreamReader {
 }
 
 /// The future of every read: attempts it, and waits for more, until that succeeds.
-struct Read<'a, F> {
+struct Read<'a, N, F> {
     reader: &'a StreamReader,
-    name: &'static str,
+    /// What it is called.
+    name: N,
     attempt: F,
-    wait: Wait,
+    /// Has nothing to be dropped but what [`give_up`](Self::give_up) does.
+    wait: ManuallyDrop<Wait>,
 }
 
-impl<'a, F> Read<'a, F> {
+impl<'a, N, F> Read<'a, N, F> {
     #[inline]
-    fn new<T>(reader: &'a StreamReader, name: &'static str, attempt: F) -> Self
+    fn new<T>(reader: &'a StreamReader, name: N, attempt: F) -> Self
     where
+        N: Fn() -> &'static str,
         F: FnMut(&Input) -> Option<Result<T>>,
     {
-        Read { reader, name, attempt, wait: Wait::new() }
+        Read { reader, name, attempt, wait: ManuallyDrop::new(Wait::new()) }
+    }
+
+    /// It does not wait any more.
+    #[cold]
+    #[inline(never)]
+    fn give_up(&mut self) {
+        self.wait.release();
+        self.reader.input().forget();
+        self.reader.connection.settle_soon();
     }
 }
 
-impl<F> Unpin for Read<'_, F> {}
+impl<N, F> Unpin for Read<'_, N, F> {}
 
-impl<T, F: FnMut(&Input) -> Option<Result<T>>> Future for Read<'_, F> {
+impl<T, N: Fn() -> &'static str, F: FnMut(&Input) -> Option<Result<T>>> Future for Read<'_, N, F> {
     type Output = Result<T>;
 
     #[inline]
@@ -389,17 +414,20 @@ impl<T, F: FnMut(&Input) -> Option<Result<T>>> Future for Read<'_, F> {
             reader.restore();
             reader.connection.settle();
             input.check()?;
-            if reader.must_give_way() && input.is_ready() {
+            // Only what is ready counts.
+            if input.is_ready() && reader.must_give_way() {
                 this.wait.register(cx)?.fire();
                 return Poll::Pending;
             }
         }
         if let Some(result) = (this.attempt)(input) {
+            // Nothing panics here, so the result need not lie where it could be dropped.
+            let result = ManuallyDrop::new(result);
             reader.connection.maybe_resume_reading();
-            return Poll::Ready(result);
+            return Poll::Ready(ManuallyDrop::into_inner(result));
         }
         if input.is_awaited() {
-            return Poll::Ready(Err(awaited(this.name)));
+            return Poll::Ready(Err(awaited((this.name)())));
         }
         if input.has_to_resume() {
             reader.connection.resume_reading();
@@ -411,13 +439,11 @@ impl<T, F: FnMut(&Input) -> Option<Result<T>>> Future for Read<'_, F> {
     }
 }
 
-impl<F> Drop for Read<'_, F> {
+impl<N, F> Drop for Read<'_, N, F> {
     #[inline]
     fn drop(&mut self) {
         if self.wait.is_registered() {
-            self.wait.release();
-            self.reader.input().forget();
-            self.reader.connection.settle_soon();
+            self.give_up();
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::task::{RawFuture, RawTask, home, peek, waker};
 
 mod adopted;
 mod covered;
+mod leaf;
 mod plain;
 mod spilled;
 
@@ -206,13 +207,6 @@ impl Token {
         self.task.core()
     }
 
-    /// Has the processor fetch what [`fire`](Self::fire), and the task that then goes on, will need. It changes nothing else; it pays
-    /// where something else is to be done first, such as a system call.
-    #[inline(always)]
-    pub fn prefetch(&self) {
-        self.task.prefetch::<6>();
-    }
-
     /// What the await point waited for has happened: its task goes on in the next turn. Returns whether it was still waiting; if
     /// not, nothing happens.
     pub fn fire(&self) -> bool {
@@ -330,6 +324,15 @@ impl Wait {
     /// As [`register`](Self::register).
     #[inline]
     pub fn register_for(&mut self, cx: &Context<'_>, awaited: Awaited) -> Result<Token> {
+        match self.register_plainly(cx, awaited) {
+            Some(token) => Ok(token),
+            None => self.register_rarely(cx, awaited),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn register_rarely(&mut self, cx: &Context<'_>, awaited: Awaited) -> Result<Token> {
         self.register_with(cx, None, awaited)
     }
 
@@ -416,23 +419,27 @@ impl Wait {
     /// Ends the registration if it has fired and nothing else is to be told: [`poll`](Self::poll) for what nearly all polls find.
     #[inline(always)]
     pub(crate) fn end_if_fired(&mut self) -> bool {
-        let Some(task) = &self.task else { return false };
-        let head = task.head();
-        let state = head.wait_state.get();
-        let fired = state.phase == Phase::Fired && !state.asked && head.wait_serial.get() == self.serial as u32;
-        let current = || home::with(|core| core.is_current(task)).unwrap_or(false);
-        if !fired || !current() {
-            return false;
-        }
-        head.wait_state.set(WaitState::VACANT);
-        head.wait_serial.set(0);
-        let (target, scope) = (head.wait_target.take(), head.wait_scope.take());
-        let task = self.task.take();
-        // One by one: together they would be dropped through memory.
-        drop(target);
-        drop(scope);
-        drop(task);
-        true
+        let ended = home::with_task(|_, task| {
+            let head = task.head();
+            let state = head.wait_state.get();
+            let fired = self.task.as_ref() == Some(task)
+                && state.phase == Phase::Fired
+                && !state.asked
+                && head.wait_serial.get() == self.serial as u32;
+            if !fired {
+                return false;
+            }
+            head.wait_state.set(WaitState::VACANT);
+            head.wait_serial.set(0);
+            if let Some(own) = self.task.take() {
+                own.drop_beside(task);
+            }
+            if peek::is_some(&head.wait_target) || peek::is_some(&head.wait_scope) {
+                drop_links(task);
+            }
+            true
+        });
+        ended == Some(true)
     }
 
     /// Where it stands. Anything but `Pending` ends the registration.
@@ -560,18 +567,11 @@ impl Place<'_> {
             head.wait_state.set(WaitState::VACANT);
             head.wait_serial.set(0);
             if peek::is_some(&head.wait_target) || peek::is_some(&head.wait_scope) {
-                self.drop_links();
+                drop_links(self.task);
             }
         } else {
             self.release_asked();
         }
-    }
-
-    #[inline(never)]
-    fn drop_links(self) {
-        let head = self.task.head();
-        drop(head.wait_target.take());
-        drop(head.wait_scope.take());
     }
 
     /// The same where it may have been asked to end: the request stays with the task.
@@ -669,6 +669,14 @@ impl Place<'_> {
             std::mem::swap(&mut wait.waker, &mut waker);
         }
     }
+}
+
+/// Drops what a registration in the task's memory had, which is over.
+#[inline(never)]
+fn drop_links(task: &RawTask) {
+    let head = task.head();
+    drop(head.wait_target.take());
+    drop(head.wait_scope.take());
 }
 
 #[cold]

@@ -191,25 +191,40 @@ impl Connection {
             self.ignore_write();
             return Ok(());
         }
-        let mut sent = 0;
-        if self.output.size() == 0 {
-            let Some(socket) = self.resource.get() else { return Ok(()) };
-            match self.event_loop.try_send(socket, data) {
-                Some(Ok(count)) if count == data.len() => return Ok(()),
-                Some(Ok(count)) => sent = count,
-                Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
-                    self.fail(error.into());
-                    return Ok(());
-                }
-                Some(Err(_)) | None => (),
-            }
+        if self.output.size() > 0 {
+            self.queue(data, whole);
+            return Ok(());
         }
+        let Some(socket) = self.resource.get() else { return Ok(()) };
+        match self.event_loop.try_send(socket, data) {
+            Some(Ok(count)) if count == data.len() => (),
+            answer => self.queue_rest(data, whole, answer),
+        }
+        Ok(())
+    }
+
+    /// Queues what the kernel did not take.
+    #[inline(never)]
+    fn queue_rest(&self, data: &[u8], whole: Option<&Bytes>, answer: Option<io::Result<usize>>) {
+        let sent = match answer {
+            Some(Ok(count)) => count,
+            Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return self.fail(error.into()),
+            Some(Err(_)) | None => 0,
+        };
         match whole {
-            Some(whole) => self.output.push(whole.slice(sent..)),
-            None => self.output.push_slice(&data[sent..]),
+            Some(whole) => self.queue(&data[sent..], Some(&whole.slice(sent..))),
+            None => self.queue(&data[sent..], None),
+        }
+    }
+
+    /// Queues data, which is also there shared, to be sent when the kernel takes more.
+    #[inline(never)]
+    fn queue(&self, data: &[u8], whole: Option<&Bytes>) {
+        match whole {
+            Some(whole) => self.output.push(whole.clone()),
+            None => self.output.push_slice(data),
         }
         self.flush();
-        Ok(())
     }
 
     #[cold]
@@ -434,13 +449,25 @@ pub(crate) fn lost_error() -> Error {
 impl Owner for Connection {
     #[inline]
     fn complete(&self, tag: u32, outcome: Outcome, _: bool) {
+        if tag == DATA && matches!(outcome, Outcome::Ready(Ok(_))) {
+            // It has nothing to be dropped.
+            std::mem::forget(outcome);
+            self.readable();
+        } else {
+            self.complete_rarely(tag, outcome);
+        }
+    }
+}
+
+impl Connection {
+    #[inline(never)]
+    fn complete_rarely(&self, tag: u32, outcome: Outcome) {
         match outcome {
-            Outcome::Ready(Ok(_)) if tag == HANG_UP => self.hung_up(),
-            Outcome::Ready(Ok(_)) => self.readable(),
+            Outcome::Ready(Ok(_)) => self.hung_up(),
             Outcome::Ready(Err(error)) => self.stopped(error),
             Outcome::Received { result, buffer } => self.received(result, buffer),
             Outcome::Sent { result, data } => self.sent(result, data),
-            _ => debug_assert!(false, "a stream was handed the outcome of {outcome:?}"),
+            _ => debug_assert!(false, "a stream was handed the outcome of {outcome:?} with the tag {tag}"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use aioli_core::driver::{OpId, TryReceived};
-use aioli_core::op::{Interest, Op, Outcome};
+use aioli_core::op::{Interest, Op, Outcome, Resource};
 use aioli_core::ops::Submitted;
 use bytes::BytesMut;
 
@@ -79,7 +79,7 @@ impl Connection {
         self.maybe_pause_reading();
     }
 
-    #[inline]
+    #[inline(always)]
     fn maybe_pause_reading(&self) {
         if self.input.has_to_pause() && self.resource.get().is_some() {
             self.reading_paused.set(true);
@@ -87,6 +87,8 @@ impl Connection {
     }
 
     /// Has an outcome handed to this connection by the next turn, as asyncio's selector would.
+    #[cold]
+    #[inline(never)]
     fn post(&self, outcome: Outcome) {
         if let Some(owner) = self.owner() {
             self.event_loop.post(&owner, DATA, outcome);
@@ -157,7 +159,9 @@ impl Connection {
     /// Takes in all that is there, up to what asyncio receives at once.
     #[inline(always)]
     fn take_in(&self) {
-        self.due.set(false);
+        if self.due.get() {
+            self.due.set(false);
+        }
         let Some(socket) = self.resource.get() else { return };
         if self.is_closing() || self.input.is_eof() {
             return;
@@ -167,22 +171,65 @@ impl Connection {
             return;
         }
         self.input.prefetch_waiter();
+        if !self.landing.is_large()
+            && let Some(mut buffer) = self.input.roomy()
+        {
+            let received = self.event_loop.try_recv(socket, &mut buffer);
+            let filled = buffer.len() == buffer.capacity();
+            drop(buffer);
+            match received {
+                // As nearly all are: a little, and nothing after it.
+                Some(Ok(part)) if (1..=landing::LEAST).contains(&part.count()) && !filled && !part.more() => {
+                    self.maybe_pause_reading();
+                    self.note_unread(false);
+                    self.input.wake();
+                }
+                received => self.take_in_after(socket, filled, received),
+            }
+        } else {
+            self.take_in_all(socket);
+        }
+    }
+
+    #[inline(never)]
+    fn take_in_all(&self, socket: Resource) {
+        let (filled, received) = self.receive_into(socket);
+        self.take_in_after(socket, filled, received);
+    }
+
+    /// Returns also whether the buffer is full.
+    #[inline(always)]
+    fn receive_into(&self, socket: Resource) -> (bool, Option<io::Result<TryReceived>>) {
+        let mut buffer = self.input.landing(self.landing.size());
+        let received = self.event_loop.try_recv(socket, &mut buffer);
+        (buffer.len() == buffer.capacity(), received)
+    }
+
+    #[inline(always)]
+    fn note_unread(&self, more: bool) {
+        if self.unread.get() != more {
+            self.unread.set(more);
+        }
+    }
+
+    /// Takes in what a receive came to, which may have filled the buffer, and what comes after it.
+    #[inline(never)]
+    fn take_in_after(&self, socket: Resource, mut filled: bool, mut received: Option<io::Result<TryReceived>>) {
         let mut more = false;
         let mut total = 0;
         loop {
-            let receive = |buffer: &mut BytesMut| self.event_loop.try_recv(socket, buffer);
-            let (room, received) = self.input.receive(self.landing.size(), receive);
             match received {
-                Some(Ok(TryReceived { count: 0, .. })) => {
+                Some(Ok(part)) if part.count() == 0 => {
                     self.ended();
                     break;
                 }
-                Some(Ok(received)) => {
-                    total += received.count;
-                    more = received.more;
-                    self.landing.note(received.count, received.count == room);
+                Some(Ok(part)) => {
+                    let count = part.count();
+                    total += count;
+                    more = part.more();
+                    self.landing.note(count, filled);
                     self.maybe_pause_reading();
-                    if !more || received.count < room || total >= landing::MOST || self.reading_paused.get() {
+                    if !more || !filled || total >= landing::MOST || self.reading_paused.get() {
                         break;
                     }
                 }
@@ -198,8 +245,9 @@ impl Connection {
                 }
                 None => break,
             }
+            (filled, received) = self.receive_into(socket);
         }
-        self.unread.set(more);
+        self.note_unread(more);
         if total > 0 || self.input.is_eof() {
             self.input.wake();
         }

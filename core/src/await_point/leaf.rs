@@ -1,0 +1,82 @@
+//! What the await points of sockets and the like go through on straight-line code outside of scopes.
+//!
+//! As in `plain.rs`, everything is asked first, and nothing is called on the way.
+
+use std::cell::Cell;
+use std::task::Context;
+
+use super::{Phase, Token, Wait, WaitState, fires_plainly};
+use crate::awaited::Awaited;
+use crate::serial;
+use crate::task::fetch::fetch;
+use crate::task::{home, peek, waker};
+
+/// So much of a task is fetched: its head, and some of its coroutine, which keeps its state behind its variables.
+const LINES: usize = 6;
+
+impl Token {
+    /// Has the processor fetch what [`fire`](Self::fire), and the task that then goes on, will need, if there is a token in a cell. It
+    /// changes nothing; it pays where something else is to be done first, such as a system call.
+    ///
+    /// ```
+    /// # aioli_exec_sim::run(async {
+    /// use aioli_core::Token;
+    /// use std::cell::Cell;
+    ///
+    /// let waiter = Cell::new(None::<Token>);
+    /// Token::prefetch(&waiter); // nobody waits
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
+    #[inline(always)]
+    pub fn prefetch(place: &Cell<Option<Token>>) {
+        if !peek::is_some(place) {
+            return;
+        }
+        // Put back before anything else happens: so it is not written at all.
+        let token = place.take();
+        let task = token.as_ref().map(|token| std::ptr::from_ref(token.task.head()));
+        std::mem::forget(place.replace(token));
+        if let Some(task) = task {
+            fetch::<LINES>(task.cast());
+        }
+    }
+
+    /// As [`fire`](Self::fire), for a token that is not used any more.
+    #[inline(always)]
+    pub fn fire_last(self) -> bool {
+        if fires_plainly(&self.task, self.serial) {
+            let state = &self.task.head().wait_state;
+            state.set(WaitState { phase: Phase::Fired, ..state.get() });
+            self.task.core().push_task(&self.task);
+            return true;
+        }
+        self.fire_and_drop()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fire_and_drop(self) -> bool {
+        self.fire()
+    }
+}
+
+impl Wait {
+    /// Registers with the task that runs, if all is as on straight-line code outside of scopes. If not, nothing has changed.
+    #[inline(always)]
+    pub(super) fn register_plainly(&mut self, cx: &Context<'_>, awaited: Awaited) -> Option<Token> {
+        let registered = home::with_task(|core, task| {
+            let head = task.head();
+            let plain = self.task.is_none()
+                && head.wait_state.get().phase == Phase::Vacant
+                && !core.current.has_scope()
+                && waker::is_own(cx.waker(), task);
+            let serial = serial::next_plainly(head.last_serial.get()).filter(|_| plain)?;
+            head.last_serial.set(serial);
+            head.wait_serial.set(serial);
+            head.wait_state.set(WaitState::pending(awaited));
+            Some(self.registered(task, serial))
+        });
+        registered.flatten()
+    }
+}

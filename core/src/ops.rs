@@ -59,6 +59,12 @@ pub trait Owner: 'static {
     ///
     /// It is called as a handle of the loop, once in the turn in which the completion arrived. What it wakes runs in the next turn.
     fn complete(&self, tag: u32, outcome: Outcome, more: bool);
+
+    /// A [completion](Self::complete) that tells what is ready, with others to follow: those of a [watch](Op::Watch). They are many and
+    /// small, and whoever watches may take them without the others.
+    fn ready(&self, tag: u32, found: Interest) {
+        self.complete(tag, Outcome::Ready(Ok(found)), true);
+    }
 }
 
 /// What became of an operation that was given to [`Loop::submit`](crate::Loop::submit). See [`Owner`].
@@ -167,7 +173,7 @@ impl Operations {
             // As nearly all are. It has nothing to be moved.
             let (owner, tag) = (Rc::clone(&entry.owner), entry.tag);
             drop(entries);
-            owner.complete(tag, Outcome::Ready(Ok(found)), true);
+            owner.ready(tag, found);
             return true;
         }
         let known = entry.is_some();

@@ -71,6 +71,12 @@ impl<T> Slots<T> {
         self.slots.get(n).map(|slot| &slot.item)
     }
 
+    /// The same, to change it.
+    #[inline]
+    pub fn get_mut(&mut self, n: usize) -> Option<&mut T> {
+        self.slots.get_mut(n).map(|slot| &mut slot.item)
+    }
+
     /// Has the processor fetch an item.
     #[inline]
     pub fn prefetch(&self, n: usize) {

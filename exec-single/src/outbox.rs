@@ -21,10 +21,8 @@ impl Reactor {
     #[inline(always)]
     pub(crate) fn try_send(&mut self, id: Resource, data: &[u8], out: &mut Completions) -> Option<io::Result<usize>> {
         let Some((n, entry)) = self.table.find_mut(id) else { return gone() };
-        if !entry.is_bare() {
-            if let Some(answer) = entry.may_send() {
-                return answer;
-            }
+        if let Some(answer) = entry.may_send() {
+            return answer;
         }
         if Parcel::is_small(data.len()) && entry.is_sound() && self.burst.note(n) {
             return self.put_off(n, data, out);

@@ -64,6 +64,14 @@ struct Slot {
     next: u16,
 }
 
+impl Slot {
+    #[cold]
+    #[inline(never)]
+    fn renew(&mut self, size: usize) {
+        self.block = BytesMut::with_capacity(size);
+    }
+}
+
 /// The buffers of a driver.
 ///
 /// There are as many slots as are needed for the kernel to have enough, also when readers are slow. What a reader does not read is
@@ -126,11 +134,19 @@ impl Buffers {
     }
 
     /// Gives the kernel the buffer of a slot, or a new one.
+    #[inline(always)]
     fn give(&mut self, number: u16) {
         let slot = &mut self.slots[usize::from(number)];
-        slot.block.clear();
         if slot.block.capacity() < self.size {
-            slot.block = BytesMut::with_capacity(self.size);
+            slot.renew(self.size);
+        }
+        // While the kernel has it, it is ready to be filled.
+        slot.block.clear();
+        if slot.start != 0 {
+            slot.start = 0;
+        }
+        if slot.next != NONE {
+            slot.next = NONE;
         }
         let spare = slot.block.spare_capacity_mut();
         self.memory.write(self.tail, spare.as_mut_ptr() as u64, self.size as u32, number);
@@ -140,13 +156,21 @@ impl Buffers {
     }
 
     /// A slot's data was read.
+    #[inline(always)]
     fn recycle(&mut self, number: u16) {
         if self.given < self.wanted {
             self.give(number);
         } else {
-            self.slots[usize::from(number)].block = BytesMut::new();
-            self.vacant.push(number);
+            self.retire(number);
         }
+    }
+
+    /// The kernel has enough buffers.
+    #[cold]
+    #[inline(never)]
+    fn retire(&mut self, number: u16) {
+        self.slots[usize::from(number)].block = BytesMut::new();
+        self.vacant.push(number);
     }
 
     /// The kernel gave a buffer back, with nothing in it.
@@ -155,19 +179,31 @@ impl Buffers {
         self.recycle(number);
     }
 
+    /// The kernel filled so much of a buffer.
+    #[inline(always)]
+    fn filled(&mut self, number: u16, count: usize) {
+        self.given -= 1;
+        // SAFETY: the kernel wrote so many bytes at the start of the buffer, which has that capacity, and has done with it.
+        unsafe { self.slots[usize::from(number)].block.set_len(count) };
+    }
+
+    /// The kernel filled so much of a buffer, which becomes a list.
+    #[inline(always)]
+    pub(crate) fn keep_first(&mut self, number: u16, count: usize) -> Kept {
+        self.filled(number, count);
+        Kept { head: number, tail: number, bytes: count }
+    }
+
     /// The kernel filled so much of a buffer, which is added to a list.
     pub(crate) fn keep(&mut self, number: u16, count: usize, kept: &mut Kept) {
-        self.given -= 1;
+        if kept.is_empty() {
+            *kept = self.keep_first(number, count);
+            return;
+        }
+        self.filled(number, count);
         kept.bytes += count;
         let index = usize::from(number);
-        // SAFETY: the kernel wrote so many bytes at the start of the buffer, which has that capacity, and has done with it.
-        unsafe { self.slots[index].block.set_len(count) };
-        self.slots[index].start = 0;
-        self.slots[index].next = NONE;
-        if kept.is_empty() {
-            kept.head = number;
-            kept.tail = number;
-        } else if count <= SMALL && self.room(kept.tail) >= count {
+        if count <= SMALL && self.room(kept.tail) >= count {
             let block = std::mem::take(&mut self.slots[index].block);
             self.slots[usize::from(kept.tail)].block.extend_from_slice(&block);
             self.slots[index].block = block;
@@ -189,6 +225,29 @@ impl Buffers {
     fn room(&self, number: u16) -> usize {
         let block = &self.slots[usize::from(number)].block;
         block.capacity() - block.len()
+    }
+
+    /// Moves the only buffer of a list, of which nothing was read and which is not large, to the end of another that has room for it.
+    /// Returns how much that is; `None` if it is not so.
+    #[inline(always)]
+    pub(crate) fn read_only_one(&mut self, kept: &mut Kept, target: &mut BytesMut) -> Option<usize> {
+        let number = kept.head;
+        let slot = self.slots.get(usize::from(number))?;
+        let count = slot.block.len();
+        let before = target.len();
+        let plain = slot.next == NONE && slot.start == 0 && count < LARGE && count <= target.capacity() - before;
+        if !plain || self.given >= self.wanted {
+            return None;
+        }
+        // SAFETY: there is room for so many bytes, which then are initialized, and they are those of another buffer.
+        unsafe {
+            let spare = target.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+            ptr::copy_nonoverlapping(slot.block.as_ptr(), spare, count);
+            target.set_len(before + count);
+        }
+        *kept = Kept::default();
+        self.give(number);
+        Some(count)
     }
 
     /// Moves data from a list to the end of a buffer, as much as there is room for. Large data is not copied into an empty buffer:

@@ -153,10 +153,13 @@ impl Core {
             let mut events = std::mem::take(&mut self.events);
             self.ring.take(&mut events);
             for n in 0..events.len() {
-                if let Some(&Event { token: Token::Stream(entry), .. }) = events.get(n + AHEAD) {
-                    self.table.prefetch(entry as usize);
+                if let Some(entry) = events.get(n + AHEAD).and_then(Event::stream) {
+                    self.table.prefetch(entry);
                 }
-                self.dispatch(events[n]);
+                let event = &events[n];
+                if event.stream().is_none_or(|entry| !self.stream_on(entry, event)) {
+                    self.dispatch(*event);
+                }
             }
             events.clear();
             self.events = events;
@@ -167,8 +170,9 @@ impl Core {
         }
     }
 
+    #[inline(never)]
     fn dispatch(&mut self, event: Event) {
-        match event.token {
+        match event.token() {
             Token::Nobody => (),
             Token::Bell => self.listening &= event.more(),
             Token::Stream(n) => self.streamed(n as usize, event),

@@ -36,8 +36,17 @@ pub(crate) struct Outbox {
 
 impl Core {
     /// Tries to send at once, unless an op is before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_send(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {
+        let entry = &mut self.table[n];
+        if entry.waiting.is_some() || entry.outbox.rest.is_some() || entry.outbox.error.is_some() {
+            return self.try_send_rarely(n, data);
+        }
+        self.try_send_unhindered(n, data)
+    }
+
+    #[inline(never)]
+    fn try_send_rarely(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {
         let entry = &mut self.table[n];
         if entry.has_line(Direction::Write) || entry.outbox.rest.is_some() {
             return None;
@@ -45,33 +54,59 @@ impl Core {
         if let Some(errno) = entry.send_error() {
             return Some(Err(io::Error::from_raw_os_error(errno)));
         }
+        self.try_send_unhindered(n, data)
+    }
+
+    #[inline(always)]
+    fn try_send_unhindered(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {
+        let entry = &mut self.table[n];
         // What becomes of it must reach whoever watches the connection.
         if Parcel::is_small(data.len())
             && entry.inbox.is_attended()
             && !entry.outbox.is_shut
             && self.rungs.has(Rung::BatchedSends)
             && self.burst.note(n)
-            && self.parcel.add(n, &mut entry.outbox.part, data)
         {
-            return Some(Ok(data.len()));
+            return self.put_off(n, data);
         }
         if self.parcel.has(n, entry.outbox.part) {
-            self.send_part(n);
-            return self.try_send_directly(n, data);
+            return self.send_after_part(n, data);
         }
         Some(self.send_now(n, data))
     }
 
-    #[inline]
+    /// A small send waits for the end of the turn, if there is room for it.
+    #[inline(never)]
+    fn put_off(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {
+        let part = &mut self.table[n].outbox.part;
+        if self.parcel.add(n, part, data) {
+            return Some(Ok(data.len()));
+        }
+        if self.parcel.has(n, *part) {
+            return self.send_after_part(n, data);
+        }
+        Some(self.send_now(n, data))
+    }
+
+    #[inline(never)]
+    fn send_after_part(&mut self, n: usize, data: &[u8]) -> Option<io::Result<usize>> {
+        self.send_part(n);
+        self.try_send_directly(n, data)
+    }
+
+    #[inline(always)]
     fn send_now(&mut self, n: usize, data: &[u8]) -> io::Result<usize> {
         let entry = &self.table[n];
-        let sent = syscall::send(entry.fd.as_fd(), entry.kind.socket, data);
-        if let Err(error) = &sent
-            && error.raw_os_error() == Some(libc::EPIPE)
-        {
-            return Err(self.reason_of_pipe(n));
+        match syscall::send(entry.fd.as_fd(), entry.kind.socket, data) {
+            Ok(count) => Ok(count),
+            Err(error) => Err(self.reason(n, error)),
         }
-        sent
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reason(&mut self, n: usize, error: io::Error) -> io::Error {
+        if error.raw_os_error() == Some(libc::EPIPE) { self.reason_of_pipe(n) } else { error }
     }
 
     /// The error of a connection that cannot be sent on. The receive that goes on may have taken it from the socket.

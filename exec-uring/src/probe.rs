@@ -80,7 +80,7 @@ pub(crate) fn probe(ring: &mut Ring, rungs: &mut Rungs) -> io::Result<()> {
         }
     }
     for (n, trial) in trials.iter().enumerate() {
-        let Some(Event { result, .. }) = answers.iter().find(|event| event.token == Token::Part(n as u32)) else {
+        let Some(Event { result, .. }) = answers.iter().find(|event| event.token() == Token::Part(n as u32)) else {
             let text = "io_uring takes requests but does not complete them; use AIOLI_BACKEND=epoll";
             return Err(io::Error::other(text));
         };

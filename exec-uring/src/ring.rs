@@ -17,12 +17,24 @@ const NO_IOWAIT: u32 = 1 << 7;
 /// A completion as the kernel reports it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {
-    pub(crate) token: Token,
+    token: u64,
     pub(crate) result: i32,
     flags: u32,
 }
 
 impl Event {
+    /// What it belongs to.
+    #[inline]
+    pub(crate) fn token(&self) -> Token {
+        Token::decode(self.token)
+    }
+
+    /// The entry of a stream that it belongs to.
+    #[inline(always)]
+    pub(crate) fn stream(&self) -> Option<usize> {
+        Token::stream(self.token)
+    }
+
     /// Whether further completions of the same request follow.
     pub(crate) fn more(&self) -> bool {
         cqueue::more(self.flags)
@@ -153,7 +165,7 @@ impl Ring {
     /// Takes the completions that are there.
     pub(crate) fn take(&mut self, events: &mut Vec<Event>) {
         events.extend(self.uring.completion().map(|entry| Event {
-            token: Token::decode(entry.user_data()),
+            token: entry.user_data(),
             result: entry.result(),
             flags: entry.flags(),
         }));

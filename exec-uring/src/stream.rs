@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use aioli_core::driver::{Completion, OpId, Submit, TryReceived};
+use aioli_core::driver::{Completion, Completions, OpId, Submit, TryReceived};
 use aioli_core::op::{Interest, Outcome};
 use aioli_exec_linux::{Direction, syscall};
 use bytes::BytesMut;
@@ -150,6 +150,21 @@ fn readable() -> Outcome {
     Outcome::Ready(Ok(Interest { readable: true, writable: false }))
 }
 
+#[inline(always)]
+fn tell(id: OpId, out: &mut Completions) {
+    if out.len() == out.capacity() {
+        return tell_growing(id, out);
+    }
+    out.push_back(Completion { id, more: true, outcome: readable() });
+}
+
+/// A queue that grows in between has what is added to it lie elsewhere first, and be moved.
+#[cold]
+#[inline(never)]
+fn tell_growing(id: OpId, out: &mut Completions) {
+    out.push_back(Completion { id, more: true, outcome: readable() });
+}
+
 impl Core {
     /// Who has more unread when the turn is over is to get no more. Where the kernel knows no credit it may have filled 64 buffers
     /// besides, which is about as much.
@@ -195,7 +210,7 @@ impl Core {
 
     pub(crate) fn tell(&mut self, n: usize) {
         if let Some(id) = self.table[n].inbox.tell() {
-            self.owed.push_back(Completion { id, more: true, outcome: readable() });
+            tell(id, &mut self.owed);
         }
     }
 
@@ -225,6 +240,33 @@ impl Core {
         unsafe { self.ring.push(request, Token::Stream(n as u32)) };
         entry.inbox.state = state;
         entry.held += 1;
+    }
+
+    /// The kernel received for a watch, and goes on, where nothing was unread and nothing else waits. Returns whether it is so; if not,
+    /// nothing has changed.
+    #[inline(always)]
+    pub(crate) fn stream_on(&mut self, n: usize, event: &Event) -> bool {
+        let (Some(entry), Some(buffers), Some(number)) = (self.table.get_mut(n), &mut self.buffers, event.buffer())
+        else {
+            return false;
+        };
+        let inbox = &mut entry.inbox;
+        let plain = event.result > 0
+            && event.more()
+            && inbox.kept.is_empty()
+            && !inbox.is_polled()
+            && !entry.closing
+            && entry.waiting.is_none();
+        if !plain {
+            return false;
+        }
+        inbox.pieces = inbox.pieces.saturating_add(1);
+        inbox.taken = inbox.taken.saturating_add(event.result as u32);
+        inbox.kept = buffers.keep_first(number, event.result as usize);
+        if let Some(id) = inbox.tell() {
+            tell(id, &mut self.owed);
+        }
+        true
     }
 
     /// The kernel received for a watch, or a poll found something.
@@ -335,8 +377,26 @@ impl Core {
     }
 
     /// Receives at once, unless an op is before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_recv(&mut self, n: usize, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
+        let entry = &mut self.table[n];
+        let plain = entry.waiting.is_none()
+            && entry.outbox.error.is_none()
+            && entry.inbox.end.is_none()
+            && entry.inbox.is_active()
+            && !entry.inbox.kept.is_empty();
+        if plain
+            && let Some(buffers) = &mut self.buffers
+            && let Some(count) = buffers.read_only_one(&mut entry.inbox.kept, buffer)
+        {
+            entry.inbox.told = false;
+            return Some(Ok(TryReceived::new(count, false)));
+        }
+        self.try_recv_rarely(n, buffer)
+    }
+
+    #[inline(never)]
+    fn try_recv_rarely(&mut self, n: usize, buffer: &mut BytesMut) -> Option<io::Result<TryReceived>> {
         let entry = &mut self.table[n];
         if entry.has_line(Direction::Read) {
             return None;

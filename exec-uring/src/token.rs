@@ -33,6 +33,13 @@ impl Token {
         }
     }
 
+    /// The entry of a [stream](Self::Stream).
+    #[inline(always)]
+    pub(crate) fn stream(data: u64) -> Option<usize> {
+        (data >> KIND == 2).then_some((data & !KINDS) as usize)
+    }
+
+    #[inline]
     pub(crate) fn decode(data: u64) -> Self {
         let id = data & !KINDS;
         match (data & KINDS) >> KIND {

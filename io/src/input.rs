@@ -163,7 +163,7 @@ impl Input {
     #[inline(always)]
     pub(crate) fn has_to_pause(&self) -> bool {
         // More than twice the limit.
-        let full = !self.paused.get() && (self.len() + 1) / 2 > self.limit;
+        let full = !self.paused.get() && self.len().div_ceil(2) > self.limit;
         if full {
             self.paused.set(true);
         }

@@ -97,7 +97,7 @@ impl StreamReader {
     /// Cancelled; the error of the connection; `Runtime` if another task waits for data.
     #[inline]
     pub fn read(&self, count: usize) -> impl Future<Output = Result<Bytes>> + use<'_> {
-        Read::new(self, || "read", move |input: &Input| input.read(count).map(Ok))
+        Read::new(self, || "read", move |input: &Input, _| input.read(count).map(Ok))
     }
 
     /// Reads into memory of the caller's, as much as is there and fits, or what comes first, and returns how many bytes. 0 means that
@@ -127,7 +127,7 @@ impl StreamReader {
     /// ```
     #[inline]
     pub fn read_into<'a>(&'a self, buffer: &'a mut [u8]) -> impl Future<Output = Result<usize>> + use<'a> {
-        Read::new(self, || "read_into", move |input: &Input| input.read_into(buffer).map(Ok))
+        Read::new(self, || "read_into", move |input: &Input, _| input.read_into(buffer).map(Ok))
     }
 
     /// Hands what is there, or what comes first, to `f` where it lies: a read that neither copies nor allocates. Nothing means that the
@@ -163,8 +163,8 @@ impl StreamReader {
         Read::new(
             self,
             || "read_with",
-            move |input: &Input| {
-                if !input.is_ready() {
+            move |input: &Input, ready| {
+                if !ready {
                     return None;
                 }
                 // Once it is done it is called no more.
@@ -179,7 +179,7 @@ impl StreamReader {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_to_end(&self) -> impl Future<Output = Result<Bytes>> + use<'_> {
-        Read::new(self, || "read_to_end", |input: &Input| input.is_eof().then(|| Ok(input.take(usize::MAX))))
+        Read::new(self, || "read_to_end", |input: &Input, _| input.is_eof().then(|| Ok(input.take(usize::MAX))))
     }
 
     /// Reads exactly `count` bytes, which may be more than the limit: asyncio's `readexactly`. What has come when it is cancelled
@@ -208,7 +208,7 @@ impl StreamReader {
         Read::new(
             self,
             || "readexactly",
-            move |input: &Input| {
+            move |input: &Input, _| {
                 if input.len() >= count {
                     return Some(Ok(input.take(count)));
                 }
@@ -279,7 +279,7 @@ impl StreamReader {
         Read::new(
             self,
             move || name,
-            |input: &Input| match input.search(&separators, offset) {
+            |input: &Input, _| match input.search(&separators, offset) {
                 Search::Found(data) => Some(Ok(data)),
                 Search::Failed(error) => Some(Err(error)),
                 Search::Missing(searched) => {
@@ -359,6 +359,7 @@ struct Read<'a, N, F> {
     reader: &'a StreamReader,
     /// What it is called.
     name: N,
+    /// Is told whether there is anything, or an end.
     attempt: F,
     /// Has nothing to be dropped but what [`give_up`](Self::give_up) does.
     wait: ManuallyDrop<Wait>,
@@ -369,7 +370,7 @@ impl<'a, N, F> Read<'a, N, F> {
     fn new<T>(reader: &'a StreamReader, name: N, attempt: F) -> Self
     where
         N: Fn() -> &'static str,
-        F: FnMut(&Input) -> Option<Result<T>>,
+        F: FnMut(&Input, bool) -> Option<Result<T>>,
     {
         Read { reader, name, attempt, wait: ManuallyDrop::new(Wait::new()) }
     }
@@ -386,13 +387,14 @@ impl<'a, N, F> Read<'a, N, F> {
 
 impl<N, F> Unpin for Read<'_, N, F> {}
 
-impl<T, N: Fn() -> &'static str, F: FnMut(&Input) -> Option<Result<T>>> Future for Read<'_, N, F> {
+impl<T, N: Fn() -> &'static str, F: FnMut(&Input, bool) -> Option<Result<T>>> Future for Read<'_, N, F> {
     type Output = Result<T>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         let this = &mut *self;
         let (reader, input) = (this.reader, this.reader.input());
+        let ready;
         if this.wait.is_registered() {
             match this.wait.poll(cx) {
                 WaitPoll::Pending => return Poll::Pending,
@@ -410,17 +412,19 @@ impl<T, N: Fn() -> &'static str, F: FnMut(&Input) -> Option<Result<T>>> Future f
                     input.forget();
                 }
             }
+            ready = input.is_ready();
         } else {
             reader.restore();
             reader.connection.settle();
             input.check()?;
+            ready = input.is_ready();
             // Only what is ready counts.
-            if input.is_ready() && reader.must_give_way() {
+            if ready && reader.must_give_way() {
                 this.wait.register(cx)?.fire();
                 return Poll::Pending;
             }
         }
-        if let Some(result) = (this.attempt)(input) {
+        if let Some(result) = (this.attempt)(input, ready) {
             // Nothing panics here, so the result need not lie where it could be dropped.
             let result = ManuallyDrop::new(result);
             reader.connection.maybe_resume_reading();

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::task::Context;
 
-use super::{Phase, Token, Wait, WaitState, fires_plainly};
+use super::{Phase, Token, Wait, WaitState, drop_links, fires_plainly};
 use crate::awaited::Awaited;
 use crate::serial;
 use crate::task::fetch::fetch;
@@ -43,6 +43,34 @@ impl Token {
     }
 
     /// As [`fire`](Self::fire), for a token that is not used any more.
+    ///
+    /// ```
+    /// # aioli_exec_sim::run(async {
+    /// use aioli_core::{Token, Wait, WaitPoll, create_task, sleep};
+    /// use std::{cell::Cell, future::poll_fn, rc::Rc, task::Poll};
+    ///
+    /// let waiter = Rc::new(Cell::new(None::<Token>));
+    /// let place = Rc::clone(&waiter);
+    /// let task = create_task(async move {
+    ///     let mut wait = Wait::new();
+    ///     poll_fn(|cx| {
+    ///         if wait.is_registered() {
+    ///             return match wait.poll(cx) {
+    ///                 WaitPoll::Fired => Poll::Ready(Ok(())),
+    ///                 WaitPoll::Cancelled(error) => Poll::Ready(Err(error)),
+    ///                 WaitPoll::Pending | WaitPoll::Moved(_) => Poll::Pending, // no other task polls this
+    ///             };
+    ///         }
+    ///         place.set(Some(wait.register(cx)?));
+    ///         Poll::Pending
+    ///     })
+    ///     .await
+    /// });
+    /// sleep(0.0).await?;
+    /// assert!(waiter.take().is_some_and(Token::fire_last));
+    /// task.await
+    /// # }).unwrap();
+    /// ```
     #[inline(always)]
     pub fn fire_last(self) -> bool {
         if fires_plainly(&self.task, self.serial) {
@@ -78,5 +106,31 @@ impl Wait {
             Some(self.registered(task, serial))
         });
         registered.flatten()
+    }
+
+    /// Ends the registration if it has fired and nothing else is to be told: [`poll`](Self::poll) for what nearly all polls find.
+    #[inline(always)]
+    pub(crate) fn end_if_fired(&mut self) -> bool {
+        let ended = home::with_task(|_, task| {
+            let head = task.head();
+            let state = head.wait_state.get();
+            let fired = self.task.as_ref() == Some(task)
+                && state.phase == Phase::Fired
+                && !state.asked
+                && head.wait_serial.get() == self.serial as u32;
+            if !fired {
+                return false;
+            }
+            head.wait_state.set(WaitState::VACANT);
+            head.wait_serial.set(0);
+            if let Some(own) = self.task.take() {
+                own.drop_beside(task);
+            }
+            if peek::is_some(&head.wait_target) || peek::is_some(&head.wait_scope) {
+                drop_links(task);
+            }
+            true
+        });
+        ended == Some(true)
     }
 }

@@ -416,32 +416,6 @@ impl Wait {
         Some(self.registered(task, serial))
     }
 
-    /// Ends the registration if it has fired and nothing else is to be told: [`poll`](Self::poll) for what nearly all polls find.
-    #[inline(always)]
-    pub(crate) fn end_if_fired(&mut self) -> bool {
-        let ended = home::with_task(|_, task| {
-            let head = task.head();
-            let state = head.wait_state.get();
-            let fired = self.task.as_ref() == Some(task)
-                && state.phase == Phase::Fired
-                && !state.asked
-                && head.wait_serial.get() == self.serial as u32;
-            if !fired {
-                return false;
-            }
-            head.wait_state.set(WaitState::VACANT);
-            head.wait_serial.set(0);
-            if let Some(own) = self.task.take() {
-                own.drop_beside(task);
-            }
-            if peek::is_some(&head.wait_target) || peek::is_some(&head.wait_scope) {
-                drop_links(task);
-            }
-            true
-        });
-        ended == Some(true)
-    }
-
     /// Where it stands. Anything but `Pending` ends the registration.
     ///
     /// # Panics

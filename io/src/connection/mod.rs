@@ -8,7 +8,7 @@ use std::io;
 use std::rc::{Rc, Weak};
 
 use aioli_core::driver::OpId;
-use aioli_core::op::{Address, Op, Outcome, Resource, ShutdownHow, SocketOption};
+use aioli_core::op::{Address, Interest, Op, Outcome, Resource, ShutdownHow, SocketOption};
 use aioli_core::ops::{Owner, Submitted};
 use aioli_core::{Error, Loop, Report, Result};
 use bytes::{Bytes, BytesMut};
@@ -447,28 +447,20 @@ pub(crate) fn lost_error() -> Error {
 }
 
 impl Owner for Connection {
-    #[inline]
     fn complete(&self, tag: u32, outcome: Outcome, _: bool) {
-        if tag == DATA && matches!(outcome, Outcome::Ready(Ok(_))) {
-            // It has nothing to be dropped.
-            std::mem::forget(outcome);
-            self.readable();
-        } else {
-            self.complete_rarely(tag, outcome);
-        }
-    }
-}
-
-impl Connection {
-    #[inline(never)]
-    fn complete_rarely(&self, tag: u32, outcome: Outcome) {
         match outcome {
-            Outcome::Ready(Ok(_)) => self.hung_up(),
+            Outcome::Ready(Ok(_)) if tag == HANG_UP => self.hung_up(),
+            Outcome::Ready(Ok(_)) => self.readable(),
             Outcome::Ready(Err(error)) => self.stopped(error),
             Outcome::Received { result, buffer } => self.received(result, buffer),
             Outcome::Sent { result, data } => self.sent(result, data),
-            _ => debug_assert!(false, "a stream was handed the outcome of {outcome:?} with the tag {tag}"),
+            _ => debug_assert!(false, "a stream was handed the outcome of {outcome:?}"),
         }
+    }
+
+    #[inline]
+    fn ready(&self, tag: u32, _: Interest) {
+        if tag == HANG_UP { self.hung_up() } else { self.readable() }
     }
 }
 

@@ -174,17 +174,19 @@ impl Connection {
         if !self.landing.is_large()
             && let Some(mut buffer) = self.input.roomy()
         {
+            let room = buffer.capacity() - buffer.len();
             let received = self.event_loop.try_recv(socket, &mut buffer);
-            let filled = buffer.len() == buffer.capacity();
             drop(buffer);
             match received {
                 // As nearly all are: a little, and nothing after it.
-                Some(Ok(part)) if (1..=landing::LEAST).contains(&part.count()) && !filled && !part.more() => {
+                Some(Ok(part))
+                    if part.count() > 0 && part.count() < room && part.count() <= landing::LEAST && !part.more() =>
+                {
                     self.maybe_pause_reading();
                     self.note_unread(false);
                     self.input.wake();
                 }
-                received => self.take_in_after(socket, filled, received),
+                received => self.take_in_after(socket, room, received),
             }
         } else {
             self.take_in_all(socket);
@@ -193,16 +195,16 @@ impl Connection {
 
     #[inline(never)]
     fn take_in_all(&self, socket: Resource) {
-        let (filled, received) = self.receive_into(socket);
-        self.take_in_after(socket, filled, received);
+        let (room, received) = self.receive_into(socket);
+        self.take_in_after(socket, room, received);
     }
 
-    /// Returns also whether the buffer is full.
+    /// Returns also how much room there was. The driver may have exchanged the buffer since.
     #[inline(always)]
-    fn receive_into(&self, socket: Resource) -> (bool, Option<io::Result<TryReceived>>) {
+    fn receive_into(&self, socket: Resource) -> (usize, Option<io::Result<TryReceived>>) {
         let mut buffer = self.input.landing(self.landing.size());
-        let received = self.event_loop.try_recv(socket, &mut buffer);
-        (buffer.len() == buffer.capacity(), received)
+        let room = buffer.capacity() - buffer.len();
+        (room, self.event_loop.try_recv(socket, &mut buffer))
     }
 
     #[inline(always)]
@@ -212,9 +214,9 @@ impl Connection {
         }
     }
 
-    /// Takes in what a receive came to, which may have filled the buffer, and what comes after it.
+    /// Takes in what a receive with so much room came to, and what comes after it.
     #[inline(never)]
-    fn take_in_after(&self, socket: Resource, mut filled: bool, mut received: Option<io::Result<TryReceived>>) {
+    fn take_in_after(&self, socket: Resource, mut room: usize, mut received: Option<io::Result<TryReceived>>) {
         let mut more = false;
         let mut total = 0;
         loop {
@@ -227,9 +229,9 @@ impl Connection {
                     let count = part.count();
                     total += count;
                     more = part.more();
-                    self.landing.note(count, filled);
+                    self.landing.note(count, count == room);
                     self.maybe_pause_reading();
-                    if !more || !filled || total >= landing::MOST || self.reading_paused.get() {
+                    if !more || count < room || total >= landing::MOST || self.reading_paused.get() {
                         break;
                     }
                 }
@@ -245,7 +247,7 @@ impl Connection {
                 }
                 None => break,
             }
-            (filled, received) = self.receive_into(socket);
+            (room, received) = self.receive_into(socket);
         }
         self.note_unread(more);
         if total > 0 || self.input.is_eof() {
@@ -352,6 +354,8 @@ impl Connection {
     }
 
     /// The other end is closed: what is queued cannot be sent any more.
+    #[cold]
+    #[inline(never)]
     pub(super) fn hung_up(&self) {
         match self.output.size() {
             0 => self.force_close(None, Closing::ByError),

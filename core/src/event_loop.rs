@@ -290,11 +290,6 @@ impl LoopCore {
         }
         // Nothing more is due for being queued: the task is in the list, which keeps it until it has ended.
         let after = task.poll_next(&self.current, entered, flags, flag::OPEN);
-        self.timers.settle(|| {
-            // A driver's clock may be anything.
-            self.current.leave();
-            self.now()
-        });
         if after & (flag::REQUESTED | flag::COROUTINE) != flag::COROUTINE {
             self.current.leave();
             if after & flag::REQUESTED != 0 {
@@ -306,6 +301,12 @@ impl LoopCore {
                 self.finish(&queued.task());
             }
         }
+        // Last: the clock of a driver may panic.
+        self.timers.settle(|| {
+            // A driver's clock may be anything.
+            self.current.leave();
+            self.now()
+        });
     }
 
     #[cold]
@@ -341,10 +342,10 @@ impl LoopCore {
 
     /// The task is not the current one any more. If its coroutine is gone, that was the end of the task.
     fn end_step(&self, task: &RawTask, ended: bool) {
-        self.timers.settle(|| self.now());
         if ended {
             self.finish(task);
         }
+        self.timers.settle(|| self.now());
     }
 
     /// A step before and after whose poll the task had these flags has ended with requests about. Returns whether the coroutine is gone.

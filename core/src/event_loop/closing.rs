@@ -56,18 +56,15 @@ impl LoopCore {
         Ok(())
     }
 
-    /// Ends a task that the closing loop leaves unfinished: its coroutine is dropped as the current task, and it counts as cancelled. If
-    /// it has none any more, its driver panicked as it ended.
+    /// Ends a task that the closing loop leaves unfinished: its coroutine is dropped as the current task, and it counts as cancelled.
     fn destroy_pending(&self, task: &RawTask) {
         if task.raw().is_done() {
             return;
         }
-        if task.raw().header().has(flag::COROUTINE) {
-            if !task.raw().header().has(flag::QUIET) {
-                self.report_destroyed(task);
-            }
-            self.current.run(task, || self.abandon(task));
+        if !task.raw().header().has(flag::QUIET) {
+            self.report_destroyed(task);
         }
+        self.current.run(task, || self.abandon(task));
         self.finish(task);
     }
 }

@@ -112,15 +112,10 @@ impl Wait {
     #[inline(always)]
     pub(crate) fn end_if_fired(&mut self) -> bool {
         let ended = home::with_task(|_, task| {
-            let head = task.head();
-            let state = head.wait_state.get();
-            let fired = self.task.as_ref() == Some(task)
-                && state.phase == Phase::Fired
-                && !state.asked
-                && head.wait_serial.get() == self.serial as u32;
-            if !fired {
+            if !self.has_just_fired(task) {
                 return false;
             }
+            let head = task.head();
             head.wait_state.set(WaitState::VACANT);
             head.wait_serial.set(0);
             if let Some(own) = self.task.take() {

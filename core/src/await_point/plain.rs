@@ -65,13 +65,7 @@ impl Wait {
     pub(crate) fn end_with(&mut self, future: &RawFuture) -> bool {
         let ended = home::with_task(|_, task| {
             let head = task.head();
-            let state = head.wait_state.get();
-            let plain = self.task.as_ref() == Some(task)
-                && state.phase == Phase::Fired
-                && !state.asked
-                && head.wait_serial.get() == self.serial as u32
-                && head.waits_plainly_for(future);
-            if !plain {
+            if !self.has_just_fired(task) || !head.waits_plainly_for(future) {
                 return false;
             }
             head.wait_state.set(WaitState::VACANT);
@@ -85,5 +79,16 @@ impl Wait {
             true
         });
         ended == Some(true)
+    }
+
+    /// Whether this is in the memory of the running task and has fired, and nothing else is to be told.
+    #[inline(always)]
+    pub(super) fn has_just_fired(&self, task: &RawTask) -> bool {
+        let head = task.head();
+        let state = head.wait_state.get();
+        self.task.as_ref() == Some(task)
+            && state.phase == Phase::Fired
+            && !state.asked
+            && head.wait_serial.get() == self.serial as u32
     }
 }

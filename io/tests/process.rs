@@ -297,3 +297,32 @@ fn a_fork_does_not_kill_its_parents_children() {
     drop(process);
     assert!(all_end());
 }
+
+#[test]
+fn a_fork_while_the_reaper_works_does_not_hang() {
+    if !alone("a_fork_while_the_reaper_works_does_not_hang") {
+        return;
+    }
+    // It looks after each of them whenever another one comes.
+    let mut crowd: Vec<_> = (0..100).map(|_| outlive("60")).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..300 {
+                drop(outlive("60"));
+            }
+        });
+        for _ in 0..50 {
+            let mut process = crowd.pop();
+            in_fork(|| {
+                std::thread::spawn(|| {
+                    std::thread::sleep(Duration::from_secs(10));
+                    signal_hook::low_level::exit(2);
+                });
+                drop(process.take());
+            });
+            drop(process);
+        }
+    });
+    drop(crowd);
+    assert!(all_end());
+}

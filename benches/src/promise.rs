@@ -14,7 +14,7 @@ pub(crate) struct Kept<F>(pub(crate) F);
 impl<T, E: Debug, F: Future<Output = Result<T, E>> + Unpin> Future for Kept<F> {
     type Output = T;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         Pin::new(&mut self.0).poll(cx).map(|kept| kept.expect("the promise is kept"))
     }
@@ -26,7 +26,7 @@ pub(crate) struct Taken<T>(pub(crate) Rc<Slot<T>>);
 impl<T> Future for Taken<T> {
     type Output = T;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         self.0.poll_take(cx)
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::report::discard;
+use crate::task::{Light, Weighed};
 
 /// What aioli's functions and coroutines return: a value or an [`Error`].
 ///
@@ -43,7 +44,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert!(Error::cancelled(Some("shutting down")).is_cancelled());
 /// ```
 #[derive(Clone)]
-pub struct Error(Repr);
+pub struct Error(Light<Repr>);
 
 /// Each variant holds one pointer: results of this size travel in registers.
 #[derive(Clone)]
@@ -62,19 +63,11 @@ enum Repr {
 }
 
 /// Errors, and results that hold none, are dropped wherever something is awaited: most of them hold nothing.
-impl Drop for Error {
+impl Weighed for Repr {
     #[inline(always)]
-    fn drop(&mut self) {
-        if matches!(self.0, Repr::Cancelled(Some(_)) | Repr::Boxed(_)) {
-            drop_slowly(self.take());
-        }
+    fn weighs(&self) -> bool {
+        matches!(self, Repr::Cancelled(Some(_)) | Repr::Boxed(_))
     }
-}
-
-/// By value: an error that leaves its address to nobody stays in registers.
-#[cold]
-fn drop_slowly(repr: Repr) {
-    drop(repr);
 }
 
 /// A text that is known at compile time.
@@ -221,12 +214,12 @@ impl Error {
     }
 
     pub(crate) fn cancelled_with(message: Message) -> Self {
-        Error(Repr::Cancelled(message))
+        Self::from_repr(Repr::Cancelled(message))
     }
 
     /// A deadline that passed.
     pub fn timeout() -> Self {
-        Error(Repr::Timeout(&"the deadline has passed"))
+        Self::from_repr(Repr::Timeout(&"the deadline has passed"))
     }
 
     /// Misuse of the library, in words of the caller's.
@@ -241,7 +234,7 @@ impl Error {
 
     /// An error that allocates nothing, if its kind is one of the loop's own.
     pub(crate) fn fixed(kind: ErrorKind, text: Text) -> Self {
-        Error(match kind {
+        Self::from_repr(match kind {
             ErrorKind::Timeout => Repr::Timeout(text),
             ErrorKind::InvalidState => Repr::InvalidState(text),
             ErrorKind::QueueEmpty => Repr::QueueEmpty(text),
@@ -272,7 +265,7 @@ impl Error {
 
     /// The program was interrupted by Ctrl-C.
     pub fn interrupted() -> Self {
-        Error(Repr::Interrupted(&"interrupted (SIGINT)"))
+        Self::from_repr(Repr::Interrupted(&"interrupted (SIGINT)"))
     }
 
     pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Self {
@@ -288,21 +281,21 @@ impl Error {
     }
 
     #[inline(always)]
-    fn take(&mut self) -> Repr {
-        std::mem::replace(&mut self.0, Repr::Cancelled(None))
+    fn from_repr(repr: Repr) -> Self {
+        Error(Light::new(repr))
     }
 
-    fn into_repr(mut self) -> Repr {
-        self.take()
+    fn into_repr(self) -> Repr {
+        self.0.into_inner()
     }
 
     fn boxed(kind: ErrorKind, detail: Detail) -> Self {
-        Error(Repr::Boxed(Arc::new(Inner { kind, detail })))
+        Self::from_repr(Repr::Boxed(Arc::new(Inner { kind, detail })))
     }
 
     /// What kind of error this is.
     pub fn kind(&self) -> ErrorKind {
-        match &self.0 {
+        match &*self.0 {
             Repr::Cancelled(_) => ErrorKind::Cancelled,
             Repr::Timeout(_) => ErrorKind::Timeout,
             Repr::InvalidState(_) => ErrorKind::InvalidState,
@@ -319,7 +312,7 @@ impl Error {
 
     /// Whether this is a cancellation.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.0, Repr::Cancelled(_))
+        matches!(*self.0, Repr::Cancelled(_))
     }
 
     /// Whether a deadline passed.
@@ -329,7 +322,7 @@ impl Error {
 
     /// The message that a cancellation was requested with, if any.
     pub fn cancel_message(&self) -> Option<&str> {
-        match &self.0 {
+        match &*self.0 {
             Repr::Cancelled(message) => message.as_deref().map(|text| &**text),
             _ => None,
         }
@@ -403,7 +396,7 @@ impl Error {
 
     /// Whether both are clones of one error. Python's `is`.
     pub fn same(&self, other: &Error) -> bool {
-        match (&self.0, &other.0) {
+        match (&*self.0, &*other.0) {
             (Repr::Boxed(a), Repr::Boxed(b)) => Arc::ptr_eq(a, b),
             (Repr::Cancelled(a), Repr::Cancelled(b)) => a == b,
             (Repr::Boxed(_) | Repr::Cancelled(_), _) | (_, Repr::Boxed(_) | Repr::Cancelled(_)) => false,
@@ -413,7 +406,7 @@ impl Error {
 
     /// The text of an error that allocates nothing.
     fn text(&self) -> Option<&'static str> {
-        match self.0 {
+        match *self.0 {
             Repr::Timeout(text)
             | Repr::InvalidState(text)
             | Repr::QueueEmpty(text)
@@ -428,7 +421,7 @@ impl Error {
     }
 
     fn detail(&self) -> Option<&Detail> {
-        match &self.0 {
+        match &*self.0 {
             Repr::Boxed(inner) => Some(&inner.detail),
             _ => None,
         }
@@ -438,7 +431,7 @@ impl Error {
 impl Error {
     /// Writes the text of this error, and not those of a group's.
     fn write_own(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &*self.0 {
             Repr::Cancelled(None) => f.write_str("cancelled"),
             Repr::Cancelled(Some(message)) => write!(f, "cancelled: {message}"),
             Repr::Boxed(inner) => match &inner.detail {

@@ -3,6 +3,7 @@
 use std::task::Waker;
 
 use crate::report::discard;
+use crate::task::PollWaker;
 
 /// The waker of a combinator of another crate, if it is one that polls.
 ///
@@ -13,13 +14,13 @@ pub(crate) struct ForeignWaker(Option<Waker>);
 
 impl ForeignWaker {
     /// It panics if the waker does.
-    pub(crate) fn clone_of(waker: Option<&Waker>) -> Self {
-        ForeignWaker(waker.cloned())
+    pub(crate) fn clone_of(waker: Option<PollWaker<'_>>) -> Self {
+        ForeignWaker(waker.map(PollWaker::to_waker))
     }
 
-    pub(crate) fn is_same(&self, other: Option<&Waker>) -> bool {
+    pub(crate) fn is_same(&self, other: Option<PollWaker<'_>>) -> bool {
         match (&self.0, other) {
-            (Some(one), Some(other)) => one.will_wake(other),
+            (Some(one), Some(other)) => other.with(|other| one.will_wake(other)),
             (None, None) => true,
             _ => false,
         }

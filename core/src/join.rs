@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use crate::await_point::{Wait, WaitPoll};
 use crate::callback::Callback;
 use crate::error::{Error, ErrorKind, Result};
-use crate::task::{RawFuture, home};
+use crate::task::{PollWaker, RawFuture, home};
 
 /// The await point of whoever waits for a future or task.
 #[derive(Debug)]
@@ -30,19 +30,19 @@ impl Join {
         if raw.is_done() && (!self.wait.is_registered() || self.wait.end_with(raw)) {
             return Poll::Ready(Ok(()));
         }
-        self.suspend(raw, cx)
+        self.suspend(raw, PollWaker::of(cx))
     }
 
     /// The await has to wait: as nearly all do, or as [`wait_for`](Self::wait_for) knows.
     #[inline(never)]
-    fn suspend(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
-        if self.wait.register_on_future(cx, raw) { Poll::Pending } else { self.wait_for(raw, cx) }
+    fn suspend(&mut self, raw: &RawFuture, waker: PollWaker<'_>) -> Poll<Result<()>> {
+        if self.wait.register_on_future(waker, raw) { Poll::Pending } else { self.wait_for(raw, waker) }
     }
 
     #[inline(never)]
-    fn wait_for(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
+    fn wait_for(&mut self, raw: &RawFuture, waker: PollWaker<'_>) -> Poll<Result<()>> {
         if self.wait.is_registered() {
-            match self.wait.poll(cx) {
+            match self.wait.poll_with(waker) {
                 WaitPoll::Pending => return Poll::Pending,
                 WaitPoll::Cancelled(error) => return Poll::Ready(Err(error)),
                 WaitPoll::Fired if raw.is_done() => return Poll::Ready(Ok(())),
@@ -59,12 +59,12 @@ impl Join {
         if raw.is_done() {
             return Poll::Ready(Ok(()));
         }
-        self.start(raw, cx)
+        self.start(raw, waker)
     }
 
-    fn start(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
+    fn start(&mut self, raw: &RawFuture, waker: PollWaker<'_>) -> Poll<Result<()>> {
         let misused = misuse(raw).is_some();
-        match self.wait.register_on(cx, (!misused).then_some(raw)) {
+        match self.wait.register_on(waker, (!misused).then_some(raw)) {
             Err(error) => return Poll::Ready(Err(error)),
             // As in asyncio the error comes one turn later.
             Ok(token) if misused => {

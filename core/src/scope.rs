@@ -16,7 +16,7 @@ use crate::cancel;
 use crate::error::{Error, Message, Result};
 use crate::foreign_waker::ForeignWaker;
 use crate::task::header::flag;
-use crate::task::{RawTask, home, waker};
+use crate::task::{PollWaker, RawTask, home};
 
 /// One scope of one task.
 pub(crate) struct ScopeNode {
@@ -156,7 +156,7 @@ impl Scope {
             .flatten()
             .ok_or_else(|| Error::fixed(crate::error::ErrorKind::Runtime, outside))?;
         let around = task.core().current.scope();
-        let foreign = ForeignWaker::clone_of((!waker::is_own(cx.waker(), &task)).then_some(cx.waker()));
+        let foreign = ForeignWaker::clone_of(Some(PollWaker::of(cx)).filter(|waker| !waker.is_own(&task)));
         let node = match &self.node {
             Some(node) if node.task.borrow().core().id() != task.core().id() => {
                 let message = &"this was begun by a task of a different event loop";

@@ -2,7 +2,7 @@
 
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use aioli_timers::TimerKey;
 
@@ -13,7 +13,7 @@ use crate::delay::{Delay, IntoDelay, saturating_nanos};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::LoopCore;
 use crate::task::header::flag;
-use crate::task::{home, waker};
+use crate::task::{PollWaker, home};
 use crate::timer::TimerTarget;
 
 /// Suspends the task for some time: asyncio's `sleep`.
@@ -96,12 +96,13 @@ impl std::future::Future for Sleep {
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
+        let waker = PollWaker::of(cx);
         match this.phase {
-            Phase::Yield => this.begin_yield(cx),
-            Phase::Yielded => this.end_yield(cx),
-            Phase::New => this.arm(cx),
-            Phase::Armed => this.check(cx),
-            Phase::Watched => this.end_requested(cx),
+            Phase::Yield => this.begin_yield(waker),
+            Phase::Yielded => this.end_yield(waker),
+            Phase::New => this.arm(waker),
+            Phase::Armed => this.check(waker),
+            Phase::Watched => this.end_requested(waker),
             Phase::Invalid => Poll::Ready(Err(Delay::error())),
             Phase::Lost => Poll::Ready(Err(lost())),
             Phase::Done => Poll::Ready(Ok(())),
@@ -114,22 +115,22 @@ impl Sleep {
         (self.phase, self.value) = (phase, value);
     }
 
-    fn arm(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
+    fn arm(&mut self, waker: PollWaker<'_>) -> Poll<Result<()>> {
         let delay = self.value;
         let armed = home::with_task(|core, task| {
-            let token = self.wait.register_inline(task, cx, None, Awaited::Time)?;
+            let token = self.wait.register_inline(task, waker, None, Awaited::Time)?;
             Some(core.timers.start(delay, || TimerTarget::wake(token), || core.now()))
         });
         if let Some(key) = armed.flatten() {
             self.set(Phase::Armed, key.to_bits());
             return Poll::Pending;
         }
-        self.arm_beside_others(cx)
+        self.arm_beside_others(waker)
     }
 
     #[cold]
-    fn arm_beside_others(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
-        let token = match self.wait.register_for(cx, Awaited::Time) {
+    fn arm_beside_others(&mut self, waker: PollWaker<'_>) -> Poll<Result<()>> {
+        let token = match self.wait.register_by(waker, Awaited::Time) {
             Ok(token) => token,
             Err(error) => return Poll::Ready(Err(error)),
         };
@@ -138,8 +139,8 @@ impl Sleep {
         Poll::Pending
     }
 
-    fn check(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
-        match self.wait.poll(cx) {
+    fn check(&mut self, waker: PollWaker<'_>) -> Poll<Result<()>> {
+        match self.wait.poll_with(waker) {
             WaitPoll::Pending => Poll::Pending,
             WaitPoll::Fired => {
                 self.phase = Phase::Done;
@@ -150,18 +151,18 @@ impl Sleep {
                 drop(home::with(|core| TimerKey::from_bits(self.value).and_then(|key| core.disarm(key))));
                 Poll::Ready(Err(error))
             }
-            WaitPoll::Moved(before) => self.move_here(&before, cx),
+            WaitPoll::Moved(before) => self.move_here(&before, waker),
         }
     }
 
     /// Another task polls the sleep: its timer wakes that one from now on.
     #[cold]
-    fn move_here(&mut self, before: &Token, cx: &Context<'_>) -> Poll<Result<()>> {
+    fn move_here(&mut self, before: &Token, waker: PollWaker<'_>) -> Poll<Result<()>> {
         // Should the waker panic when it is cloned, this is a sleep without a timer.
         let mut left = Left { core: before.core(), key: TimerKey::from_bits(self.value) };
         self.phase = Phase::Lost;
         let registered = if before.core().id() == home::home() {
-            self.wait.register_for(cx, Awaited::Time)
+            self.wait.register_by(waker, Awaited::Time)
         } else {
             Err(Error::fixed(ErrorKind::Runtime, &"the sleep belongs to a different event loop"))
         };
@@ -200,10 +201,10 @@ impl Sleep {
     /// A yield leaves no trace but its task's place in the queue, and ends by itself when a later turn polls it. Only where a request
     /// is open does it register, to be found; and under a combinator, where it is a timer that is due at once.
     #[inline(always)]
-    fn begin_yield(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
+    fn begin_yield(&mut self, waker: PollWaker<'_>) -> Poll<Result<()>> {
         let plain = home::with_task(|core, task| {
             let head = task.head();
-            if head.header.has(flag::REQUESTED | flag::DONE) || !waker::is_own(cx.waker(), task) {
+            if head.header.has(flag::REQUESTED | flag::DONE) || !waker.is_own(task) {
                 return None;
             }
             if !head.queued.get() {
@@ -216,19 +217,19 @@ impl Sleep {
                 self.set(Phase::Yielded, turn);
                 Poll::Pending
             }
-            None => self.begin_registered(cx),
+            None => self.begin_registered(waker),
         }
     }
 
     #[cold]
-    fn begin_registered(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
-        let token = match self.wait.register_for(cx, Awaited::Turn) {
+    fn begin_registered(&mut self, waker: PollWaker<'_>) -> Poll<Result<()>> {
+        let token = match self.wait.register_by(waker, Awaited::Turn) {
             Ok(token) => token,
             Err(error) => return Poll::Ready(Err(error)),
         };
         self.phase = Phase::Watched;
         home::with_task(|core, task| {
-            if waker::is_own(cx.waker(), task) {
+            if waker.is_own(task) {
                 task.wake();
                 self.value = core.turn();
             } else {
@@ -239,23 +240,23 @@ impl Sleep {
     }
 
     #[inline(always)]
-    fn end_yield(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
+    fn end_yield(&mut self, waker: PollWaker<'_>) -> Poll<Result<()>> {
         let turn = self.value;
         let plain = home::with_task(|core, task| core.turn() != turn && !task.head().is_requested()).unwrap_or(false);
         // It stays a yield of an earlier turn, which has nothing to undo: nothing is written.
         if plain {
             return Poll::Ready(Ok(()));
         }
-        self.end_requested(cx)
+        self.end_requested(waker)
     }
 
     #[cold]
-    fn end_requested(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
+    fn end_requested(&mut self, waker: PollWaker<'_>) -> Poll<Result<()>> {
         let turn = self.value;
         let later = home::with(|core| core.turn() != turn).unwrap_or(true);
         let cancelled = if self.wait.is_registered() {
             let again = self.wait.token().is_some_and(|token| token.must_cancel());
-            match self.wait.poll(cx) {
+            match self.wait.poll_with(waker) {
                 // Of several requests that come during a yield, the last one's message counts.
                 WaitPoll::Cancelled(first) if again => Some(last_request().unwrap_or(first)),
                 WaitPoll::Cancelled(error) => Some(error),
@@ -268,7 +269,7 @@ impl Sleep {
         };
         if cancelled.is_none() && !later {
             // Polled again in the same turn: whoever polls has to come back.
-            cx.waker().wake_by_ref();
+            waker.with(Waker::wake_by_ref);
             return Poll::Pending;
         }
         self.wait.release();

@@ -3,13 +3,12 @@
 //! As in `plain.rs`, everything is asked first, and nothing is called on the way.
 
 use std::cell::Cell;
-use std::task::Context;
 
 use super::{Phase, Token, Wait, WaitState, drop_links, fires_plainly};
 use crate::awaited::Awaited;
 use crate::serial;
 use crate::task::fetch::fetch;
-use crate::task::{home, peek, waker};
+use crate::task::{PollWaker, home, peek};
 
 /// So much of a task is fetched: its head, and some of its coroutine, which keeps its state behind its variables.
 const LINES: usize = 6;
@@ -92,13 +91,13 @@ impl Token {
 impl Wait {
     /// Registers with the task that runs, if all is as on straight-line code outside of scopes. If not, nothing has changed.
     #[inline(always)]
-    pub(super) fn register_plainly(&mut self, cx: &Context<'_>, awaited: Awaited) -> Option<Token> {
+    pub(super) fn register_plainly(&mut self, waker: PollWaker<'_>, awaited: Awaited) -> Option<Token> {
         let registered = home::with_task(|core, task| {
             let head = task.head();
             let plain = self.task.is_none()
                 && head.wait_state.get().phase == Phase::Vacant
                 && !core.current.has_scope()
-                && waker::is_own(cx.waker(), task);
+                && waker.is_own(task);
             let serial = serial::next_plainly(head.last_serial.get()).filter(|_| plain)?;
             head.last_serial.set(serial);
             head.wait_serial.set(serial);

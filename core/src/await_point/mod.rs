@@ -18,7 +18,7 @@ use crate::foreign_waker::ForeignWaker;
 use crate::scope::ScopeNode;
 use crate::serial;
 use crate::task::header::flag;
-use crate::task::{RawFuture, RawTask, home, peek, waker};
+use crate::task::{PollWaker, RawFuture, RawTask, home, peek};
 
 mod adopted;
 mod covered;
@@ -324,30 +324,35 @@ impl Wait {
     /// As [`register`](Self::register).
     #[inline]
     pub fn register_for(&mut self, cx: &Context<'_>, awaited: Awaited) -> Result<Token> {
-        match self.register_plainly(cx, awaited) {
+        self.register_by(PollWaker::of(cx), awaited)
+    }
+
+    #[inline(always)]
+    pub(crate) fn register_by(&mut self, waker: PollWaker<'_>, awaited: Awaited) -> Result<Token> {
+        match self.register_plainly(waker, awaited) {
             Some(token) => Ok(token),
-            None => self.register_rarely(cx, awaited),
+            None => self.register_rarely(waker, awaited),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn register_rarely(&mut self, cx: &Context<'_>, awaited: Awaited) -> Result<Token> {
-        self.register_with(cx, None, awaited)
+    fn register_rarely(&mut self, waker: PollWaker<'_>, awaited: Awaited) -> Result<Token> {
+        self.register_with(waker, None, awaited)
     }
 
     /// Registers with the task that runs. `target` is what a cancellation is passed on to.
     #[inline]
-    pub(crate) fn register_on(&mut self, cx: &Context<'_>, target: Option<&RawFuture>) -> Result<Token> {
-        self.register_with(cx, target, Awaited::Other)
+    pub(crate) fn register_on(&mut self, waker: PollWaker<'_>, target: Option<&RawFuture>) -> Result<Token> {
+        self.register_with(waker, target, Awaited::Other)
     }
 
     #[inline]
-    fn register_with(&mut self, cx: &Context<'_>, target: Option<&RawFuture>, awaited: Awaited) -> Result<Token> {
+    fn register_with(&mut self, waker: PollWaker<'_>, target: Option<&RawFuture>, awaited: Awaited) -> Result<Token> {
         self.release();
         let registered = home::with_task(|_, task| {
-            let inline = self.register_inline(task, cx, target, awaited);
-            inline.unwrap_or_else(|| self.register_spilled(task, cx, target, awaited))
+            let inline = self.register_inline(task, waker, target, awaited);
+            inline.unwrap_or_else(|| self.register_spilled(task, waker, target, awaited))
         });
         registered.ok_or_else(outside)
     }
@@ -357,13 +362,13 @@ impl Wait {
     fn register_spilled(
         &mut self,
         task: &RawTask,
-        cx: &Context<'_>,
+        waker: PollWaker<'_>,
         target: Option<&RawFuture>,
         awaited: Awaited,
     ) -> Token {
         let head = task.head();
         let serial = head.take_serial();
-        let waker = ForeignWaker::clone_of((!waker::is_own(cx.waker(), task)).then_some(cx.waker()));
+        let waker = ForeignWaker::clone_of((!waker.is_own(task)).then_some(waker));
         head.extra().spilled.borrow_mut().insert(Spilled {
             serial,
             state: WaitState::pending(awaited),
@@ -394,13 +399,13 @@ impl Wait {
     pub(crate) fn register_inline(
         &mut self,
         task: &RawTask,
-        cx: &Context<'_>,
+        waker: PollWaker<'_>,
         target: Option<&RawFuture>,
         awaited: Awaited,
     ) -> Option<Token> {
         let head = task.head();
         let vacant = head.wait_state.get().phase == Phase::Vacant;
-        if !vacant || self.task.is_some() || !waker::is_own(cx.waker(), task) {
+        if !vacant || self.task.is_some() || !waker.is_own(task) {
             return None;
         }
         let serial = head.take_serial();
@@ -422,10 +427,16 @@ impl Wait {
     /// If it is not registered.
     #[inline]
     pub fn poll(&mut self, cx: &Context<'_>) -> WaitPoll {
-        if self.end_if_fired() { WaitPoll::Fired } else { self.look(cx) }
+        self.poll_with(PollWaker::of(cx))
     }
 
-    fn look(&mut self, cx: &Context<'_>) -> WaitPoll {
+    #[inline(always)]
+    pub(crate) fn poll_with(&mut self, waker: PollWaker<'_>) -> WaitPoll {
+        if self.end_if_fired() { WaitPoll::Fired } else { self.look(waker) }
+    }
+
+    #[inline(never)]
+    fn look(&mut self, waker: PollWaker<'_>) -> WaitPoll {
         let place = self.place().expect("an await point is registered before it is polled");
         if !home::with(|core| core.is_current(place.task)).unwrap_or(false) {
             return self.leave();
@@ -433,7 +444,7 @@ impl Wait {
         match place.state().phase {
             Phase::Pending => {
                 place.keep_scope();
-                place.keep_waker(cx);
+                place.keep_waker(waker);
             }
             _ => place.adopt_fired(),
         }
@@ -609,15 +620,15 @@ impl Place<'_> {
     }
 
     /// A combinator may poll with another waker than before: the last one counts.
-    fn keep_waker(self, cx: &Context<'_>) {
+    fn keep_waker(self, polled_with: PollWaker<'_>) {
         let head = self.task.head();
         let inline = head.wait_serial.get() == self.serial;
-        let own = waker::is_own(cx.waker(), self.task);
+        let own = polled_with.is_own(self.task);
         if inline && own {
             return;
         }
         let extra = head.extra();
-        let fresh = (!own).then_some(cx.waker());
+        let fresh = (!own).then_some(polled_with);
         if !inline {
             let mut spilled = extra.spilled.borrow_mut();
             let Some(wait) = spilled.find_mut(self.serial) else { return };

@@ -3,12 +3,10 @@
 //! Everything is asked first, and nothing is called on the way: what is called has registers written to memory for it, and writing is
 //! what a processor does one by one. Where anything is otherwise nothing has changed, and the general way is taken.
 
-use std::task::Context;
-
 use super::{Awaited, Phase, Token, Wait, WaitState};
 use crate::serial;
 use crate::task::header::flag;
-use crate::task::{RawFuture, RawTask, home, waker};
+use crate::task::{PollWaker, RawFuture, RawTask, home};
 
 /// Whether to fire this registration comes down to marking it in its task's memory and queueing that.
 #[inline(always)]
@@ -29,7 +27,7 @@ impl Wait {
     /// Registers with the task that runs and with the future that it waits for, if that is pending and all is as on straight-line code
     /// outside of scopes. Returns whether it is; if not, nothing has changed.
     #[inline(always)]
-    pub(crate) fn register_on_future(&mut self, cx: &Context<'_>, future: &RawFuture) -> bool {
+    pub(crate) fn register_on_future(&mut self, waker: PollWaker<'_>, future: &RawFuture) -> bool {
         let registered = home::with_task(|core, task| {
             let head = task.head();
             let serial = serial::next_plainly(head.last_serial.get());
@@ -39,7 +37,7 @@ impl Wait {
                 && self.task.is_none()
                 && head.wait_state.get().phase == Phase::Vacant
                 && !core.current.has_scope()
-                && waker::is_own(cx.waker(), task);
+                && waker.is_own(task);
             let Some(serial) = serial.filter(|_| plain) else { return false };
             let Some(target) = future.try_clone() else { return false };
             let Some((own, token)) = task.try_clone_twice() else {

@@ -142,14 +142,19 @@ unsafe fn poll<F, T>(cell: NonNull<Header>)
 where
     F: Future<Output = Result<T>>,
 {
-    // SAFETY: a live task cell, as the caller says; the waker does not outlive this call, during which the cell lives.
-    let waker = unsafe { waker::borrowed(cell.cast::<TaskHead>()) };
     // SAFETY: a live cell of this type.
     let slot = unsafe { &raw mut (*cell.cast::<TaskCell<F, T>>().as_ptr()).payload };
     // SAFETY: the payload is the coroutine, as the caller says, and is not moved until it is dropped in place. Nothing else refers to
     // it while it is polled, since nobody polls it a second time.
     let coroutine = unsafe { Pin::new_unchecked(&mut *slot.cast::<F>()) };
-    let result = match catch_unwind(AssertUnwindSafe(|| coroutine.poll(&mut Context::from_waker(&waker)))) {
+    // What it captures shares its memory with what it returns. So the waker is not captured: it stays in registers as long as nobody asks
+    // for its address.
+    let step = || {
+        // SAFETY: a live task cell, as the caller says; the waker does not outlive this call, during which the cell lives.
+        let waker = unsafe { waker::borrowed(cell.cast::<TaskHead>()) };
+        coroutine.poll(&mut Context::from_waker(&waker))
+    };
+    let result = match catch_unwind(AssertUnwindSafe(step)) {
         Ok(Poll::Pending) => return,
         Ok(Poll::Ready(result)) => result,
         Err(panic) => Err(Error::panicked(panic)),

@@ -16,8 +16,10 @@ mod handle;
 pub(crate) mod header;
 pub(crate) mod home;
 mod identify;
+mod light;
 pub(crate) mod list;
 pub(crate) mod peek;
+mod poll_waker;
 pub(crate) mod pool;
 mod raw;
 pub(crate) mod ready;
@@ -25,4 +27,6 @@ pub(crate) mod waker;
 
 pub(crate) use handle::Handle;
 pub(crate) use identify::identify;
+pub(crate) use light::{Light, Weighed};
+pub(crate) use poll_waker::PollWaker;
 pub(crate) use raw::{FutureRef, Graves, RawFuture, RawTask};

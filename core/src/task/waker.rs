@@ -94,14 +94,13 @@ pub(super) unsafe fn borrowed(task: NonNull<TaskHead>) -> ManuallyDrop<Waker> {
     ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(data, &VTABLE)) })
 }
 
-/// Whether `waker` is the one that `task` itself is polled with, or a clone of it.
+/// Whether this is the waker that `task` itself is polled with, or a clone of it.
 #[inline]
-pub(crate) fn is_own(waker: &Waker, task: &RawTask) -> bool {
+pub(super) fn is_own(data: *const (), vtable: &'static RawWakerVTable, task: &RawTask) -> bool {
     let head = task.head();
-    let data = waker.data();
     let own = head.waker.load(Ordering::Relaxed).cast_const();
     // The backing may have been made since the poll began.
-    ptr::eq(waker.vtable(), &VTABLE) && (ptr::eq(data, own) || ptr::eq(data.cast(), head))
+    ptr::eq(vtable, &VTABLE) && (ptr::eq(data, own) || ptr::eq(data.cast(), head))
 }
 
 /// Whether clones of the task's waker were made.

@@ -9,7 +9,6 @@ use crate::await_point::Token;
 use crate::context::ContextMap;
 use crate::event_loop::LoopCore;
 use crate::report::discard;
-use crate::task::header::flag;
 use crate::task::ready::Ready;
 use crate::task::{RawFuture, RawTask};
 use crate::time::Instant;
@@ -146,15 +145,13 @@ impl RawFuture {
         let mut callbacks = slot.take();
         callbacks.push(callback);
         slot.set(callbacks);
-        self.header().set(flag::CALLBACKS);
     }
 
     /// Has an await point fired when the future, which is pending, finishes.
     #[inline]
     pub(crate) fn add_first_wake(&self, token: Token) {
         let header = self.header();
-        debug_assert!(!header.has(flag::CALLBACKS));
-        header.set(flag::CALLBACKS);
+        debug_assert!(!header.has_callbacks());
         // There was none, so nothing has to be dropped. A drop would look at it in memory, where it would be copied to first.
         std::mem::forget(header.callbacks.replace(Callbacks::One(Callback::wake(token))));
     }

@@ -1,16 +1,19 @@
 //! [`next`]: numbers for what is in use at a time.
 
 /// The numbers from here on are given out again and again; those below once.
-const AGAIN: u32 = 1 << 31;
+const AGAIN: u32 = 1 << 30;
+
+/// All numbers are below: there is room for a mark.
+pub(crate) const END: u32 = 1 << 31;
 
 /// The number after the last one that was given out, 0 at first. It is none that is in use, however long that has been.
 ///
-/// Whether one is in use is asked only after the first two billion: so nearly never.
+/// Whether one is in use is asked only after the first billion: so nearly never.
 #[inline]
 pub(crate) fn next(last: u32, in_use: impl Fn(u32) -> bool) -> u32 {
-    match last.checked_add(1) {
-        Some(number) if number < AGAIN => number,
-        number => next_unused(number.unwrap_or(AGAIN), in_use),
+    match next_plainly(last) {
+        Some(number) => number,
+        None => next_unused(last, in_use),
     }
 }
 
@@ -21,9 +24,11 @@ pub(crate) fn next_plainly(last: u32) -> Option<u32> {
 }
 
 #[cold]
-fn next_unused(mut number: u32, in_use: impl Fn(u32) -> bool) -> u32 {
+fn next_unused(last: u32, in_use: impl Fn(u32) -> bool) -> u32 {
+    let after = |number| if number < END - 1 { number + 1 } else { AGAIN };
+    let mut number = after(last);
     while in_use(number) {
-        number = number.checked_add(1).unwrap_or(AGAIN);
+        number = after(number);
     }
     number
 }
@@ -41,16 +46,16 @@ mod tests {
     #[test]
     fn a_number_that_is_in_use_is_not_given_out_again() {
         assert_eq!(next(AGAIN - 1, |_| false), AGAIN);
-        assert_eq!(next(u32::MAX, |_| false), AGAIN);
-        assert_eq!(next(u32::MAX - 2, |number| number > u32::MAX - 2 || number == AGAIN), AGAIN + 1);
+        assert_eq!(next(END - 1, |_| false), AGAIN);
+        assert_eq!(next(END - 3, |number| number > END - 3 || number == AGAIN), AGAIN + 1);
     }
 
     #[test]
     fn a_number_of_the_first_round_is_never_given_out_again() {
-        let mut last = u32::MAX - 10;
+        let mut last = END - 10;
         for _ in 0..100 {
             last = next(last, |_| false);
-            assert!(last >= AGAIN);
+            assert!((AGAIN..END).contains(&last));
         }
     }
 }

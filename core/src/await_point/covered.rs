@@ -19,11 +19,11 @@ impl Covered {
     /// Ends an await point that has nothing to pass the request on to.
     pub(crate) fn cancel(&self, message: Message) {
         let head = self.token.task.head();
-        if head.wait_serial.get() == self.token.serial {
+        if head.wait.holds(self.token.serial) {
             if message.is_some() {
                 head.extra().wait_message.set(message);
             }
-            head.wait_state.set(WaitState { phase: Phase::Cancelled, asked: true, ..WaitState::VACANT });
+            head.wait.set_state(WaitState { phase: Phase::Cancelled, asked: true, ..WaitState::VACANT });
             self.token.task.wake();
         } else {
             self.update(|state| state.asked = true);
@@ -41,10 +41,10 @@ impl Covered {
     /// Changes its state.
     pub(crate) fn update(&self, change: impl FnOnce(&mut WaitState)) {
         let head = self.token.task.head();
-        if head.wait_serial.get() == self.token.serial {
-            let mut state = head.wait_state.get();
+        if head.wait.holds(self.token.serial) {
+            let mut state = head.wait.state();
             change(&mut state);
-            head.wait_state.set(state);
+            head.wait.set_state(state);
         } else if let Some(extra) = head.extra.get() {
             let mut spilled = extra.spilled.borrow_mut();
             if let Some(wait) = spilled.find_mut(self.token.serial) {
@@ -66,13 +66,13 @@ pub(crate) fn registered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> Vec<C
     let head = task.head();
     let inside = |at: Option<&Rc<ScopeNode>>| scope.is_none_or(|scope| ScopeNode::is_inside(at, scope));
     let mut found = Vec::new();
-    if head.wait_state.get().phase != Phase::Vacant {
+    if !head.wait.is_vacant() {
         let at = head.wait_scope.take();
         if inside(at.as_ref()) {
             let target = head.wait_target.take();
             head.wait_target.set(target.clone());
-            let token = Token { task: task.clone(), serial: head.wait_serial.get() };
-            found.push(Covered { token, state: head.wait_state.get(), target });
+            let token = Token { task: task.clone(), serial: head.wait.serial() };
+            found.push(Covered { token, state: head.wait.state(), target });
         }
         head.wait_scope.set(at);
     }
@@ -123,7 +123,7 @@ pub(crate) fn rouse_spilled(task: &RawTask, now: u64) -> Vec<ForeignWaker> {
 #[inline(always)]
 pub(crate) fn are_left(task: &RawTask) -> bool {
     let head = task.head();
-    head.wait_state.get().phase != Phase::Vacant || head.extra.get().is_some()
+    !head.wait.is_vacant() || head.extra.get().is_some()
 }
 
 /// Withdraws whatever a finished task left registered: await points that were leaked, or are polled elsewhere from now on. Returns the
@@ -131,8 +131,8 @@ pub(crate) fn are_left(task: &RawTask) -> bool {
 pub(crate) fn withdraw_all(task: &RawTask) -> Vec<ForeignWaker> {
     let mut orphaned = Vec::new();
     let head = task.head();
-    if head.wait_state.get().phase != Phase::Vacant {
-        let token = Token { task: task.clone(), serial: head.wait_serial.get() };
+    if !head.wait.is_vacant() {
+        let token = Token { task: task.clone(), serial: head.wait.serial() };
         let gone = token.place().withdraw();
         if let Some(target) = &gone.target {
             target.remove_wake(&token);

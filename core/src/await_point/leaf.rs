@@ -73,8 +73,8 @@ impl Token {
     #[inline(always)]
     pub fn fire_last(self) -> bool {
         if fires_plainly(&self.task, self.serial) {
-            let state = &self.task.head().wait_state;
-            state.set(WaitState { phase: Phase::Fired, ..state.get() });
+            let wait = &self.task.head().wait;
+            wait.set_state(WaitState { phase: Phase::Fired, ..wait.state() });
             self.task.core().push_task(&self.task);
             return true;
         }
@@ -94,14 +94,9 @@ impl Wait {
     pub(super) fn register_plainly(&mut self, waker: PollWaker<'_>, awaited: Awaited) -> Option<Token> {
         let registered = home::with_task(|core, task| {
             let head = task.head();
-            let plain = self.task.is_none()
-                && head.wait_state.get().phase == Phase::Vacant
-                && !core.current.has_scope()
-                && waker.is_own(task);
-            let serial = serial::next_plainly(head.last_serial.get()).filter(|_| plain)?;
-            head.last_serial.set(serial);
-            head.wait_serial.set(serial);
-            head.wait_state.set(WaitState::pending(awaited));
+            let plain = self.task.is_none() && head.wait.is_vacant() && !core.current.has_scope() && waker.is_own(task);
+            let serial = serial::next_plainly(head.wait.serial()).filter(|_| plain)?;
+            head.wait.fill(serial, WaitState::pending(awaited));
             Some(self.registered(task, serial))
         });
         registered.flatten()
@@ -115,8 +110,7 @@ impl Wait {
                 return false;
             }
             let head = task.head();
-            head.wait_state.set(WaitState::VACANT);
-            head.wait_serial.set(0);
+            head.wait.set_state(WaitState::VACANT);
             if let Some(own) = self.task.take() {
                 own.drop_beside(task);
             }

@@ -36,6 +36,7 @@ use spilled::Spilled;
 pub(crate) use spilled::SpilledList;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub(crate) enum Phase {
     Vacant,
     /// Nothing has happened yet.
@@ -50,8 +51,9 @@ pub(crate) enum Phase {
     CancelledAside,
 }
 
-/// Where an await point stands.
+/// Where an await point stands: four bytes, one for each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
 pub(crate) struct WaitState {
     pub(crate) phase: Phase,
     /// A request was handed to it, or to what it waits for, and it has not returned since.
@@ -211,13 +213,13 @@ impl Token {
     /// not, nothing happens.
     pub fn fire(&self) -> bool {
         let head = self.task.head();
-        if head.wait_serial.get() == self.serial {
-            let mut state = head.wait_state.get();
+        if head.wait.holds(self.serial) {
+            let mut state = head.wait.state();
             if state.phase != Phase::Pending {
                 return false;
             }
             state.phase = Phase::Fired;
-            head.wait_state.set(state);
+            head.wait.set_state(state);
             self.task.wake();
             return true;
         }
@@ -367,9 +369,10 @@ impl Wait {
         awaited: Awaited,
     ) -> Token {
         let head = task.head();
-        let serial = head.take_serial();
         let waker = ForeignWaker::clone_of((!waker.is_own(task)).then_some(waker));
-        head.extra().spilled.borrow_mut().insert(Spilled {
+        let mut spilled = head.extra().spilled.borrow_mut();
+        let serial = spilled.take_serial();
+        spilled.insert(Spilled {
             serial,
             state: WaitState::pending(awaited),
             target: target.cloned(),
@@ -379,6 +382,7 @@ impl Wait {
             roused: 0,
             declined: self.serial & DECLINED != 0,
         });
+        drop(spilled);
         if self.serial & ROUSED != 0 {
             (Place { task, serial }).adopt_moved(self.serial & !(ROUSED | DECLINED));
         }
@@ -404,13 +408,11 @@ impl Wait {
         awaited: Awaited,
     ) -> Option<Token> {
         let head = task.head();
-        let vacant = head.wait_state.get().phase == Phase::Vacant;
-        if !vacant || self.task.is_some() || !waker.is_own(task) {
+        if !head.wait.is_vacant() || self.task.is_some() || !waker.is_own(task) {
             return None;
         }
-        let serial = head.take_serial();
-        head.wait_serial.set(serial);
-        head.wait_state.set(WaitState::pending(awaited));
+        let serial = head.next_serial();
+        head.wait.fill(serial, WaitState::pending(awaited));
         if let Some(target) = target {
             head.wait_target.set(Some(target.clone()));
         }
@@ -537,8 +539,8 @@ impl Place<'_> {
     #[inline]
     fn state(self) -> WaitState {
         let head = self.task.head();
-        if head.wait_serial.get() == self.serial {
-            return head.wait_state.get();
+        if head.wait.holds(self.serial) {
+            return head.wait.state();
         }
         let Some(extra) = head.extra.get() else { return WaitState::VACANT };
         let spilled = extra.spilled.borrow();
@@ -548,9 +550,8 @@ impl Place<'_> {
     /// Withdraws the registration, of which nothing is to be known any more.
     fn release(self) {
         let head = self.task.head();
-        if head.wait_serial.get() == self.serial && !head.wait_state.get().asked {
-            head.wait_state.set(WaitState::VACANT);
-            head.wait_serial.set(0);
+        if head.wait.holds(self.serial) && !head.wait.state().asked {
+            head.wait.set_state(WaitState::VACANT);
             if peek::is_some(&head.wait_target) || peek::is_some(&head.wait_scope) {
                 drop_links(self.task);
             }
@@ -571,10 +572,10 @@ impl Place<'_> {
 
     fn withdraw(self) -> Gone {
         let head = self.task.head();
-        if head.wait_serial.get() == self.serial {
-            let phase = head.wait_state.replace(WaitState::VACANT).phase;
+        if head.wait.holds(self.serial) {
+            let phase = head.wait.state().phase;
+            head.wait.set_state(WaitState::VACANT);
             let cancelled = matches!(phase, Phase::Cancelled | Phase::CancelledAside);
-            head.wait_serial.set(0);
             return Gone {
                 target: head.wait_target.take(),
                 scope: head.wait_scope.take(),
@@ -597,7 +598,7 @@ impl Place<'_> {
     fn keep_scope(self) {
         let head = self.task.head();
         let scope = self.task.core().current.scope();
-        if head.wait_serial.get() == self.serial {
+        if head.wait.holds(self.serial) {
             let old = head.wait_scope.replace(scope);
             drop(old);
         } else if let Some(extra) = head.extra.get() {
@@ -622,7 +623,7 @@ impl Place<'_> {
     /// A combinator may poll with another waker than before: the last one counts.
     fn keep_waker(self, polled_with: PollWaker<'_>) {
         let head = self.task.head();
-        let inline = head.wait_serial.get() == self.serial;
+        let inline = head.wait.holds(self.serial);
         let own = polled_with.is_own(self.task);
         if inline && own {
             return;
@@ -645,7 +646,7 @@ impl Place<'_> {
         }
         if inline {
             // It moved under a combinator: its state goes to the list, where a waker has room.
-            let state = head.wait_state.get();
+            let state = head.wait.state();
             let Gone { target, scope, message, .. } = self.withdraw();
             let (roused, declined) = (0, false);
             let wait = Spilled { serial: self.serial, state, target, scope, waker, message, roused, declined };
@@ -673,16 +674,12 @@ pub(crate) fn outside() -> Error {
 }
 
 impl crate::task::header::TaskHead {
-    /// The serial of the next await point; never 0.
+    /// The serial of the next await point in the task's own memory; never 0.
     #[inline]
-    fn take_serial(&self) -> u32 {
-        let in_use = |serial| {
-            let spilled = || self.extra.get().is_some_and(|extra| extra.spilled.borrow().find(serial).is_some());
-            self.wait_serial.get() == serial || spilled()
-        };
-        let serial = serial::next(self.last_serial.get(), in_use);
-        self.last_serial.set(serial);
-        serial
+    fn next_serial(&self) -> u32 {
+        // One that has moved to the list since still has its number.
+        let moved = |serial| self.extra.get().is_some_and(|extra| extra.spilled.borrow().find(serial).is_some());
+        serial::next(self.wait.serial(), moved)
     }
 
     /// Whether a request may be open that the next await point should know of.

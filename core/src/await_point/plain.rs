@@ -12,14 +12,14 @@ use crate::task::{PollWaker, RawFuture, RawTask, home};
 #[inline(always)]
 pub(crate) fn fires_plainly(task: &RawTask, serial: u32) -> bool {
     let head = task.head();
-    head.wait_serial.get() == serial && head.wait_state.get().phase == Phase::Pending && task.is_idle()
+    head.wait.serial() == serial && head.wait.state().phase == Phase::Pending && task.is_idle()
 }
 
 /// Fires what [fires plainly](fires_plainly).
 #[inline(always)]
 pub(crate) fn fire_plainly(task: RawTask) {
     let head = task.head();
-    head.wait_state.set(WaitState { phase: Phase::Fired, ..head.wait_state.get() });
+    head.wait.set_state(WaitState { phase: Phase::Fired, ..head.wait.state() });
     task.queue_and_drop();
 }
 
@@ -30,12 +30,13 @@ impl Wait {
     pub(crate) fn register_on_future(&mut self, waker: PollWaker<'_>, future: &RawFuture) -> bool {
         let registered = home::with_task(|core, task| {
             let head = task.head();
-            let serial = serial::next_plainly(head.last_serial.get());
-            let plain = !future.header().has(flag::DONE | flag::CALLBACKS)
+            let serial = serial::next_plainly(head.wait.serial());
+            let plain = !future.header().has(flag::DONE)
+                && !future.header().has_callbacks()
                 && std::ptr::eq(future.core(), &**core)
                 && future != task.raw()
                 && self.task.is_none()
-                && head.wait_state.get().phase == Phase::Vacant
+                && head.wait.is_vacant()
                 && !core.current.has_scope()
                 && waker.is_own(task);
             let Some(serial) = serial.filter(|_| plain) else { return false };
@@ -44,9 +45,7 @@ impl Wait {
                 std::mem::forget(target);
                 return false;
             };
-            head.last_serial.set(serial);
-            head.wait_serial.set(serial);
-            head.wait_state.set(WaitState::pending(Awaited::Other));
+            head.wait.fill(serial, WaitState::pending(Awaited::Other));
             // Where there is no await point there is no target that would have to be dropped.
             std::mem::forget(head.wait_target.replace(Some(target)));
             std::mem::forget(self.task.replace(own));
@@ -66,8 +65,7 @@ impl Wait {
             if !self.has_just_fired(task) || !head.waits_plainly_for(future) {
                 return false;
             }
-            head.wait_state.set(WaitState::VACANT);
-            head.wait_serial.set(0);
+            head.wait.set_state(WaitState::VACANT);
             if let Some(target) = head.wait_target.take() {
                 target.drop_beside(future);
             }
@@ -83,10 +81,10 @@ impl Wait {
     #[inline(always)]
     pub(super) fn has_just_fired(&self, task: &RawTask) -> bool {
         let head = task.head();
-        let state = head.wait_state.get();
+        let state = head.wait.state();
         self.task.as_ref() == Some(task)
             && state.phase == Phase::Fired
             && !state.asked
-            && head.wait_serial.get() == self.serial as u32
+            && head.wait.serial() == self.serial as u32
     }
 }

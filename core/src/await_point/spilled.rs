@@ -7,6 +7,7 @@ use super::WaitState;
 use crate::error::Message;
 use crate::foreign_waker::ForeignWaker;
 use crate::scope::ScopeNode;
+use crate::serial;
 use crate::task::RawFuture;
 
 /// An await point beside the one in the task's memory.
@@ -27,11 +28,22 @@ pub(crate) struct Spilled {
 /// The await points of a task under combinators, by their serials. There may be thousands, each of which is looked up several times.
 #[derive(Default)]
 pub(crate) struct SpilledList {
-    /// Ascending, which is the order of registration until the numbers begin anew.
+    /// Ascending, which is the order of registration until the numbers begin anew; those that moved here from the task's memory come first.
     sorted: VecDeque<Spilled>,
+    /// The latest number, without [`LISTED`].
+    last: u32,
 }
 
+/// Marks the numbers of what was registered here. The others are those of the task's memory.
+const LISTED: u32 = serial::END;
+
 impl SpilledList {
+    /// A number that nothing in the list has.
+    pub(super) fn take_serial(&mut self) -> u32 {
+        self.last = serial::next(self.last, |number| self.find(number | LISTED).is_some());
+        self.last | LISTED
+    }
+
     pub(super) fn insert(&mut self, wait: Spilled) {
         match self.sorted.back() {
             Some(last) if last.serial > wait.serial => {

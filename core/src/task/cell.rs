@@ -14,8 +14,8 @@ use std::task::{Context, Poll};
 use super::header::{Flags, FutureHead, Header, Stage, TaskHead, VTable, flag};
 use super::pool::Block;
 use super::raw::RawFuture;
+use super::wait_cell::WaitCell;
 use super::waker;
-use crate::await_point::WaitState;
 use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
 use crate::report::discard;
@@ -114,10 +114,8 @@ where
         header: header(core, vtable, 2, flag::TASK | flag::COROUTINE),
         wait_target: Cell::new(None),
         wait_scope: Cell::new(None),
-        wait_serial: Cell::new(0),
-        wait_state: Cell::new(WaitState::VACANT),
+        wait: WaitCell::new(),
         requests: Cell::new(0),
-        last_serial: Cell::new(0),
         place: Cell::new(core.next_place()),
         queued: Cell::new(true),
         stage: Cell::new(Stage::Unborn),

@@ -24,8 +24,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::peek;
 use super::pool::Block;
 use super::raw::RawFuture;
+use super::wait_cell::WaitCell;
 use super::waker;
-use crate::await_point::{SpilledList, WaitState};
+use crate::await_point::SpilledList;
 use crate::callback::{Callbacks, Hook};
 use crate::context::ContextMap;
 use crate::error::Message;
@@ -70,8 +71,6 @@ pub(crate) mod flag {
     pub(crate) const VISITED: u32 = 1 << 18;
     /// Its error is reported when it ends: a shield of it was cancelled.
     pub(crate) const SHIELDED: u32 = 1 << 19;
-    /// Callbacks were added.
-    pub(crate) const CALLBACKS: u32 = 1 << 22;
     /// Its context is one that it shares with others, and lies with what few tasks have.
     pub(crate) const SHARES_CONTEXT: u32 = 1 << 21;
 }
@@ -141,6 +140,12 @@ impl Header {
     pub(crate) fn clear(&self, bits: u32) {
         self.flags.set(self.flags.get() & !bits);
     }
+
+    #[inline(always)]
+    pub(crate) fn has_callbacks(&self) -> bool {
+        // SAFETY: a look at the cell's own memory, during which nothing else is called.
+        !matches!(unsafe { &*self.callbacks.as_ptr() }, Callbacks::None)
+    }
 }
 
 /// The fixed part of a plain future.
@@ -158,12 +163,9 @@ pub(crate) struct TaskHead {
     /// The await point that the task is suspended on, if it is one of aioli's and polled with the task's own waker.
     pub(crate) wait_target: Cell<Option<RawFuture>>,
     pub(crate) wait_scope: Cell<Option<Rc<ScopeNode>>>,
-    pub(crate) wait_serial: Cell<u32>,
-    pub(crate) wait_state: Cell<WaitState>,
+    pub(crate) wait: WaitCell,
     /// How many cancellations were requested and not taken back.
     pub(crate) requests: Cell<u32>,
-    /// The serial of the latest await point.
-    pub(crate) last_serial: Cell<u32>,
     /// Where it is in the loop's list of tasks; before and after it is there, only a guess.
     pub(super) place: Cell<u32>,
     /// Whether it is in the ready queue. This and the stage are no flags: what changes with each step is stored without a look at what was

@@ -23,6 +23,7 @@ mod poll_waker;
 pub(crate) mod pool;
 mod raw;
 pub(crate) mod ready;
+mod wait_cell;
 pub(crate) mod waker;
 
 pub(crate) use handle::Handle;

@@ -242,7 +242,7 @@ impl RawFuture {
     #[inline]
     pub(crate) fn finish_with(&self, flags: u32) {
         self.header().flags.set(flags | flag::DONE);
-        if flags & flag::CALLBACKS != 0 {
+        if self.header().has_callbacks() {
             self.schedule_callbacks();
         }
     }
@@ -457,9 +457,13 @@ impl RawTask {
     /// Whether it ends, with these flags, as most tasks do: nobody is to be told, and nothing is left of it but its result.
     #[inline]
     pub(crate) fn is_bare(&self, flags: u32) -> bool {
-        const TOLD: u32 = flag::CALLBACKS | flag::LOG | flag::SHIELDED | flag::SHARES_CONTEXT;
+        const TOLD: u32 = flag::LOG | flag::SHIELDED | flag::SHARES_CONTEXT;
         let head = self.head();
-        flags & TOLD == 0 && head.is_plain() && !await_point::are_left(self) && !peek::is_some(&head.context)
+        flags & TOLD == 0
+            && !head.header.has_callbacks()
+            && head.is_plain()
+            && !await_point::are_left(self)
+            && !peek::is_some(&head.context)
     }
 
     /// Its wakers wake nobody from now on.

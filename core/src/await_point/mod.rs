@@ -329,7 +329,7 @@ impl Wait {
         self.register_by(PollWaker::of(cx), awaited)
     }
 
-    #[inline(always)]
+    #[inline]
     pub(crate) fn register_by(&mut self, waker: PollWaker<'_>, awaited: Awaited) -> Result<Token> {
         match self.register_plainly(waker, awaited) {
             Some(token) => Ok(token),

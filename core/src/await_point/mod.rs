@@ -265,13 +265,19 @@ impl Token {
         }
         wait.state.phase = phase;
         wait.message = message;
+        let asked = wait.state.asked;
         // It is woken once.
         let waker = wait.waker.take();
         drop(spilled);
-        match waker {
+        let own = waker.is_none();
+        if let Some(waker) = waker {
             // The waker is not ours: it may do anything, so nothing is borrowed here.
-            Some(waker) => self.task.core().guard("a waker panicked", || waker.wake()),
-            None => self.task.wake(),
+            self.task.core().guard("a waker panicked", || waker.wake());
+        }
+        // A combinator that was woken before, and has been put aside since, does not wake its task again. An open request does not wait
+        // for that.
+        if own || asked {
+            self.task.wake();
         }
         true
     }

@@ -21,6 +21,8 @@ cases! {
     a_task_that_waits_in_both_is_cancelled_at_its_await: "L3";
     beside_an_await_that_was_put_aside_end_with_the_task: "L3";
     beside_an_await_that_was_put_aside_end_in_their_scope: "L3";
+    beside_a_combinator_that_was_put_aside_woken_end_with_the_task: "L3";
+    beside_a_combinator_that_was_put_aside_woken_end_in_their_scope: "L3";
     that_end_beside_an_await_that_was_put_aside_leave_the_request_to_the_next: "L3";
     beside_a_task_that_was_put_aside_end_once_that_has_ended: "L3";
 }
@@ -404,6 +406,58 @@ fn beside_an_await_that_was_put_aside_end_in_their_scope(on: &Machine) {
         sleep(5.0).await?;
         assert_eq!(trace.take(), ["scope cancelled 1+2", "next Ok(())+4"]);
         assert_eq!(message(&task.await).as_deref(), Some("m"));
+        Ok(())
+    });
+}
+
+/// A combinator that was woken and is not polled any more: it does not pass on that it is woken again.
+async fn woken(inside: u32) -> Boxed<Vec<Result<()>>> {
+    let inside: Boxed<()> = match inside {
+        0 => Box::pin(sleep(50.0)),
+        1 => Box::pin(hang()),
+        2 => Box::pin(async { create_task(hang()).await }),
+        _ => Box::pin(async { Event::new().wait().await }),
+    };
+    let (wake, woken) = channel::<()>();
+    let waits: Boxed<()> = Box::pin(async move { Ok(woken.await?) });
+    let all = begun(FuturesUnordered::from_iter([waits, inside]).collect::<Vec<_>>().map(Ok)).await;
+    wake.send(()).unwrap();
+    all
+}
+
+fn beside_a_combinator_that_was_put_aside_woken_end_with_the_task(on: &Machine) {
+    on.run(async {
+        for (kind, scope) in (0..4).flat_map(|kind| [(kind, false), (kind, true)]) {
+            let task = create_task(async move {
+                let aside = woken(kind).await;
+                if scope {
+                    timeout(50.0, foreign()).await?
+                } else {
+                    foreign().await?
+                }
+                aside.await
+            });
+            sleep(1.0).await?;
+            task.cancel(Some("m"));
+            pump(6).await?;
+            assert!(task.done(), "{kind}, in a scope: {scope}");
+            assert_eq!(message(&task.await).as_deref(), Some("m"));
+        }
+        Ok(())
+    });
+}
+
+fn beside_a_combinator_that_was_put_aside_woken_end_in_their_scope(on: &Machine) {
+    on.run(async {
+        for kind in 0..4 {
+            let ended = timeout(1.0, async move {
+                let aside = woken(kind).await;
+                foreign().await?;
+                aside.await
+            });
+            assert!(wait_for(create_task(ended), 20.0).await.unwrap_err().is_timeout());
+            assert_eq!(seconds(), f64::from(kind + 1), "{kind}");
+        }
         Ok(())
     });
 }

@@ -80,7 +80,7 @@ fn ask_foreign(task: &RawTask, within: Option<&Rc<ScopeNode>>) {
     let known: Vec<_> = extra.foreign_scopes.borrow().iter().filter_map(Weak::upgrade).collect();
     for node in known {
         let inside = within.is_none_or(|scope| ScopeNode::is_inside(Some(&node), scope));
-        if inside && node.task() == *task && node.is_empty() {
+        if inside && node.task() == *task && node.holds_no_await() {
             node.asked.set(true);
             node.wake();
         }
@@ -426,11 +426,11 @@ pub(crate) fn reopen_at(task: &RawTask, scope: Option<Rc<ScopeNode>>) {
     }
 }
 
-/// Whether a scope that is to be polled now is asked to end, as an await point would be: it holds foreign awaits alone, and another
+/// Whether a scope that is to be polled now is asked to end, as an await point would be: it holds no await of aioli's, and another
 /// branch of the same combinator has returned for the request already.
 #[inline]
 pub(crate) fn is_asked(task: &RawTask, node: &Rc<ScopeNode>) -> bool {
-    (node.asked.take() || task.head().is_requested() && had_chance(task, node, false)) && node.is_empty()
+    (node.asked.take() || task.head().is_requested() && had_chance(task, node, false)) && node.holds_no_await()
 }
 
 /// Whether a scope whose body was just polled drops it: a request around it is open, this was the chance that foreign awaits get, and

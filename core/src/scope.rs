@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::process::abort;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
 use crate::await_point;
@@ -39,6 +39,8 @@ pub(crate) struct ScopeNode {
     pub(crate) asked: Cell<bool>,
     /// The body was polled before.
     polled: Cell<bool>,
+    /// A scope directly inside was polled, in the last poll of the body if a request may have been open then.
+    inner_polled: Cell<bool>,
     /// Its task knows that a combinator of another crate polls it.
     listed: Cell<bool>,
     /// What counted around the scope when it was entered.
@@ -156,6 +158,9 @@ impl Scope {
             .flatten()
             .ok_or_else(|| Error::fixed(crate::error::ErrorKind::Runtime, outside))?;
         let around = task.core().current.scope();
+        if let Some(around) = around.as_ref().filter(|around| !around.inner_polled.get()) {
+            around.inner_polled.set(true);
+        }
         let foreign = ForeignWaker::clone_of(Some(PollWaker::of(cx)).filter(|waker| !waker.is_own(&task)));
         let node = match &self.node {
             Some(node) if node.task.borrow().core().id() != task.core().id() => {
@@ -188,6 +193,7 @@ impl Scope {
                     chance: Cell::new(false),
                     asked: Cell::new(false),
                     polled: Cell::new(false),
+                    inner_polled: Cell::new(false),
                     listed: Cell::new(false),
                     children: Cell::new(0),
                     waker: Cell::default(),
@@ -210,13 +216,18 @@ impl Scope {
         let task = node.task();
         let seasoned = node.polled.replace(true);
         let asked = seasoned && cancel::is_asked(&task, node);
+        let held_scopes = node.children.get() != 0;
+        if asked || task.head().is_requested() {
+            node.inner_polled.set(false);
+        }
         let inside = Inside::enter(&task, Rc::clone(node));
         let polled = body.poll(cx);
         drop(inside);
         let polled = match polled {
             Poll::Ready(output) => BodyPoll::Ready(output),
-            Poll::Pending if asked && node.is_empty() || cancel::abandons(&task, node) => {
-                if !cancel::puts_off(&task) {
+            // Scopes that were polled now have had their own chance; it was not this one's.
+            Poll::Pending if asked && node.is_left(held_scopes) || cancel::abandons(&task, node) => {
+                if !cancel::puts_off(&task) && !node.awaits_inner() {
                     return BodyPoll::Abandon;
                 }
                 node.asked.set(true);
@@ -333,9 +344,29 @@ impl ScopeNode {
         known.push(Rc::downgrade(self));
     }
 
-    /// Whether neither an await point of aioli's nor another scope lies inside.
+    /// Whether no await point of aioli's lies inside.
+    pub(crate) fn holds_no_await(self: &Rc<Self>) -> bool {
+        !await_point::any_covered(&self.task(), Some(self))
+    }
+
+    /// Whether neither an await point of aioli's nor another scope lies inside, but for those that are put aside: the poll that has
+    /// ended passed them over.
     pub(crate) fn is_empty(self: &Rc<Self>) -> bool {
-        self.children.get() == 0 && !await_point::any_covered(&self.task(), Some(self))
+        (self.children.get() == 0 || !self.inner_polled.get()) && self.holds_no_await()
+    }
+
+    /// The same if there were scopes inside before, for whose answer the body may have returned from them.
+    fn is_left(self: &Rc<Self>, held_scopes: bool) -> bool {
+        !(held_scopes && self.inner_polled.get()) && self.is_empty()
+    }
+
+    /// Whether a combinator that has yielded is still to poll a scope inside that was asked.
+    fn awaits_inner(self: &Rc<Self>) -> bool {
+        let task = self.task();
+        let Some(extra) = task.head().extra.get().filter(|_| task.head().queued.get()) else { return false };
+        let known: Vec<_> = extra.foreign_scopes.borrow().iter().filter_map(Weak::upgrade).collect();
+        let inside = |node: &Rc<Self>| !Rc::ptr_eq(node, self) && ScopeNode::is_inside(Some(node), self);
+        known.iter().any(|node| node.asked.get() && *node.task.borrow() == task && inside(node))
     }
 }
 

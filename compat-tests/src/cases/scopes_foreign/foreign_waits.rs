@@ -21,6 +21,8 @@ cases! {
     a_task_that_waits_in_both_is_cancelled_at_its_await: "L3";
     beside_an_await_that_was_put_aside_end_with_the_task: "L3";
     beside_an_await_that_was_put_aside_end_in_their_scope: "L3";
+    beside_a_scope_that_was_put_aside_end_in_their_scope: "L3";
+    beside_a_scope_that_is_asked_in_the_same_turn_are_not_ended_by_its_answer: "L3";
     beside_a_combinator_that_was_put_aside_woken_end_with_the_task: "L3";
     beside_a_combinator_that_was_put_aside_woken_end_in_their_scope: "L3";
     that_end_beside_an_await_that_was_put_aside_leave_the_request_to_the_next: "L3";
@@ -408,6 +410,92 @@ fn beside_an_await_that_was_put_aside_end_in_their_scope(on: &Machine) {
         assert_eq!(message(&task.await).as_deref(), Some("m"));
         Ok(())
     });
+}
+
+fn beside_a_scope_that_was_put_aside_end_in_their_scope(on: &Machine) {
+    on.run(async {
+        let body = |kind| async move {
+            let aside: Boxed<()> = match kind {
+                0 => Box::pin(timeout(50.0, sleep(50.0))),
+                1 => Box::pin(timeout(50.0, foreign())),
+                2 => Box::pin(CancelToken::new().run(timeout(50.0, foreign()))),
+                _ => Box::pin(FuturesUnordered::from_iter([timeout(50.0, hang())]).collect::<Vec<_>>().map(|_| Ok(()))),
+            };
+            let aside = begun(aside).await;
+            foreign().await?;
+            aside.await
+        };
+        for (kind, under) in (0..4).flat_map(|kind| [(kind, false), (kind, true)]) {
+            let since = seconds();
+            let scope = timeout(1.0, body(kind));
+            let ended = if under { FuturesUnordered::from_iter([scope]).next().await.unwrap() } else { scope.await };
+            assert!(ended.unwrap_err().is_timeout());
+            assert_eq!((seconds() - since, me().cancelling()), (1.0, 0), "{kind}, {under}");
+
+            let trace = Trace::new();
+            let t = trace.clone();
+            let task = create_task(async move {
+                let scope = logged("scope", &t, timeout(50.0, body(kind)));
+                let result =
+                    if under { FuturesUnordered::from_iter([scope]).next().await.unwrap() } else { scope.await };
+                logged("next", &t, sleep(1.0)).await?;
+                result
+            });
+            sleep(1.0).await?;
+            trace.start();
+            task.cancel(Some("m"));
+            assert_eq!(message(&task.await).as_deref(), Some("m"));
+            let seen = trace.take();
+            assert!(seen[0].starts_with("scope cancelled 1+") && seen[1].starts_with("next Ok(())"), "{seen:?}");
+        }
+        Ok(())
+    });
+}
+
+fn beside_a_scope_that_is_asked_in_the_same_turn_are_not_ended_by_its_answer(on: &Machine) {
+    on.run(async {
+        for (yields, inner) in (0..5).flat_map(|yields| [(yields, false), (yields, true)]) {
+            let trace = Trace::new();
+            let (t, token) = (trace.clone(), CancelToken::new());
+            let inside = token.clone();
+            let task = create_task(async move {
+                let body =
+                    async {
+                        let scope = timeout(50.0, async move {
+                            if inner { timeout(60.0, foreign()).await } else { foreign().await }
+                        });
+                        let scope: Boxed<()> = Box::pin(logged("scope", &t, scope));
+                        let others = (0..yields).map(|_| -> Boxed<()> { Box::pin(yields_for(20)) });
+                        let mut all: FuturesUnordered<_> = others.chain([scope]).collect();
+                        while let Some(result) = all.next().await {
+                            result?;
+                        }
+                        Ok(())
+                    };
+                logged("around", &t, inside.run(body)).await
+            });
+            pump(3).await?;
+            trace.start();
+            token.cancel(None);
+            task.await.unwrap_err();
+            let seen = trace.take();
+            assert!(seen.len() == 2 && seen[0].starts_with("scope cancelled 1+"), "{yields}, {inner}: {seen:?}");
+        }
+        Ok(())
+    });
+}
+
+/// Something of another crate that yields a number of times.
+async fn yields_for(times: u32) -> Result<()> {
+    for _ in 0..times {
+        let mut yielded = false;
+        std::future::poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            if std::mem::replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+    Ok(())
 }
 
 /// A combinator that was woken and is not polled any more: it does not pass on that it is woken again.

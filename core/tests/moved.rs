@@ -487,3 +487,59 @@ fn beside_what_yields_is_reached_before_foreign_awaits_are_given_up() {
         Ok(())
     });
 }
+
+#[test]
+fn what_has_ended_in_the_turn_of_the_request_is_reached_before_it_was_polled_there() {
+    sim(async {
+        for (kind, order, last) in (0..6).flat_map(|kind| (0..4).map(move |n| (kind, n / 2, n % 2 == 1))) {
+            let (trace, future) = (Trace::new(), pending::<()>());
+            let (lock, semaphore) = (Rc::new(Lock::new()), Rc::new(Semaphore::new(0)));
+            let (event, queue) = (Rc::new(Event::new()), Rc::new(Queue::new(0)));
+            let held = lock.lock().await?;
+            let (f, e, l, s, q) =
+                (future.clone(), Rc::clone(&event), Rc::clone(&lock), Rc::clone(&semaphore), Rc::clone(&queue));
+            let awaits: Boxed<()> = match kind {
+                0 => Box::pin(f),
+                1 => Box::pin(async move { e.wait().await }),
+                2 => Box::pin(async move { l.lock().await.map(drop) }),
+                3 => Box::pin(async move { s.acquire().await }),
+                4 => Box::pin(async move { q.get().await }),
+                _ => Box::pin(timeout(50.0, f)),
+            };
+            let (body, t) = (logged("one", trace.clone(), awaits), trace.clone());
+            let body: Boxed<()> = Box::pin(async move {
+                body.await?;
+                logged("next", t, hang()).await
+            });
+            let mut both: Vec<Boxed<()>> = vec![body, Box::pin(hang())];
+            if last {
+                both.reverse();
+            }
+            let all = started(Box::pin(FuturesUnordered::from_iter(both).collect::<Vec<_>>().map(|_| Ok(())))).await;
+            let task = create_task(all);
+            pump(3).await?;
+            let ask = || assert!(task.cancel(None));
+            if order == 0 {
+                ask();
+            }
+            future.set_result(())?;
+            event.set();
+            drop(held);
+            semaphore.release();
+            queue.put_nowait(())?;
+            if order == 1 {
+                ask();
+            }
+            pump(9).await?;
+            assert_eq!(
+                (trace.take(), task.done()),
+                (vec!["one cancelled".into(), "one cleaned up".into()], true),
+                "{kind} {order}"
+            );
+            // What it had been given is the next one's.
+            assert!(!lock.locked() && !semaphore.locked());
+            queue.get_nowait()?;
+        }
+        Ok(())
+    });
+}

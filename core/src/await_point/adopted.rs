@@ -1,10 +1,10 @@
 //! Await points that were roused: what reaches them is known when they are polled, see [`Strays`](crate::strays::Strays).
 
-use super::{Covered, Place, Token};
+use super::{Covered, Phase, Place, Token};
 use crate::cancel;
-use crate::error::Message;
-use crate::task::RawTask;
+use crate::error::{Error, Message};
 use crate::task::header::flag;
+use crate::task::{RawFuture, RawTask, home};
 
 /// In the place of the serial of an await point that has left its task: that it was roused, and when; and that it was asked.
 pub(super) const ROUSED: u64 = 1 << 63;
@@ -23,6 +23,14 @@ pub(crate) fn adopted(task: &RawTask) -> Vec<(Covered, Message)> {
     known.into_iter().filter_map(unasked).collect()
 }
 
+/// The message of a request around the current point of the running task, for what was roused at this time: one that is open or came
+/// since.
+fn asked_here(task: &RawTask, time: u64) -> Option<Message> {
+    let scope = task.core().current.scope();
+    let open = cancel::open_at(task, scope.as_ref());
+    open.or_else(|| cancel::lingering_at(task, scope.as_ref(), time))
+}
+
 impl Place<'_> {
     /// As what it leaves its task, if a combinator may have polled it.
     pub(super) fn stray(self) -> Option<u64> {
@@ -36,9 +44,29 @@ impl Place<'_> {
     /// It was roused at this time, and another task has it now: a request around it there that is open, or came since, is its too.
     #[cold]
     pub(super) fn adopt_moved(self, time: u64) {
-        let scope = self.task.core().current.scope();
-        let message = cancel::open_at(self.task, scope.as_ref());
-        self.adopt(message.or_else(|| cancel::lingering_at(self.task, scope.as_ref(), time)));
+        self.adopt(asked_here(self.task, time));
+    }
+
+    /// Its task is left by what has [this left](Self::stray). If it was roused, and what it waited for has happened before it was polled
+    /// where it is now, a request there is answered at once: it would return without being registered, to be asked. Gives the error.
+    pub(super) fn end_moved(self, left: u64) -> Option<Error> {
+        let happened = {
+            let spilled = self.task.head().extra.get()?.spilled.borrow();
+            let wait = spilled.find(self.serial)?;
+            wait.state.phase == Phase::Fired || wait.target.as_ref().is_some_and(RawFuture::is_done)
+        };
+        if left & ROUSED == 0 || !happened {
+            return None;
+        }
+        let answered = home::with_task(|core, task| {
+            let time = left & !(ROUSED | DECLINED);
+            let message =
+                Some(task).filter(|_| core.id() == self.task.core().id()).and_then(|task| asked_here(task, time))?;
+            cancel::consume(task, core.current.scope().as_ref());
+            Some(message)
+        });
+        let message = answered.flatten()?;
+        Some(self.withdraw().lost_to(|| message))
     }
 
     /// It may have been roused and have fired before it was polled: a request that came in between is answered now.

@@ -107,12 +107,15 @@ pub(crate) fn any_covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> bool
     !covered(task, scope).is_empty()
 }
 
-/// Takes the wakers of what combinators have polled for a task, for it to be polled again.
+/// Takes the wakers of what combinators have polled for a task, for it to be polled again. There is none of what was woken already.
 pub(crate) fn rouse_spilled(task: &RawTask, now: u64) -> Vec<ForeignWaker> {
     let Some(extra) = task.head().extra.get() else { return Vec::new() };
     let mut spilled = extra.spilled.borrow_mut();
-    let pending = spilled.iter_mut().filter(|wait| wait.state.phase == Phase::Pending && wait.waker.is_some());
-    let roused = pending.map(|wait| {
+    let due = spilled.iter_mut().filter(|wait| match wait.state.phase {
+        Phase::Pending => wait.waker.is_some(),
+        phase => phase == Phase::Fired && !wait.state.asked,
+    });
+    let roused = due.map(|wait| {
         wait.roused = now;
         std::mem::take(&mut wait.waker)
     });

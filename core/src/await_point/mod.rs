@@ -473,8 +473,11 @@ impl Wait {
     fn leave(&mut self) -> WaitPoll {
         let token = self.take().expect("an await point is registered before it is polled");
         if let Some(left) = token.place().stray() {
-            self.serial = left;
             token.core().strays.note(&token.task);
+            if let Some(error) = token.place().end_moved(left) {
+                return WaitPoll::Cancelled(error);
+            }
+            self.serial = left;
         }
         token.place().release();
         WaitPoll::Moved(token)
@@ -495,12 +498,7 @@ impl Wait {
             return WaitPoll::Cancelled(Error::cancelled_with(gone.message));
         }
         if state.must_cancel {
-            // An error that is lost to the request counts as retrieved.
-            let lost = gone.target.as_ref().and_then(RawFuture::retrieve_error);
-            let own = lost.filter(Error::is_cancelled);
-            return WaitPoll::Cancelled(
-                own.unwrap_or_else(|| Error::cancelled_with(token.task.head().cancel_message())),
-            );
+            return WaitPoll::Cancelled(gone.lost_to(|| token.task.head().cancel_message()));
         }
         WaitPoll::Fired
     }
@@ -535,6 +533,14 @@ struct Gone {
     scope: Option<Rc<ScopeNode>>,
     message: Message,
     _waker: ForeignWaker,
+}
+
+impl Gone {
+    /// The error of a request that came after what was waited for. An error that is lost to it counts as retrieved.
+    fn lost_to(&self, message: impl FnOnce() -> Message) -> Error {
+        let lost = self.target.as_ref().and_then(RawFuture::retrieve_error);
+        lost.filter(Error::is_cancelled).unwrap_or_else(|| Error::cancelled_with(message()))
+    }
 }
 
 impl Place<'_> {

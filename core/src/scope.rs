@@ -16,7 +16,7 @@ use crate::cancel;
 use crate::error::{Error, Message, Result};
 use crate::foreign_waker::ForeignWaker;
 use crate::task::header::flag;
-use crate::task::{PollWaker, RawTask, home};
+use crate::task::{PollWaker, RawTask, home, waker};
 
 /// One scope of one task.
 pub(crate) struct ScopeNode {
@@ -342,6 +342,10 @@ impl ScopeNode {
             known.retain(|scope| scope.strong_count() > 0);
         }
         known.push(Rc::downgrade(self));
+        drop(known);
+        if waker::is_unheld(task.head()) {
+            task.core().strays.note_lost(&task);
+        }
     }
 
     /// Whether no await point of aioli's lies inside.

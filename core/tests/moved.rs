@@ -543,3 +543,54 @@ fn what_has_ended_in_the_turn_of_the_request_is_reached_before_it_was_polled_the
         Ok(())
     });
 }
+
+/// What a combinator holds beside something else, after its task was asked to end.
+async fn ends_all(trace: &Trace, all: impl StdFuture + 'static, names: usize) -> Result<()> {
+    let task = create_task(all.map(|_| Ok(())));
+    pump(3).await?;
+    task.cancel(None);
+    pump(9).await?;
+    assert_eq!((trace.take().len(), task.done()), (2 * names, true));
+    Ok(())
+}
+
+#[test]
+fn is_reached_also_if_it_was_woken_before_it_moved() {
+    for (thread, several_turns) in [(false, false), (false, true), (true, true)] {
+        sim(async move {
+            let trace = Trace::new();
+            let (sender, receiver) = futures::channel::oneshot::channel::<()>();
+            let mut awaits = several(&trace);
+            awaits.push(Box::pin(async { Ok(receiver.await?) }));
+            let mut all: FuturesUnordered<_> = awaits.into_iter().collect();
+            assert!(touch(Box::pin(all.next()).as_mut()).await.is_pending());
+            let send = || sender.send(()).unwrap();
+            if thread {
+                std::thread::scope(|scope| scope.spawn(send).join().unwrap())
+            } else {
+                send()
+            }
+            if several_turns {
+                sleep(0.1).await?;
+            }
+            ends_all(&trace, all.collect::<Vec<_>>(), NAMES.len()).await
+        });
+    }
+}
+
+#[test]
+fn is_reached_also_if_it_was_first_polled_with_another_waker() {
+    for (kind, own_first) in (0..KINDS).flat_map(|kind| [(kind, false), (kind, true)]) {
+        sim(async move {
+            let trace = Trace::new();
+            let mut all = combined(kind, several(&trace));
+            if own_first {
+                all = started(all).await;
+            }
+            for _ in 0..3 {
+                assert!(all.as_mut().now_or_never().is_none());
+            }
+            ends_all(&trace, all, NAMES.len()).await
+        });
+    }
+}

@@ -107,13 +107,19 @@ pub(crate) fn any_covered(task: &RawTask, scope: Option<&Rc<ScopeNode>>) -> bool
     !covered(task, scope).is_empty()
 }
 
-/// Takes the wakers of what combinators have polled for a task, for it to be polled again. There is none of what was woken already.
-pub(crate) fn rouse_spilled(task: &RawTask, now: u64) -> Vec<ForeignWaker> {
+/// Whether combinators may have polled await points for a task.
+pub(crate) fn has_spilled(task: &RawTask) -> bool {
+    task.head().extra.get().is_some_and(|extra| extra.spilled.borrow().iter().next().is_some())
+}
+
+/// Takes the wakers of what combinators have polled for a task, for it to be polled again. There is none of what was woken already,
+/// and which is roused only if the task is known to have `lost` something.
+pub(crate) fn rouse_spilled(task: &RawTask, now: u64, lost: bool) -> Vec<ForeignWaker> {
     let Some(extra) = task.head().extra.get() else { return Vec::new() };
     let mut spilled = extra.spilled.borrow_mut();
     let due = spilled.iter_mut().filter(|wait| match wait.state.phase {
         Phase::Pending => wait.waker.is_some(),
-        phase => phase == Phase::Fired && !wait.state.asked,
+        phase => lost && phase == Phase::Fired && !wait.state.asked,
     });
     let roused = due.map(|wait| {
         wait.roused = now;

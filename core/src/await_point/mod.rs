@@ -18,7 +18,7 @@ use crate::foreign_waker::ForeignWaker;
 use crate::scope::ScopeNode;
 use crate::serial;
 use crate::task::header::flag;
-use crate::task::{PollWaker, RawFuture, RawTask, home, peek};
+use crate::task::{PollWaker, RawFuture, RawTask, home, peek, waker};
 
 mod adopted;
 mod covered;
@@ -29,7 +29,7 @@ mod spilled;
 pub(crate) use adopted::adopted;
 use adopted::{DECLINED, ROUSED};
 pub(crate) use covered::{
-    Covered, any_covered, are_left, covered, registered, rouse_spilled, suspended_on, withdraw_all,
+    Covered, any_covered, are_left, covered, has_spilled, registered, rouse_spilled, suspended_on, withdraw_all,
 };
 pub(crate) use plain::{fire_plainly, fires_plainly};
 use spilled::Spilled;
@@ -376,6 +376,7 @@ impl Wait {
     ) -> Token {
         let head = task.head();
         let waker = ForeignWaker::clone_of((!waker.is_own(task)).then_some(waker));
+        let unheld = waker.is_some() && waker::is_unheld(head);
         let mut spilled = head.extra().spilled.borrow_mut();
         let serial = spilled.take_serial();
         spilled.insert(Spilled {
@@ -389,6 +390,9 @@ impl Wait {
             declined: self.serial & DECLINED != 0,
         });
         drop(spilled);
+        if unheld {
+            task.core().strays.note_lost(task);
+        }
         if self.serial & ROUSED != 0 {
             (Place { task, serial }).adopt_moved(self.serial & !(ROUSED | DECLINED));
         }

@@ -33,7 +33,7 @@ use crate::error::Message;
 use crate::event_loop::LoopCore;
 use crate::scope::ScopeNode;
 use crate::shared::AtomicPtr;
-use crate::strays::Lingering;
+use crate::strays::{Lingering, Stray};
 
 /// The bits of [`Header::flags`].
 pub(crate) mod flag {
@@ -215,8 +215,7 @@ pub(crate) struct Extra {
     pub(crate) foreign_scopes: RefCell<Vec<Weak<ScopeNode>>>,
     /// The await points that were roused, and that a request is to reach at the end of the step, and its message.
     pub(crate) adopted: RefCell<Vec<(u32, Message)>>,
-    /// It is among the loop's [`Strays`](crate::strays::Strays).
-    pub(crate) strayed: Cell<bool>,
+    pub(crate) stray: Stray,
     pub(crate) lingering: Lingering,
     /// A context that the task shares with others instead of having its own.
     pub(crate) shared_context: OnceCell<crate::context::Context>,

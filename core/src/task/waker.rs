@@ -109,6 +109,13 @@ pub(crate) fn was_cloned(task: &TaskHead) -> bool {
     !ptr::eq(task.waker.load(Ordering::Relaxed).cast(), task)
 }
 
+/// Whether there is no clone of the task's waker. Asked on the loop's thread.
+pub(crate) fn is_unheld(task: &TaskHead) -> bool {
+    // SAFETY: the backing lives as long as the task does.
+    let backing = backing_of(task.waker.load(Ordering::Acquire)).map(|backing| unsafe { backing.as_ref() });
+    backing.is_none_or(|backing| backing.clones() == 0)
+}
+
 /// The loop-wide part that a task's wakers use off its thread.
 ///
 /// # Safety
@@ -234,8 +241,23 @@ impl Backing {
             let task = unsafe { RawTask::borrowed(task) };
             if task.head().extra.get().is_some() {
                 task.core().strays.note_waker(&task);
+                self.note_last(&task);
             }
         }
+    }
+
+    /// A clone goes at home, perhaps the last one.
+    #[inline]
+    fn note_last(&self, task: &RawTask) {
+        if self.clones() == 1 {
+            task.core().strays.note_lost(task);
+        }
+    }
+
+    /// How many clones there are, as far as is known at home. The task has not ended.
+    #[inline(always)]
+    fn clones(&self) -> i64 {
+        i64::from(self.near.get()) + self.far.load(Ordering::Relaxed) - TASK
     }
 
     /// A wake that came through the inbox has reached home.
@@ -243,6 +265,18 @@ impl Backing {
         // Clear first: a wake that comes after this must be sent again, and one that came before is seen by the poll that follows.
         self.sent.swap(false, Ordering::AcqRel);
         self.wake_at_home();
+        self.note_wake();
+    }
+
+    /// A wake has taken a clone along, which is still there.
+    fn note_wake(&self) {
+        if let Some(task) = NonNull::new(self.task.get().cast_mut()) {
+            // SAFETY: as in `wake_at_home`.
+            let task = unsafe { RawTask::borrowed(task) };
+            if task.head().extra.get().is_some() {
+                self.note_last(&task);
+            }
+        }
     }
 }
 
@@ -282,8 +316,12 @@ impl BackingRef {
         let task = NonNull::new(self.task.get().cast_mut()).map(|task| unsafe { RawTask::borrowed(task) });
         match task {
             Some(task) if task.is_idle() && self.count_at_home(-1) => {
+                let last = task.head().extra.get().is_some() && self.clones() == 0;
                 std::mem::forget(self);
                 task.core().push_task(&task);
+                if last {
+                    task.core().strays.note_lost(&task);
+                }
             }
             _ => self.wake_last_slowly(),
         }
@@ -292,6 +330,9 @@ impl BackingRef {
     #[inline(never)]
     fn wake_last_slowly(self) {
         self.wake();
+        if self.is_at_home() {
+            self.note_wake();
+        }
     }
 
     #[inline(never)]

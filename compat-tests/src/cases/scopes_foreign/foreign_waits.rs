@@ -507,7 +507,7 @@ async fn woken(inside: u32) -> Boxed<Vec<Result<()>>> {
         _ => Box::pin(async { Event::new().wait().await }),
     };
     let (wake, woken) = channel::<()>();
-    let waits: Boxed<()> = Box::pin(async move { Ok(woken.await?) });
+    let waits: Boxed<()> = Box::pin(woken);
     let all = begun(FuturesUnordered::from_iter([waits, inside]).collect::<Vec<_>>().map(Ok)).await;
     wake.send(()).unwrap();
     all

@@ -315,13 +315,10 @@ impl BackingRef {
         // SAFETY: this is the loop's thread. The task lives, since its end clears the pointer.
         let task = NonNull::new(self.task.get().cast_mut()).map(|task| unsafe { RawTask::borrowed(task) });
         match task {
-            Some(task) if task.is_idle() && self.count_at_home(-1) => {
-                let last = task.head().extra.get().is_some() && self.clones() == 0;
+            // For others it may matter that this was the last.
+            Some(task) if task.is_idle() && task.head().extra.get().is_none() && self.count_at_home(-1) => {
                 std::mem::forget(self);
                 task.core().push_task(&task);
-                if last {
-                    task.core().strays.note_lost(&task);
-                }
             }
             _ => self.wake_last_slowly(),
         }

@@ -4,7 +4,8 @@
 
 use std::cell::Cell;
 
-use super::{Phase, Token, Wait, WaitState, drop_links, fires_plainly};
+use super::place::drop_links;
+use super::{Phase, Token, Wait, WaitState, fires_plainly};
 use crate::awaited::Awaited;
 use crate::serial;
 use crate::task::fetch::fetch;

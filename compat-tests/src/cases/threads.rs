@@ -40,6 +40,7 @@ cases! {
     a_job_whose_future_was_set_by_somebody_else_ends_unheard: "TH3";
     a_result_that_comes_in_the_turn_in_which_somebody_sets_another_is_dropped: "TH3";
     an_error_that_nobody_retrieves_is_reported: "X1 L8";
+    a_shutdown_of_an_executor_whose_threads_have_left_takes_its_turns: "TH5";
     the_loop_goes_on_while_the_default_executor_shuts_down: "TH5";
     a_default_executor_that_was_never_used_shuts_down_at_once: "TH5";
     an_executor_that_does_not_end_in_time_is_reported_and_left: "TH5"
@@ -499,6 +500,16 @@ fn an_error_that_nobody_retrieves_is_reported(on: &Machine) {
     });
 }
 
+fn a_shutdown_of_an_executor_whose_threads_have_left_takes_its_turns(on: &Machine) {
+    on.run(async {
+        event_loop().set_default_executor(ThreadPool::new());
+        let before = turn();
+        event_loop().shutdown_default_executor(None::<Duration>).await?;
+        assert!(turn() > before);
+        Ok(())
+    });
+}
+
 // --- leaving -----------------------------------------------------------------------------------------------------------------
 
 fn the_loop_goes_on_while_the_default_executor_shuts_down(on: &Machine) {
@@ -535,12 +546,12 @@ fn a_default_executor_that_was_never_used_shuts_down_at_once(on: &Machine) {
     on.run(async {
         let before = turn();
         event_loop().shutdown_default_executor(None::<Duration>).await?;
+        assert_eq!(turn(), before);
         assert_eq!(to_thread(|| Ok(())).await.unwrap_err().kind(), ErrorKind::Runtime);
         // As in asyncio, another one changes nothing.
         event_loop().set_default_executor(ThreadPool::new());
         assert_eq!(to_thread(|| Ok(())).await.unwrap_err().kind(), ErrorKind::Runtime);
         event_loop().shutdown_default_executor(None::<Duration>).await?;
-        assert_eq!(turn(), before);
         assert_eq!(event_loop().shutdown_default_executor(f64::NAN).await.unwrap_err().kind(), ErrorKind::Value);
         Ok(())
     });

@@ -146,15 +146,12 @@ pub(crate) struct Shutdown {
     timeout: Option<Duration>,
 }
 
-/// Shuts the default executor down. A helper waits for its threads, so that the loop goes on. `None` if there is nothing to wait for.
+/// Shuts the default executor down. A helper waits for its threads, so that the loop goes on. `None` if there is none.
 pub(crate) fn begin_shutdown(core: &Rc<LoopCore>, timeout: Option<Duration>) -> Result<Option<Shutdown>> {
     core.executor.shut_down.set(true);
     let pool = core.executor.pool.borrow().clone();
     let Some(pool) = pool else { return Ok(None) };
-    pool.shutdown();
-    if pool.threads() == 0 {
-        return Ok(None);
-    }
+    // Also where no thread is left, as they leave when they like: it takes as many turns in any case, and what they have sent comes first.
     let ended = future::pending::<bool>(core);
     let reply = Reply::to(core, ended.raw());
     let number = reply.number();

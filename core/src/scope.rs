@@ -339,7 +339,12 @@ impl ScopeNode {
         let task = self.task();
         let mut known = task.head().extra().foreign_scopes.borrow_mut();
         if known.len() == known.capacity() {
-            known.retain(|scope| scope.strong_count() > 0);
+            // One that went to another task and came back is in it twice.
+            let others = |scope: &Weak<Self>| {
+                scope.upgrade().filter(|node| !Rc::ptr_eq(node, self) && *node.task.borrow() == task)
+            };
+            known.iter().filter_map(others).for_each(|node| node.listed.set(false));
+            known.retain(|scope| others(scope).is_some_and(|node| !node.listed.replace(true)));
         }
         known.push(Rc::downgrade(self));
         drop(known);

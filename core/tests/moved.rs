@@ -594,3 +594,18 @@ fn is_reached_also_if_it_was_first_polled_with_another_waker() {
         });
     }
 }
+
+/// What its task has polled without a combinator came to one that the task never saw.
+#[test]
+fn is_reached_also_if_it_was_first_polled_alone_and_then_with_another_waker() {
+    for at in 0..NAMES.len() {
+        sim(async move {
+            let trace = Trace::new();
+            let mut alone = several(&trace).swap_remove(at);
+            assert!(touch(alone.as_mut()).await.is_pending());
+            let mut all = combined(0, vec![alone]);
+            assert!(all.as_mut().now_or_never().is_none());
+            ends_all(&trace, all, 1).await
+        });
+    }
+}

@@ -8,7 +8,7 @@ use crate::cancel;
 use crate::error::{Error, Message};
 use crate::foreign_waker::ForeignWaker;
 use crate::scope::ScopeNode;
-use crate::task::{PollWaker, RawFuture, RawTask, peek};
+use crate::task::{PollWaker, RawFuture, RawTask, peek, waker};
 
 /// One registration.
 #[derive(Clone, Copy)]
@@ -142,7 +142,7 @@ impl Place<'_> {
             }
         }
         // Whatever a clone does, it finds the await point as it was, and what the drop of the last waker does, as it will be.
-        let mut waker = ForeignWaker::clone_of(fresh);
+        let mut foreign = ForeignWaker::clone_of(fresh);
         if self.state().phase != Phase::Pending {
             return;
         }
@@ -151,10 +151,13 @@ impl Place<'_> {
             let state = head.wait.state();
             let Gone { target, scope, message, .. } = self.withdraw();
             let (roused, declined) = (0, false);
-            let wait = Spilled { serial: self.serial, state, target, scope, waker, message, roused, declined };
+            let wait = Spilled { serial: self.serial, state, target, scope, waker: foreign, message, roused, declined };
             extra.spilled.borrow_mut().insert(wait);
+            if waker::is_unheld(head) {
+                self.task.core().strays.note_lost(self.task);
+            }
         } else if let Some(wait) = extra.spilled.borrow_mut().find_mut(self.serial) {
-            std::mem::swap(&mut wait.waker, &mut waker);
+            std::mem::swap(&mut wait.waker, &mut foreign);
         }
     }
 }

@@ -116,15 +116,18 @@ impl Timers {
     #[inline(never)]
     fn settle_fresh(&self, now: impl FnOnce() -> Instant) {
         self.unsettled.set(false);
-        let mut queue = self.queue.borrow_mut();
-        let mut fresh = self.fresh.borrow_mut();
-        if fresh.iter().any(|(key, _)| queue.get(*key).is_some()) {
+        let queue = self.queue.borrow();
+        let waited_for = self.fresh.borrow().iter().any(|(key, _)| queue.get(*key).is_some());
+        drop(queue);
+        if waited_for {
+            // The clock is a driver's, which may start timers, too.
             let now = now().as_nanos();
-            for &(key, delay) in &*fresh {
+            let mut queue = self.queue.borrow_mut();
+            for &(key, delay) in &*self.fresh.borrow() {
                 queue.arm(key, now.saturating_add(delay));
             }
         }
-        fresh.clear();
+        self.fresh.borrow_mut().clear();
     }
 
     /// Starts a timer that is due at a point in time, see [`LoopCore::start_at`].
@@ -133,6 +136,7 @@ impl Timers {
         let mut queue = self.queue.borrow_mut();
         let key = queue.insert(target);
         queue.arm(key, when.as_nanos());
+        drop(queue);
         if when <= now() {
             self.due.set(true);
         }

@@ -132,3 +132,31 @@ fn a_clock_that_panics_after_the_last_step_of_a_task_leaves_it_its_result() {
     assert!(ran.is_err(), "the panic is the driver's, and passes");
     assert_eq!(kept.take().unwrap().take_result().unwrap(), "value");
 }
+
+/// The timers were borrowed while the clock was read.
+#[test]
+fn a_clock_that_starts_timers_when_it_is_read_for_timers_is_no_trouble() {
+    let due = Rc::new(Cell::new(0));
+    let (starts, called) = (Rc::new(Cell::new(false)), Rc::clone(&due));
+    let set = Rc::clone(&starts);
+    let driver = Clocked(
+        SimDriver::new(),
+        Rc::new(move || {
+            if starts.take() {
+                let called = Rc::clone(&called);
+                let call = move || called.set(called.get() + 1);
+                drop(get_running_loop().unwrap().call_later(1.0, call).unwrap());
+                drop(TaskBuilder::new().eager_start(true).create_task(sleep(1.0)));
+            }
+        }),
+    );
+    run(driver, async move {
+        set.set(true);
+        sleep(1.0).await?;
+        set.set(true);
+        drop(get_running_loop()?.call_later(1.0, || ())?);
+        sleep(2.0).await
+    })
+    .unwrap();
+    assert_eq!(due.get(), 2);
+}

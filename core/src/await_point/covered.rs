@@ -153,7 +153,9 @@ pub(crate) fn withdraw_all(task: &RawTask) -> Vec<ForeignWaker> {
         drop(scopes);
         // They stay as what has gone, for whoever polls them next to know that they were woken.
         let mut left = Vec::new();
-        let now = task.core().strays.tick();
+        // Requests are looked at more closely from the first such time on: it is not for tasks that merely have a name.
+        let any = has_spilled(task) || !extra.foreign_scopes.borrow().is_empty();
+        let now = if any { task.core().strays.tick() } else { 0 };
         for wait in extra.spilled.borrow_mut().iter_mut() {
             wait.state = WaitState::VACANT;
             if wait.waker.is_some() {

@@ -291,14 +291,16 @@ impl LoopCore {
         // Nothing more is due for being queued: the task is in the list, which keeps it until it has ended.
         let after = task.poll_next(&self.current, entered, flags, flag::OPEN);
         if after & (flag::REQUESTED | flag::COROUTINE) != flag::COROUTINE {
-            self.current.leave();
-            if after & flag::REQUESTED != 0 {
-                self.settle_first(&queued.task(), flags, after);
-            } else if task.is_bare(after) {
+            if after & flag::REQUESTED == 0 && task.is_bare(after) {
                 task.raw().finish_with(after);
-                self.let_go(&task, self.tasks.remove(&task));
+                self.let_go_first(&task);
             } else {
-                self.finish(&queued.task());
+                self.current.leave();
+                if after & flag::REQUESTED != 0 {
+                    self.settle_first(&queued.task(), flags, after);
+                } else {
+                    self.finish(&queued.task());
+                }
             }
         }
         // Last: the clock of a driver may panic.
@@ -400,6 +402,21 @@ impl LoopCore {
             shield::report_lost(task.raw());
         }
         self.let_go(task, linked);
+    }
+
+    /// [`let_go`](Self::let_go) for a task that has just ended in a step of its own. It stays the current one, unless its result is dropped.
+    #[inline(always)]
+    fn let_go_first(&self, task: &RawTask) {
+        let linked = self.tasks.remove(task);
+        if task.head().queued.get() {
+            return std::mem::forget(linked);
+        }
+        if let Some(linked) = linked {
+            if linked.is_held_once() {
+                self.current.leave();
+            }
+            drop(linked);
+        }
     }
 
     /// Drops the list's reference to a task that has ended, or leaves it to the queue, which needs it from now on.

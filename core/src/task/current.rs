@@ -13,7 +13,7 @@ use crate::scope::ScopeNode;
 
 /// The task whose step, destructor or end a loop is in. It is borrowed, not counted: whoever runs it holds it.
 ///
-/// After a step the task may still be here, though it is suspended: until the next step begins, or the loop does anything else, nobody asks.
+/// After a step the task may still be here, though it is suspended or has ended: until the next step begins, or the loop does anything else, nobody asks.
 #[derive(Default)]
 pub(crate) struct CurrentTask {
     task: Cell<Option<NonNull<TaskHead>>>,

@@ -466,6 +466,12 @@ impl RawTask {
             && !peek::is_some(&head.context)
     }
 
+    /// Whether there is one reference only.
+    #[inline]
+    pub(crate) fn is_held_once(&self) -> bool {
+        self.raw.header().refs.get() == 1
+    }
+
     /// Its wakers wake nobody from now on.
     pub(crate) fn forget_wakers(&self) {
         waker::forget(self.head());

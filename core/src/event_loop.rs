@@ -293,7 +293,8 @@ impl LoopCore {
         if after & (flag::REQUESTED | flag::COROUTINE) != flag::COROUTINE {
             if after & flag::REQUESTED == 0 && task.is_bare(after) {
                 task.raw().finish_with(after);
-                self.let_go_first(&task);
+                // It stays the current one until anybody may ask.
+                self.let_go(&task, self.tasks.remove(&task), || self.current.leave());
             } else {
                 self.current.leave();
                 if after & flag::REQUESTED != 0 {
@@ -401,31 +402,21 @@ impl LoopCore {
         if task.raw().header().has(flag::SHIELDED) {
             shield::report_lost(task.raw());
         }
-        self.let_go(task, linked);
+        // Last: nobody else may hold the task.
+        self.let_go(task, linked, || ());
     }
 
-    /// [`let_go`](Self::let_go) for a task that has just ended in a step of its own. It stays the current one, unless its result is dropped.
+    /// Drops the list's reference to a task that has ended, or leaves it to the queue, which needs it from now on. Calls `before` if the
+    /// task's memory goes, and its result with it.
     #[inline(always)]
-    fn let_go_first(&self, task: &RawTask) {
-        let linked = self.tasks.remove(task);
+    fn let_go(&self, task: &RawTask, linked: Option<RawTask>, before: impl FnOnce()) {
         if task.head().queued.get() {
             return std::mem::forget(linked);
         }
         if let Some(linked) = linked {
             if linked.is_held_once() {
-                self.current.leave();
+                before();
             }
-            drop(linked);
-        }
-    }
-
-    /// Drops the list's reference to a task that has ended, or leaves it to the queue, which needs it from now on.
-    #[inline]
-    fn let_go(&self, task: &RawTask, linked: Option<RawTask>) {
-        if task.head().queued.get() {
-            std::mem::forget(linked);
-        } else {
-            // Last: nobody else may hold the task.
             drop(linked);
         }
     }

@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aioli_core::driver::{Completion, Completions, OpId, TryReceived};
+use aioli_core::driver::{Completions, OpId, TryReceived};
 use aioli_core::op::{Interest, Outcome};
 use aioli_exec_linux::file::read_cached;
-use aioli_exec_linux::{Armed, Attempt, Direction, Kind, Queue, Work, syscall};
+use aioli_exec_linux::{Armed, Attempt, Direction, Kind, Queue, Work, syscall, tell_readable};
 use bytes::{Buf, Bytes, BytesMut};
 use socket2::SockRef;
 
@@ -285,10 +285,7 @@ impl Entry {
     #[inline(always)]
     pub(crate) fn tell(&self, knows: bool, out: &mut Completions) {
         if let Some(id) = self.watch.filter(|_| !knows && self.readable) {
-            if out.len() == out.capacity() {
-                return tell_growing(id, out);
-            }
-            out.push_back(told(id));
+            tell_readable(id, out);
         }
     }
 
@@ -433,18 +430,6 @@ impl Entry {
         let fd = self.fd.ours()?;
         read_cached(fd, offset, buffer)
     }
-}
-
-#[inline(always)]
-fn told(id: OpId) -> Completion {
-    Completion { id, more: true, outcome: Outcome::Ready(Ok(Interest { readable: true, writable: false })) }
-}
-
-/// A queue that grows in between has what is added to it lie elsewhere first, and be moved.
-#[cold]
-#[inline(never)]
-fn tell_growing(id: OpId, out: &mut Completions) {
-    out.push_back(told(id));
 }
 
 /// The answer to an attempt on a resource that is closed.

@@ -3,9 +3,9 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use aioli_core::driver::{Completion, Completions, OpId, Submit, TryReceived};
-use aioli_core::op::{Interest, Outcome};
-use aioli_exec_linux::{Direction, syscall};
+use aioli_core::driver::{OpId, Submit, TryReceived};
+use aioli_core::op::Outcome;
+use aioli_exec_linux::{Direction, syscall, tell_readable};
 use bytes::BytesMut;
 use io_uring::{opcode, squeue, types};
 
@@ -146,25 +146,6 @@ pub(crate) fn with_credit(mut receive: squeue::Entry, credit: u32) -> squeue::En
     receive
 }
 
-fn readable() -> Outcome {
-    Outcome::Ready(Ok(Interest { readable: true, writable: false }))
-}
-
-#[inline(always)]
-fn tell(id: OpId, out: &mut Completions) {
-    if out.len() == out.capacity() {
-        return tell_growing(id, out);
-    }
-    out.push_back(Completion { id, more: true, outcome: readable() });
-}
-
-/// A queue that grows in between has what is added to it lie elsewhere first, and be moved.
-#[cold]
-#[inline(never)]
-fn tell_growing(id: OpId, out: &mut Completions) {
-    out.push_back(Completion { id, more: true, outcome: readable() });
-}
-
 impl Core {
     /// Who has more unread when the turn is over is to get no more. Where the kernel knows no credit it may have filled 64 buffers
     /// besides, which is about as much.
@@ -210,7 +191,7 @@ impl Core {
 
     pub(crate) fn tell(&mut self, n: usize) {
         if let Some(id) = self.table[n].inbox.tell() {
-            tell(id, &mut self.owed);
+            tell_readable(id, &mut self.owed);
         }
     }
 
@@ -264,7 +245,7 @@ impl Core {
         inbox.taken = inbox.taken.saturating_add(event.result as u32);
         inbox.kept = buffers.keep_first(number, event.result as usize);
         if let Some(id) = inbox.tell() {
-            tell(id, &mut self.owed);
+            tell_readable(id, &mut self.owed);
         }
         true
     }

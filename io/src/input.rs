@@ -381,11 +381,7 @@ impl Input {
     /// Whether an await waits for data already.
     #[inline(always)]
     pub(crate) fn is_awaited(&self) -> bool {
-        // Put back before anything else happens: so it is not written at all.
-        let waiter = self.waiter.take();
-        let is_some = waiter.is_some();
-        std::mem::forget(self.waiter.replace(waiter));
-        is_some
+        holds(&self.waiter)
     }
 
     /// Has an await told of the next event.
@@ -400,10 +396,7 @@ impl Input {
 
     #[inline(always)]
     fn forget_poll(&self) {
-        let poll = self.poll.take();
-        let is_some = poll.is_some();
-        std::mem::forget(self.poll.replace(poll));
-        if is_some {
+        if holds(&self.poll) {
             self.drop_poll();
         }
     }
@@ -446,6 +439,15 @@ impl Input {
             drop(self.waiter.replace(waiter));
         }
     }
+}
+
+/// Whether there is anything in a cell. It is put back before anything else happens: so it is not written at all.
+#[inline(always)]
+fn holds<T>(cell: &Cell<Option<T>>) -> bool {
+    let value = cell.take();
+    let is_some = value.is_some();
+    std::mem::forget(cell.replace(value));
+    is_some
 }
 
 #[cold]

@@ -74,8 +74,7 @@ impl Token {
     #[inline(always)]
     pub fn fire_last(self) -> bool {
         if fires_plainly(&self.task, self.serial) {
-            let wait = &self.task.head().wait;
-            wait.set_state(WaitState { phase: Phase::Fired, ..wait.state() });
+            self.task.head().wait.set_phase(Phase::Fired);
             self.task.core().push_task(&self.task);
             return true;
         }
@@ -95,7 +94,7 @@ impl Wait {
     pub(super) fn register_plainly(&mut self, waker: PollWaker<'_>, awaited: Awaited) -> Option<Token> {
         let registered = home::with_task(|core, task| {
             let head = task.head();
-            let plain = self.task.is_none() && head.wait.is_vacant() && !core.current.has_scope() && waker.is_own(task);
+            let plain = self.is_plain(core, task, waker);
             let serial = serial::next_plainly(head.wait.serial()).filter(|_| plain)?;
             head.wait.fill(serial, WaitState::pending(awaited));
             Some(self.registered(task, serial))

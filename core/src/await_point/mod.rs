@@ -207,12 +207,10 @@ impl Token {
     pub fn fire(&self) -> bool {
         let head = self.task.head();
         if head.wait.holds(self.serial) {
-            let mut state = head.wait.state();
-            if state.phase != Phase::Pending {
+            if head.wait.state().phase != Phase::Pending {
                 return false;
             }
-            state.phase = Phase::Fired;
-            head.wait.set_state(state);
+            head.wait.set_phase(Phase::Fired);
             self.task.wake();
             return true;
         }

@@ -4,6 +4,7 @@
 //! what a processor does one by one. Where anything is otherwise nothing has changed, and the general way is taken.
 
 use super::{Awaited, Phase, Token, Wait, WaitState};
+use crate::event_loop::LoopCore;
 use crate::serial;
 use crate::task::header::flag;
 use crate::task::{PollWaker, RawFuture, RawTask, home};
@@ -18,8 +19,7 @@ pub(crate) fn fires_plainly(task: &RawTask, serial: u32) -> bool {
 /// Fires what [fires plainly](fires_plainly).
 #[inline(always)]
 pub(crate) fn fire_plainly(task: RawTask) {
-    let head = task.head();
-    head.wait.set_state(WaitState { phase: Phase::Fired, ..head.wait.state() });
+    task.head().wait.set_phase(Phase::Fired);
     task.queue_and_drop();
 }
 
@@ -35,10 +35,7 @@ impl Wait {
                 && !future.header().has_callbacks()
                 && std::ptr::eq(future.core(), &**core)
                 && future != task.raw()
-                && self.task.is_none()
-                && head.wait.is_vacant()
-                && !core.current.has_scope()
-                && waker.is_own(task);
+                && self.is_plain(core, task, waker);
             let Some(serial) = serial.filter(|_| plain) else { return false };
             let Some(target) = future.try_clone() else { return false };
             let Some((own, token)) = task.try_clone_twice() else {
@@ -75,6 +72,12 @@ impl Wait {
             true
         });
         ended == Some(true)
+    }
+
+    /// Whether this is not registered and may be in the memory of the running task, which is on straight-line code outside of scopes.
+    #[inline(always)]
+    pub(super) fn is_plain(&self, core: &LoopCore, task: &RawTask, waker: PollWaker<'_>) -> bool {
+        self.task.is_none() && task.head().wait.is_vacant() && !core.current.has_scope() && waker.is_own(task)
     }
 
     /// Whether this is in the memory of the running task and has fired, and nothing else is to be told.

@@ -32,6 +32,11 @@ impl WaitCell {
     }
 
     #[inline(always)]
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.set_state(WaitState { phase, ..self.state() });
+    }
+
+    #[inline(always)]
     pub(crate) fn is_vacant(&self) -> bool {
         self.state().phase == Phase::Vacant
     }

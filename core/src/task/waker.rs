@@ -225,24 +225,27 @@ impl Backing {
         }
     }
 
+    /// The task, if it has not ended. Asked on the loop's thread.
+    #[inline(always)]
+    fn task_at_home(&self) -> Option<ManuallyDrop<RawTask>> {
+        // SAFETY: this is the loop's thread. The task lives, since its end clears the pointer.
+        NonNull::new(self.task.get().cast_mut()).map(|task| unsafe { RawTask::borrowed(task) })
+    }
+
     #[inline(always)]
     fn wake_at_home(&self) {
-        if let Some(task) = NonNull::new(self.task.get().cast_mut()) {
-            // SAFETY: this is the loop's thread. The task lives, since its end clears the pointer.
-            unsafe { RawTask::borrowed(task) }.wake();
+        if let Some(task) = self.task_at_home() {
+            task.wake();
         }
     }
 
     /// A clone is dropped, perhaps for that of another task.
     #[inline]
     fn note_drop(&self) {
-        if let Some(task) = NonNull::new(if self.is_at_home() { self.task.get().cast_mut() } else { ptr::null_mut() }) {
-            // SAFETY: as in `wake_at_home`.
-            let task = unsafe { RawTask::borrowed(task) };
-            if task.head().extra.get().is_some() {
-                task.core().strays.note_waker(&task);
-                self.note_last(&task);
-            }
+        let task = if self.is_at_home() { self.task_at_home() } else { None };
+        if let Some(task) = task.filter(|task| task.head().extra.get().is_some()) {
+            task.core().strays.note_waker(&task);
+            self.note_last(&task);
         }
     }
 
@@ -270,12 +273,8 @@ impl Backing {
 
     /// A wake has taken a clone along, which is still there.
     fn note_wake(&self) {
-        if let Some(task) = NonNull::new(self.task.get().cast_mut()) {
-            // SAFETY: as in `wake_at_home`.
-            let task = unsafe { RawTask::borrowed(task) };
-            if task.head().extra.get().is_some() {
-                self.note_last(&task);
-            }
+        if let Some(task) = self.task_at_home().filter(|task| task.head().extra.get().is_some()) {
+            self.note_last(&task);
         }
     }
 }
@@ -312,9 +311,7 @@ impl BackingRef {
         if !self.is_at_home() {
             return self.wake_last_slowly();
         }
-        // SAFETY: this is the loop's thread. The task lives, since its end clears the pointer.
-        let task = NonNull::new(self.task.get().cast_mut()).map(|task| unsafe { RawTask::borrowed(task) });
-        match task {
+        match self.task_at_home() {
             // For others it may matter that this was the last.
             Some(task) if task.is_idle() && task.head().extra.get().is_none() && self.count_at_home(-1) => {
                 std::mem::forget(self);

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::event_loop::LoopCore;
 use crate::future::Future;
 use crate::task::header::flag;
-use crate::task::{RawFuture, home};
+use crate::task::{LoopRef, RawFuture, home};
 use crate::timer::{Armed, TimerTarget};
 use crate::wait_for::IntoTimeout;
 
@@ -254,7 +254,7 @@ impl Hook for Ended {
 }
 
 impl<T: 'static> Race<T> {
-    fn start(core: &Rc<LoopCore>, given: Result<Vec<Child<T>>>) -> Self {
+    fn start(core: &LoopRef, given: Result<Vec<Child<T>>>) -> Self {
         let (given, mut error) = match given {
             Ok(given) => (given, None),
             Err(error) => (Vec::new(), Some(error)),

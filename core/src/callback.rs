@@ -10,7 +10,7 @@ use crate::context::ContextMap;
 use crate::event_loop::LoopCore;
 use crate::report::discard;
 use crate::task::ready::Ready;
-use crate::task::{RawFuture, RawTask};
+use crate::task::{LoopRef, RawFuture, RawTask};
 use crate::time::Instant;
 use crate::timer::TimerTarget;
 use aioli_timers::TimerKey;
@@ -389,8 +389,8 @@ pub struct TimerHandle {
 }
 
 impl TimerHandle {
-    pub(crate) fn new(call: Rc<Call>, when: Instant, owner: &Rc<LoopCore>) -> Self {
-        TimerHandle { call, when, owner: Rc::downgrade(owner) }
+    pub(crate) fn new(call: Rc<Call>, when: Instant, owner: &LoopRef) -> Self {
+        TimerHandle { call, when, owner: owner.downgrade() }
     }
 
     /// When the callback is due, on the loop's clock: asyncio's `TimerHandle.when`.
@@ -401,7 +401,7 @@ impl TimerHandle {
     /// Keeps the callback from being called, drops it, and disarms its timer: asyncio's `TimerHandle.cancel`. Does nothing once it
     /// was called.
     pub fn cancel(&self) {
-        self.call.cancel(self.owner.upgrade().as_deref());
+        self.call.cancel(LoopRef::upgrade(&self.owner).as_deref());
     }
 
     /// Whether [`cancel`](Self::cancel) was called: asyncio's `TimerHandle.cancelled`.

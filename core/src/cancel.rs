@@ -17,7 +17,7 @@ use crate::event_loop::LoopCore;
 use crate::scope::{ScopeNode, around};
 use crate::task::current::Cover;
 use crate::task::header::flag;
-use crate::task::{RawFuture, RawTask, home};
+use crate::task::{LoopRef, RawFuture, RawTask, home};
 
 /// What is left to do of one request on its way along tasks.
 enum Work {
@@ -110,8 +110,7 @@ fn visit(raw: &RawFuture, message: &Message, stack: &mut Stack) -> bool {
             return true;
         }
         let head = task.head();
-        let Some(requests) = head.requests.get().checked_add(1) else { std::process::abort() };
-        head.requests.set(requests);
+        head.add_request();
         header.set(flag::REQUESTED | flag::OPEN | flag::VISITED);
         set_open_message(task, message);
         stack.push(Work::Leave(task.clone()));
@@ -352,7 +351,7 @@ fn is_covered(core: &LoopCore, task: &RawTask) -> bool {
 
 /// Requests from outside are those of an await point, and not of what it polls, until this is dropped.
 pub(crate) struct Covered {
-    core: Rc<LoopCore>,
+    core: LoopRef,
     before: Option<Cover>,
 }
 
@@ -373,7 +372,7 @@ impl Drop for Covered {
 
 /// How many requests count at a point: the task's, and those of the scopes around it.
 pub(crate) fn cancelling_at(task: &RawTask, scope: Option<Rc<ScopeNode>>) -> u32 {
-    around(scope).fold(task.head().requests.get(), |sum, node| sum.saturating_add(node.requests.get()))
+    around(scope).fold(task.head().requests(), |sum, node| sum.saturating_add(node.requests.get()))
 }
 
 /// How many requests count for somebody outside: the task's, and those of all its scopes.
@@ -381,7 +380,7 @@ pub(crate) fn cancelling(task: &RawTask) -> u32 {
     if task.core().is_current(task) {
         return cancelling_at(task, task.core().current.scope());
     }
-    task.head().requests.get().saturating_add(scope_requests(task))
+    task.head().requests().saturating_add(scope_requests(task))
 }
 
 /// The requests of all scopes of a task.
@@ -393,15 +392,15 @@ fn scope_requests(task: &RawTask) -> u32 {
 /// the open ones are dropped. Returns how many are left.
 pub(crate) fn uncancel_at(task: &RawTask, scope: Option<Rc<ScopeNode>>) -> u32 {
     let head = task.head();
-    if head.requests.get() > 0 {
-        head.requests.set(head.requests.get() - 1);
-    } else if let Some(node) = around(scope.clone()).find(|node| node.requests.get() > 0) {
+    if !head.take_request()
+        && let Some(node) = around(scope.clone()).find(|node| node.requests.get() > 0)
+    {
         node.count(-1);
     }
     let left = cancelling_at(task, scope.clone());
     if left == 0 {
         withdraw(task, scope.as_ref());
-        if head.requests.get() + scope_requests(task) == 0 {
+        if head.requests() == 0 && scope_requests(task) == 0 {
             for wait in await_point::registered(task, None) {
                 wait.update(|state| state.must_cancel = false);
             }
@@ -415,7 +414,7 @@ pub(crate) fn reopen_at(task: &RawTask, scope: Option<Rc<ScopeNode>>) {
     let head = task.head();
     set_cancel_message(task, &None);
     set_open_message(task, &None);
-    if head.requests.get() > 0 {
+    if head.requests() > 0 {
         head.header.set(flag::REQUESTED | flag::OPEN);
     }
     for node in around(scope).filter(|node| node.requests.get() > 0) {

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::rc::Rc;
 use std::time::Duration;
 
 use crate::await_point;
@@ -28,7 +27,7 @@ use crate::task::home::Entered;
 use crate::task::list::TaskList;
 use crate::task::pool::Pool;
 use crate::task::ready::{QueuedTask, Ready, ReadyQueue};
-use crate::task::{Graves, RawTask, home};
+use crate::task::{Graves, LoopRef, RawTask, home};
 use crate::tasks;
 use crate::time::Instant;
 use crate::timer::Timers;
@@ -77,7 +76,6 @@ pub(crate) struct LoopCore {
     unheard: Cell<bool>,
     running: Cell<bool>,
     stopping: Cell<bool>,
-    closed: Cell<bool>,
     ids: Cell<u64>,
     /// The next task's number, and the end of those taken from the process.
     next_number: Cell<u64>,
@@ -85,9 +83,9 @@ pub(crate) struct LoopCore {
 }
 
 impl LoopCore {
-    pub(crate) fn new(driver: Box<dyn Driver>) -> Rc<Self> {
+    pub(crate) fn new(driver: Box<dyn Driver>) -> Self {
         let now = driver.now();
-        Rc::new(LoopCore {
+        LoopCore {
             shared: Arc::new(LoopShared::new(driver.kicker())),
             pool: Pool::new(),
             graves: Graves::default(),
@@ -116,11 +114,10 @@ impl LoopCore {
             unheard: Cell::new(false),
             running: Cell::new(false),
             stopping: Cell::new(false),
-            closed: Cell::new(false),
             ids: Cell::new(0),
             next_number: Cell::new(0),
             numbers_end: Cell::new(0),
-        })
+        }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -156,7 +153,7 @@ impl LoopCore {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.get()
+        self.ready.is_closed()
     }
 
     pub(crate) fn stop(&self) {
@@ -198,18 +195,13 @@ impl LoopCore {
     /// Schedules a handle. A closed loop runs none.
     #[inline]
     pub(crate) fn push(&self, handle: Ready) {
-        if !self.closed.get() {
-            self.ready.push(handle);
-        }
+        self.ready.push(handle);
     }
 
     /// Schedules the step of a task that is not scheduled yet. A closed loop runs none.
     #[inline]
     pub(crate) fn push_task(&self, task: &RawTask) {
-        if !self.closed.get() {
-            task.head().queued.set(true);
-            self.ready.push_task(task);
-        }
+        self.ready.push_task(task);
     }
 
     // --- tasks ---------------------------------------------------------------------------------------------------------------
@@ -260,8 +252,7 @@ impl LoopCore {
         if eager && self.is_running() {
             return self.start_inside_another(task);
         }
-        // It is marked as queued already.
-        self.ready.push_task(&task);
+        self.ready.push_new(&task);
         self.tasks.push(task);
     }
 
@@ -424,39 +415,35 @@ impl LoopCore {
     // --- turns ---------------------------------------------------------------------------------------------------------------
 
     /// Runs turns until [`stop`](Self::stop).
-    pub(crate) fn run_forever(self: &Rc<Self>) -> Result<()> {
-        if self.running.get() {
-            return Err(Error::runtime("this event loop is already running"));
-        }
-        if self.closed.get() {
-            return Err(Error::runtime("the event loop is closed"));
-        }
-        self.check_process()?;
-        let Some(mut entered) = home::enter(self) else {
-            return Err(Error::runtime("cannot run the event loop while another loop is running"));
-        };
-        let _running = Running::mark(self);
+    fn run_turns(&self, entered: &mut Entered<'_>) -> Result<()> {
         self.receive_sent();
         self.look()?;
-        let mut ready = self.ready.len();
         loop {
-            if ready > 0 {
-                self.run_ready(ready, &mut entered);
-            }
-            if self.shared.is_pending() {
-                self.current.leave();
+            let mut ready = self.ready.len();
+            if ready == 0 {
                 self.receive_sent();
+                ready = self.ready_unless_due();
             }
-            ready = self.ready.len();
-            if ready == 0 || self.handles() >= self.look_at.get() {
-                self.current.leave();
-                if self.stopping.replace(false) {
-                    return self.flush();
+            while ready > 0 {
+                self.run_ready(ready, entered);
+                if self.shared.is_pending() {
+                    self.current.leave();
+                    self.receive_sent();
                 }
-                self.look()?;
-                ready = self.ready.len();
+                ready = self.ready_unless_due();
             }
+            self.current.leave();
+            if self.stopping.replace(false) {
+                return self.flush();
+            }
+            self.look()?;
         }
+    }
+
+    /// How many handles are ready; 0 if there is anything to look for before they run.
+    #[inline(always)]
+    fn ready_unless_due(&self) -> usize {
+        if self.handles() < self.look_at.get() { self.ready.len() } else { 0 }
     }
 
     /// An error in another process than that of the driver.
@@ -517,7 +504,7 @@ impl LoopCore {
             Some(deadline) => Wait::Until(self.put_off(deadline)),
             None => Wait::Forever,
         };
-        if self.closed.get() {
+        if self.is_closed() {
             // A fork in the last step has left this loop to the parent.
             self.check_process()?;
         }
@@ -638,6 +625,24 @@ impl LoopCore {
     }
 }
 
+impl LoopRef {
+    /// Runs turns until [`stop`](LoopCore::stop).
+    pub(crate) fn run_forever(&self) -> Result<()> {
+        if self.running.get() {
+            return Err(Error::runtime("this event loop is already running"));
+        }
+        if self.is_closed() {
+            return Err(Error::runtime("the event loop is closed"));
+        }
+        self.check_process()?;
+        let Some(mut entered) = home::enter(self) else {
+            return Err(Error::runtime("cannot run the event loop while another loop is running"));
+        };
+        let _running = Running::mark(self);
+        self.run_turns(&mut entered)
+    }
+}
+
 /// Until it is dropped, the loop runs.
 struct Running<'a>(&'a LoopCore);
 
@@ -659,7 +664,7 @@ impl fmt::Debug for LoopCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loop")
             .field("running", &self.running.get())
-            .field("closed", &self.closed.get())
+            .field("closed", &self.is_closed())
             .field("turn", &self.turn.get())
             .field("tasks", &self.tasks.len())
             .finish_non_exhaustive()

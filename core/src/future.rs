@@ -4,18 +4,16 @@ use std::fmt;
 use std::future::IntoFuture;
 use std::panic::Location;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::callback::{Call, Callback, CallbackId};
 use crate::cancel;
 use crate::context;
 use crate::error::{self, Error, ErrorKind, Message, Result};
-use crate::event_loop::LoopCore;
 use crate::join::Join;
 use crate::shield;
 use crate::task::header::flag;
-use crate::task::{FutureRef, Handle, RawFuture};
+use crate::task::{FutureRef, Handle, LoopRef, RawFuture};
 
 /// A result that is not there yet: asyncio's `Future`.
 ///
@@ -285,6 +283,6 @@ pub(crate) fn add_done_callback<T: 'static>(
 }
 
 /// A pending future of a loop.
-pub(crate) fn pending<T: 'static>(core: &Rc<LoopCore>) -> Future<T> {
+pub(crate) fn pending<T: 'static>(core: &LoopRef) -> Future<T> {
     Future::from_ref(FutureRef::new(core))
 }

@@ -2,32 +2,35 @@
 
 use std::task::{Context, Poll};
 
-use crate::await_point::{Wait, WaitPoll};
+use crate::await_point::{self, Wait, WaitPoll};
 use crate::callback::Callback;
 use crate::error::{Error, ErrorKind, Result};
-use crate::task::{PollWaker, RawFuture, home};
+use crate::task::{Kept, PollWaker, RawFuture, TaskOr, home};
 
 /// The await point of whoever waits for a future or task.
+///
+/// Nearly every one is in its task's memory while it waits, and then the task tells all there is to know: this is one word, as every
+/// handle has it and takes it along.
 #[derive(Debug)]
 pub(crate) struct Join {
-    wait: Wait,
+    wait: TaskOr<Wait>,
 }
 
 impl Join {
     pub(crate) const fn new() -> Self {
-        Join { wait: Wait::new() }
+        Join { wait: TaskOr::nothing() }
     }
 
-    /// Whether anybody waits.
-    #[inline]
-    pub(crate) fn is_registered(&self) -> bool {
-        self.wait.is_registered()
+    /// Whether nobody waits, and nothing is known of whoever did.
+    #[inline(always)]
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.wait.is_nothing()
     }
 
     /// Ready when the future is done, or with what the await returns instead of its result.
     #[inline(always)]
     pub(crate) fn poll(&mut self, raw: &RawFuture, cx: &Context<'_>) -> Poll<Result<()>> {
-        if raw.is_done() && (!self.wait.is_registered() || self.wait.end_with(raw)) {
+        if raw.is_done() && (self.is_fresh() || await_point::end_with(&mut self.wait, raw)) {
             return Poll::Ready(Ok(()));
         }
         self.suspend(raw, PollWaker::of(cx))
@@ -36,60 +39,88 @@ impl Join {
     /// The await has to wait: as nearly all do, or as [`wait_for`](Self::wait_for) knows.
     #[inline(never)]
     fn suspend(&mut self, raw: &RawFuture, waker: PollWaker<'_>) -> Poll<Result<()>> {
-        if self.wait.register_on_future(waker, raw) { Poll::Pending } else { self.wait_for(raw, waker) }
+        if await_point::register_on_future(&mut self.wait, waker, raw) {
+            Poll::Pending
+        } else {
+            self.wait_for(raw, waker)
+        }
     }
 
     #[inline(never)]
     fn wait_for(&mut self, raw: &RawFuture, waker: PollWaker<'_>) -> Poll<Result<()>> {
-        if self.wait.is_registered() {
-            match self.wait.poll_with(waker) {
-                WaitPoll::Pending => return Poll::Pending,
-                WaitPoll::Cancelled(error) => return Poll::Ready(Err(error)),
-                WaitPoll::Fired if raw.is_done() => return Poll::Ready(Ok(())),
-                WaitPoll::Fired => return Poll::Ready(Err(misuse(raw).unwrap_or_else(woken_early))),
-                WaitPoll::Moved(token) => {
-                    raw.remove_wake(&token);
-                    // Told at once here: a turn later would never come where another task polls this in turns.
-                    if let Some(error) = misuse(raw).filter(|_| !raw.is_done()) {
-                        return Poll::Ready(Err(error));
-                    }
-                }
-            }
-        }
-        if raw.is_done() {
-            return Poll::Ready(Ok(()));
-        }
-        self.start(raw, waker)
+        let mut wait = self.unpack();
+        let polled = wait_with(&mut wait, raw, waker);
+        self.pack(wait);
+        polled
     }
 
-    fn start(&mut self, raw: &RawFuture, waker: PollWaker<'_>) -> Poll<Result<()>> {
-        let misused = misuse(raw).is_some();
-        match self.wait.register_on(waker, (!misused).then_some(raw)) {
-            Err(error) => return Poll::Ready(Err(error)),
-            // As in asyncio the error comes one turn later.
-            Ok(token) if misused => {
-                token.fire();
-            }
-            Ok(token) => raw.add_callback(Callback::wake(token)),
+    /// The await point as any other has it.
+    fn unpack(&mut self) -> Wait {
+        match self.wait.take() {
+            None => Wait::new(),
+            Some(Kept::Task(task)) => Wait::inside(task),
+            Some(Kept::Other(wait)) => *wait,
         }
-        Poll::Pending
+    }
+
+    fn pack(&mut self, wait: Wait) {
+        self.wait = match wait.into_inside() {
+            Ok(task) => TaskOr::task(task),
+            Err(wait) if wait.is_fresh() => TaskOr::nothing(),
+            Err(wait) => TaskOr::other(Box::new(wait)),
+        };
     }
 
     /// Withdraws the await point, if there is one.
     #[inline]
     pub(crate) fn detach(&mut self, raw: &RawFuture) {
-        if self.wait.is_registered() {
+        if !self.is_fresh() {
             self.leave(raw);
         }
     }
 
     #[cold]
     fn leave(&mut self, raw: &RawFuture) {
-        if let Some(token) = self.wait.token() {
+        let wait = self.unpack();
+        if let Some(token) = wait.token() {
             raw.remove_wake(&token);
         }
-        self.wait.release();
     }
+}
+
+fn wait_with(wait: &mut Wait, raw: &RawFuture, waker: PollWaker<'_>) -> Poll<Result<()>> {
+    if wait.is_registered() {
+        match wait.poll_with(waker) {
+            WaitPoll::Pending => return Poll::Pending,
+            WaitPoll::Cancelled(error) => return Poll::Ready(Err(error)),
+            WaitPoll::Fired if raw.is_done() => return Poll::Ready(Ok(())),
+            WaitPoll::Fired => return Poll::Ready(Err(misuse(raw).unwrap_or_else(woken_early))),
+            WaitPoll::Moved(token) => {
+                raw.remove_wake(&token);
+                // Told at once here: a turn later would never come where another task polls this in turns.
+                if let Some(error) = misuse(raw).filter(|_| !raw.is_done()) {
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+    }
+    if raw.is_done() {
+        return Poll::Ready(Ok(()));
+    }
+    start(wait, raw, waker)
+}
+
+fn start(wait: &mut Wait, raw: &RawFuture, waker: PollWaker<'_>) -> Poll<Result<()>> {
+    let misused = misuse(raw).is_some();
+    match wait.register_on(waker, (!misused).then_some(raw)) {
+        Err(error) => return Poll::Ready(Err(error)),
+        // As in asyncio the error comes one turn later.
+        Ok(token) if misused => {
+            token.fire();
+        }
+        Ok(token) => raw.add_callback(Callback::wake(token)),
+    }
+    Poll::Pending
 }
 
 /// Why the current task cannot wait for a future, if it cannot.

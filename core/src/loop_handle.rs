@@ -10,13 +10,12 @@ use crate::context;
 use crate::delay::IntoDelay;
 use crate::driver::DriverReport;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event_loop::LoopCore;
 use crate::future::{self, Future};
 use crate::remote::RemoteLoop;
 use crate::report::Report;
 use crate::shared::Arc;
-use crate::task::home;
 use crate::task::ready::Ready;
+use crate::task::{LoopRef, home};
 use crate::tasks::{Task, TaskBuilder};
 use crate::time::Instant;
 use crate::timer::TimerTarget;
@@ -48,7 +47,7 @@ use crate::timer::TimerTarget;
 /// ```
 #[derive(Clone)]
 pub struct Loop {
-    core: Rc<LoopCore>,
+    core: LoopRef,
 }
 
 /// The loop that runs on this thread: asyncio's `get_running_loop`.
@@ -75,11 +74,11 @@ pub fn get_running_loop() -> Result<Loop> {
 }
 
 impl Loop {
-    pub(crate) fn from_core(core: Rc<LoopCore>) -> Self {
+    pub(crate) fn from_core(core: LoopRef) -> Self {
         Loop { core }
     }
 
-    pub(crate) fn core(&self) -> &Rc<LoopCore> {
+    pub(crate) fn core(&self) -> &LoopRef {
         &self.core
     }
 
@@ -248,7 +247,7 @@ impl Loop {
 
     /// Whether both are handles to the same loop.
     pub fn same(&self, other: &Loop) -> bool {
-        Rc::ptr_eq(&self.core, &other.core)
+        self.core.same(&other.core)
     }
 
     fn open(&self) -> Result<()> {

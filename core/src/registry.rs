@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 use crate::error::Result;
 use crate::event_loop::LoopCore;
 use crate::remote::RemoteLoop;
-use crate::task::{FutureRef, RawFuture, home};
+use crate::task::{FutureRef, LoopRef, RawFuture, home};
 use crate::token::Node;
 
 /// Something that other threads refer to.
@@ -90,7 +90,7 @@ pub(crate) struct Reply {
 
 impl Reply {
     /// The way to `future`.
-    pub(crate) fn to(core: &Rc<LoopCore>, future: &RawFuture) -> Self {
+    pub(crate) fn to(core: &LoopRef, future: &RawFuture) -> Self {
         let number = core.register(Entry::Future(future.clone()));
         Reply { remote: RemoteLoop::new(core.shared.clone()), number }
     }

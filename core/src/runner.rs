@@ -16,7 +16,7 @@ use crate::event_loop::LoopCore;
 use crate::executor;
 use crate::loop_handle::Loop;
 use crate::report::Report;
-use crate::task::{RawFuture, RawTask, home};
+use crate::task::{LoopRef, RawFuture, RawTask, home};
 use crate::tasks::TaskBuilder;
 
 /// A loop on a driver, which runs main coroutines one after the other and leaves in good order: asyncio's `Runner`.
@@ -36,7 +36,7 @@ use crate::tasks::TaskBuilder;
 /// runner.close().unwrap();
 /// ```
 pub struct Runner {
-    core: Rc<LoopCore>,
+    core: LoopRef,
     executor_timeout: Option<Duration>,
     /// What all main coroutines run in: a copy of what held at the first run.
     context: OnceCell<Context>,
@@ -48,7 +48,7 @@ const EXECUTOR_TIMEOUT: Duration = Duration::from_secs(300);
 impl Runner {
     /// A loop on a driver. It does not run yet.
     pub fn new(driver: impl Driver) -> Self {
-        let core = LoopCore::new(Box::new(driver));
+        let core = LoopRef::new(LoopCore::new(Box::new(driver)));
         Runner { core, executor_timeout: Some(EXECUTOR_TIMEOUT), context: OnceCell::new() }
     }
 
@@ -62,7 +62,7 @@ impl Runner {
 
     /// The loop, to schedule something before it runs: asyncio's `Runner.get_loop`.
     pub fn get_loop(&self) -> Loop {
-        Loop::from_core(Rc::clone(&self.core))
+        Loop::from_core(self.core.clone())
     }
 
     /// Runs `main` as a task, and returns its result one turn after it is done: asyncio's `Runner.run`. Other tasks stay and go on

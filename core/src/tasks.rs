@@ -15,7 +15,7 @@ use crate::error::{self, Error, Result};
 use crate::event_loop::LoopCore;
 use crate::future::{self, AwaitRef, Future};
 use crate::task::header::flag;
-use crate::task::{FutureRef, Handle, RawFuture, RawTask, home};
+use crate::task::{FutureRef, Handle, LoopRef, RawFuture, RawTask, home};
 
 /// A coroutine that the loop drives, and a handle to its result: asyncio's `Task`.
 ///
@@ -394,12 +394,7 @@ impl TaskBuilder {
         created.unwrap_or_else(|| no_loop())
     }
 
-    pub(crate) fn create_on<F, T>(
-        self,
-        core: &Rc<LoopCore>,
-        location: &'static Location<'static>,
-        coroutine: F,
-    ) -> Task<T>
+    pub(crate) fn create_on<F, T>(self, core: &LoopRef, location: &'static Location<'static>, coroutine: F) -> Task<T>
     where
         F: std::future::Future<Output = Result<T>> + 'static,
         T: 'static,
@@ -461,7 +456,7 @@ where
 /// A task that is to be [started](start) by the reference beside it.
 #[inline]
 pub(crate) fn new_cell<F, T>(
-    core: &Rc<LoopCore>,
+    core: &LoopRef,
     location: &'static Location<'static>,
     coroutine: F,
 ) -> (FutureRef<T>, RawTask)

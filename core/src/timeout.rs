@@ -13,9 +13,8 @@ use pin_project::pin_project;
 use crate::cancel;
 use crate::delay::{Delay, IntoDelay};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event_loop::LoopCore;
 use crate::scope::{BodyPoll, Scope, ScopeNode};
-use crate::task::home;
+use crate::task::{LoopRef, home};
 use crate::time::Instant;
 use crate::timer::{Armed, TimerTarget};
 
@@ -206,7 +205,7 @@ impl TimeoutState {
         }
     }
 
-    fn arm(self: &Rc<Self>, core: &Rc<LoopCore>) {
+    fn arm(self: &Rc<Self>, core: &LoopRef) {
         let Some(when) = self.when.get() else { return };
         let target = TimerTarget::Timeout(Rc::clone(self));
         let key = if when <= core.now() { core.start_now(target) } else { core.start_at(when, target) };

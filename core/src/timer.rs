@@ -10,8 +10,8 @@ use crate::await_point::Token;
 use crate::callback::{Call, HookRef};
 use crate::event_loop::LoopCore;
 use crate::slack::Slack;
-use crate::task::RawTask;
 use crate::task::ready::Ready;
+use crate::task::{LoopRef, RawTask};
 use crate::time::Instant;
 use crate::timeout::TimeoutState;
 
@@ -43,18 +43,18 @@ pub(crate) struct Armed {
 }
 
 impl Armed {
-    pub(crate) fn new(core: &Rc<LoopCore>, key: TimerKey) -> Self {
-        Armed { key, owner: Rc::downgrade(core) }
+    pub(crate) fn new(core: &LoopRef, key: TimerKey) -> Self {
+        Armed { key, owner: core.downgrade() }
     }
 
     /// Has it wake somebody else. Returns whether it has not fired.
     pub(crate) fn retarget(&self, token: Token) -> bool {
-        let retargeted = |core: Rc<LoopCore>| core.timers.retarget(self.key, TimerTarget::wake(token));
-        self.owner.upgrade().and_then(retargeted).is_some()
+        let retargeted = |core: LoopRef| core.timers.retarget(self.key, TimerTarget::wake(token));
+        LoopRef::upgrade(&self.owner).and_then(retargeted).is_some()
     }
 
     pub(crate) fn disarm(self) {
-        drop(self.owner.upgrade().and_then(|core| core.disarm(self.key)));
+        drop(LoopRef::upgrade(&self.owner).and_then(|core| core.disarm(self.key)));
     }
 }
 

@@ -20,7 +20,7 @@ use crate::event_loop::LoopCore;
 use crate::registry::Entry;
 use crate::remote::RemoteLoop;
 use crate::scope::{BodyPoll, Scope, ScopeNode};
-use crate::task::home;
+use crate::task::{LoopRef, home};
 
 /// A switch that cancels whatever runs under it, once and for good. asyncio has no counterpart.
 ///
@@ -283,14 +283,14 @@ impl Node {
     }
 
     /// What the token is registered under with a loop.
-    fn register(self: &Rc<Self>, core: &Rc<LoopCore>) -> u64 {
+    fn register(self: &Rc<Self>, core: &LoopRef) -> u64 {
         if let Some(known) = &*self.registered.borrow()
             && known.loop_id == core.id()
         {
             return known.number;
         }
         let number = core.register(Entry::Token(Rc::downgrade(self)));
-        let fresh = Registered { owner: Rc::downgrade(core), loop_id: core.id(), number };
+        let fresh = Registered { owner: core.downgrade(), loop_id: core.id(), number };
         let old = self.registered.replace(Some(fresh));
         drop(old);
         number

@@ -401,6 +401,29 @@ mod leaks {
         });
     }
 
+    /// A task's own memory has room for 65,535.
+    #[test]
+    fn cancellations_without_end_are_counted() {
+        const REQUESTS: u32 = 70_000;
+        sim(async {
+            let task = create_task(async {
+                assert!(sleep(1.0).await.unwrap_err().is_cancelled());
+                let me = current_task().expect("a task runs");
+                for left in (0..REQUESTS).rev() {
+                    assert_eq!(me.uncancel(), left);
+                }
+                assert_eq!(me.uncancel(), 0);
+                sleep(1.0).await
+            });
+            sleep(0.0).await?;
+            for count in 1..=REQUESTS {
+                assert!(task.cancel(None));
+                assert_eq!(task.cancelling(), count);
+            }
+            task.await
+        });
+    }
+
     #[test]
     fn awaits_that_were_leaked_wake_nobody() {
         sim(async {

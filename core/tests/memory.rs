@@ -132,3 +132,131 @@ fn a_scope_that_goes_to_and_fro_between_tasks_is_remembered_once() {
     })
     .unwrap();
 }
+
+/// What may outlive a loop: each alone has to keep it, and the last to end it.
+mod outliving {
+    use super::*;
+    use aioli_core::{Future, Loop, Runner, Task, TimerHandle, shield};
+
+    /// Beyond what blocks of the loop's own hold.
+    type Large = [u64; 200];
+
+    struct Left {
+        running: Option<Loop>,
+        timer: Option<TimerHandle>,
+        task: Option<Task<Rc<()>>>,
+        pending: Option<Future<Rc<()>>>,
+        large: Option<Task<Large>>,
+    }
+
+    fn leave(held: &Rc<()>) -> Left {
+        let runner = Runner::new(aioli_exec_sim::SimDriver::new());
+        let value = Rc::clone(held);
+        let left = runner
+            .run(async move {
+                let running = aioli_core::get_running_loop()?;
+                let pending = running.create_future();
+                let timer = running.call_later(100.0, || ())?;
+                let task = create_task(async move { Ok(value) });
+                let large = create_task(async { Ok([7; 200]) });
+                // Some blocks are free again.
+                for n in 0..10 {
+                    create_task(async move { Ok(n) }).await?;
+                }
+                Ok(Left {
+                    running: Some(running),
+                    timer: Some(timer),
+                    task: Some(task),
+                    pending: Some(pending),
+                    large: Some(large),
+                })
+            })
+            .unwrap();
+        runner.close().unwrap();
+        left
+    }
+
+    /// Uses what is left, so that blocks come and go, and lets go of one thing.
+    fn let_go(left: &mut Left, which: usize) {
+        if let Some(pending) = &left.pending {
+            // New futures of a loop that nothing but its futures may keep: a shield belongs to the loop of what it protects.
+            let pending = pending.clone();
+            aioli_exec_sim::run(async move {
+                let shields: Vec<_> = (0..3).map(|_| shield(pending.clone())).collect();
+                assert!(shields.iter().all(|shield| !shield.done()));
+                Ok(())
+            })
+            .unwrap();
+        }
+        if let Some(running) = &left.running {
+            drop((running.create_future::<Large>(), running.create_future::<u32>()));
+        }
+        if let Some(timer) = &left.timer {
+            timer.cancel();
+        }
+        match which {
+            0 => drop(left.running.take()),
+            1 => drop(left.timer.take()),
+            2 => assert_eq!(left.task.take().map(|task| Rc::strong_count(&task.take_result().unwrap())), Some(2)),
+            3 => left.pending.take().into_iter().for_each(|future| future.set_result(Rc::default()).unwrap()),
+            _ => assert_eq!(left.large.take().unwrap().take_result().unwrap()[199], 7),
+        }
+    }
+
+    fn orders(of: &[usize]) -> Vec<Vec<usize>> {
+        if of.is_empty() {
+            return vec![Vec::new()];
+        }
+        let first = |at: usize| {
+            let mut rest = of.to_vec();
+            let first = rest.remove(at);
+            orders(&rest).into_iter().map(move |mut order| {
+                order.insert(0, first);
+                order
+            })
+        };
+        (0..of.len()).flat_map(first).collect()
+    }
+
+    #[test]
+    fn a_loop_goes_with_the_last_of_its_handles_whichever_that_is() {
+        let held = Rc::new(());
+        let all = orders(&[0, 1, 2, 3, 4]);
+        assert_eq!(all.len(), 120);
+        // The first time something stays for the thread.
+        for round in 0..2 {
+            for order in &all {
+                let before = LIVE.get();
+                let mut left = leave(&held);
+                assert!(LIVE.get() > before);
+                for which in order {
+                    let_go(&mut left, *which);
+                }
+                drop(left);
+                assert_eq!(Rc::strong_count(&held), 1);
+                if round > 0 {
+                    assert_eq!(LIVE.get(), before, "{order:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_may_hold_what_keeps_its_loop() {
+        let before = Cell::new(0);
+        for _ in 0..2 {
+            before.set(LIVE.get());
+            let (outer, inner) = aioli_exec_sim::run(async {
+                let running = aioli_core::get_running_loop()?;
+                let (outer, inner) = (running.create_future(), running.create_future::<u32>());
+                outer.set_result((running, inner.clone()))?;
+                Ok((outer, inner))
+            })
+            .unwrap();
+            drop(inner);
+            // The value goes while its own block is the last but one.
+            drop(outer);
+        }
+        assert_eq!(LIVE.get(), before.get());
+    }
+}

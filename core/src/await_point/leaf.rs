@@ -5,6 +5,7 @@
 use std::cell::Cell;
 
 use super::place::drop_links;
+use super::plain::{has_just_fired, is_plain};
 use super::{Phase, Token, Wait, WaitState, fires_plainly};
 use crate::awaited::Awaited;
 use crate::serial;
@@ -94,7 +95,7 @@ impl Wait {
     pub(super) fn register_plainly(&mut self, waker: PollWaker<'_>, awaited: Awaited) -> Option<Token> {
         let registered = home::with_task(|core, task| {
             let head = task.head();
-            let plain = self.is_plain(core, task, waker);
+            let plain = self.task.is_none() && is_plain(core, task, waker);
             let serial = serial::next_plainly(head.wait.serial()).filter(|_| plain)?;
             head.wait.fill(serial, WaitState::pending(awaited));
             Some(self.registered(task, serial))
@@ -106,7 +107,7 @@ impl Wait {
     #[inline(always)]
     pub(crate) fn end_if_fired(&mut self) -> bool {
         let ended = home::with_task(|_, task| {
-            if !self.has_just_fired(task) {
+            if !self.is_inside(task) || !has_just_fired(task) {
                 return false;
             }
             let head = task.head();

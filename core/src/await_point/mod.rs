@@ -31,7 +31,7 @@ pub(crate) use covered::{
     Covered, any_covered, are_left, covered, has_spilled, registered, rouse_spilled, suspended_on, withdraw_all,
 };
 use place::Place;
-pub(crate) use plain::{fire_plainly, fires_plainly};
+pub(crate) use plain::{end_with, fire_plainly, fires_plainly, register_on_future};
 use spilled::Spilled;
 pub(crate) use spilled::SpilledList;
 
@@ -280,6 +280,31 @@ impl Wait {
         Wait { task: None, serial: 0 }
     }
 
+    /// The one that is in the memory of this task, if any is.
+    pub(crate) fn inside(task: RawTask) -> Self {
+        // What was there may be gone. No number is 0.
+        let wait = &task.head().wait;
+        let serial = if wait.is_vacant() { 0 } else { wait.serial() };
+        Wait { task: Some(task), serial: u64::from(serial) }
+    }
+
+    /// The task in whose memory this is; this, if it is not in any.
+    pub(crate) fn into_inside(mut self) -> std::result::Result<RawTask, Self> {
+        let inside = self.task.as_ref().is_some_and(|task| self.is_inside(task));
+        self.task.take_if(|_| inside).ok_or(self)
+    }
+
+    /// Whether it is in the memory of this task.
+    #[inline(always)]
+    fn is_inside(&self, task: &RawTask) -> bool {
+        self.task.as_ref() == Some(task) && task.head().wait.holds(self.serial as u32)
+    }
+
+    /// Whether it is as new.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.task.is_none() && self.serial == 0
+    }
+
     /// Whether it is registered.
     #[inline]
     pub fn is_registered(&self) -> bool {
@@ -305,7 +330,8 @@ impl Wait {
 
     /// Forgets the registration, for it to be withdrawn.
     fn take(&mut self) -> Option<Token> {
-        self.task.take().map(|task| Token { task, serial: self.serial as u32 })
+        let serial = std::mem::take(&mut self.serial) as u32;
+        self.task.take().map(|task| Token { task, serial })
     }
 
     /// Registers with the task that runs. A registration that was there is withdrawn. The token is for whatever is to fire it.

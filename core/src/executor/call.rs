@@ -13,6 +13,7 @@ use crate::event_loop::LoopCore;
 use crate::future::{self, Future};
 use crate::registry::Reply;
 use crate::report::discard;
+use crate::task::LoopRef;
 use crate::unpoisoned::Unpoisoned;
 
 /// A function, and where its result goes.
@@ -62,7 +63,7 @@ impl Hook for Ended {
 
 /// Has a thread of `pool` call a function, in the given context.
 pub(super) fn submit<F, T>(
-    core: &Rc<LoopCore>,
+    core: &LoopRef,
     pool: &ThreadPool,
     context: Option<ContextMap>,
     function: F,

@@ -5,7 +5,6 @@ mod crew;
 mod pool;
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::future::{self, Future};
 use crate::loop_handle::Loop;
 use crate::registry::Reply;
 use crate::report::Report;
-use crate::task::home;
+use crate::task::{LoopRef, home};
 use crate::wait_for::IntoTimeout;
 
 /// The pool that a loop uses where none is named.
@@ -69,7 +68,7 @@ where
     begun.ok_or_else(|| Error::runtime("no running event loop: to_thread is awaited inside of `run`"))?.await
 }
 
-fn start<F, T>(core: &Rc<LoopCore>, pool: Option<&ThreadPool>, context: Option<ContextMap>, function: F) -> Future<T>
+fn start<F, T>(core: &LoopRef, pool: Option<&ThreadPool>, context: Option<ContextMap>, function: F) -> Future<T>
 where
     F: FnOnce() -> Result<T> + Send + 'static,
     T: Send + 'static,
@@ -84,7 +83,7 @@ where
     submitted.unwrap_or_else(|error| failed(core, error))
 }
 
-fn failed<T: 'static>(core: &Rc<LoopCore>, error: Error) -> Future<T> {
+fn failed<T: 'static>(core: &LoopRef, error: Error) -> Future<T> {
     let future = future::pending::<T>(core);
     future.raw().finish_error(error, false);
     future
@@ -147,7 +146,7 @@ pub(crate) struct Shutdown {
 }
 
 /// Shuts the default executor down. A helper waits for its threads, so that the loop goes on. `None` if there is none.
-pub(crate) fn begin_shutdown(core: &Rc<LoopCore>, timeout: Option<Duration>) -> Result<Option<Shutdown>> {
+pub(crate) fn begin_shutdown(core: &LoopRef, timeout: Option<Duration>) -> Result<Option<Shutdown>> {
     core.executor.shut_down.set(true);
     let pool = core.executor.pool.borrow().clone();
     let Some(pool) = pool else { return Ok(None) };

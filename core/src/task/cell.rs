@@ -8,12 +8,13 @@ use std::mem::{ManuallyDrop, needs_drop, offset_of};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::header::{Flags, FutureHead, Header, Stage, TaskHead, VTable, flag};
+use super::loop_ref::LoopRef;
 use super::pool::Block;
 use super::raw::RawFuture;
+use super::requests::Requests;
 use super::wait_cell::WaitCell;
 use super::waker;
 use crate::error::{Error, Result};
@@ -80,14 +81,12 @@ pub(super) unsafe fn payload(cell: NonNull<Header>) -> *mut u8 {
     unsafe { cell.as_ptr().cast::<u8>().add((*cell.as_ptr()).vtable.payload) }
 }
 
-fn header(core: &Rc<LoopCore>, vtable: &'static VTable, refs: u32, flags: u32) -> Header {
-    // SAFETY: `Rc::into_raw` never returns null.
-    let owner = unsafe { NonNull::new_unchecked(Rc::into_raw(Rc::clone(core)).cast_mut()) };
-    Header { vtable, refs: Cell::new(refs), flags: Flags::new(flags), owner, callbacks: Cell::default() }
+fn header(core: &LoopRef, vtable: &'static VTable, refs: u32, flags: u32) -> Header {
+    Header { vtable, refs: Cell::new(refs), flags: Flags::new(flags), owner: core.as_ptr(), callbacks: Cell::default() }
 }
 
 /// A pending future with one reference.
-pub(super) fn new_future<T: 'static>(core: &Rc<LoopCore>) -> NonNull<Header> {
+pub(super) fn new_future<T: 'static>(core: &LoopRef) -> NonNull<Header> {
     let cell = core.pool.alloc(FutureType::<T>::VTABLE.block).cast::<FutureCell<T>>();
     let vtable = const { &FutureType::<T>::VTABLE };
     let head = FutureHead { header: header(core, vtable, 1, 0), delegate: Cell::new(None) };
@@ -99,7 +98,7 @@ pub(super) fn new_future<T: 'static>(core: &Rc<LoopCore>) -> NonNull<Header> {
 /// A task that was not started, marked as queued, with two references.
 #[inline]
 pub(super) fn new_task<F, T>(
-    core: &Rc<LoopCore>,
+    core: &LoopRef,
     number: u64,
     location: &'static Location<'static>,
     coroutine: F,
@@ -115,12 +114,12 @@ where
         wait_target: Cell::new(None),
         wait_scope: Cell::new(None),
         wait: WaitCell::new(),
-        requests: Cell::new(0),
+        context: Cell::new(None),
+        extra: OnceCell::new(),
         place: Cell::new(core.next_place()),
         queued: Cell::new(true),
         stage: Cell::new(Stage::Unborn),
-        context: Cell::new(None),
-        extra: OnceCell::new(),
+        requests: Requests::default(),
         waker: waker::to_task(cell.cast()),
         number,
         location,
@@ -198,8 +197,8 @@ fn guard_drop(core: &LoopCore, drop: impl FnOnce()) {
     }
 }
 
-/// Whether a cell is finished and holds nothing any more that has to be dropped, but its count of the loop, and goes back to the pool: a
-/// finished cell has no callbacks, waits or context.
+/// Whether a cell is finished and holds nothing any more that has to be dropped, and goes back to the pool: a finished cell has no
+/// callbacks, waits or context.
 ///
 /// # Safety
 /// `cell` is a live cell, or one that was just given up.
@@ -216,29 +215,46 @@ pub(super) unsafe fn is_empty(cell: NonNull<Header>) -> bool {
     flags & flag::TASK == 0 || unsafe { cell.cast::<TaskHead>().as_ref() }.is_plain()
 }
 
-/// Gives the memory of a cell back. What is left is its count of the loop.
+/// Gives the memory of a cell back, and ends the loop if nothing else keeps it.
 ///
 /// # Safety
 /// `cell` was given up by its last reference, and nothing of it is to be dropped any more.
 #[inline]
-pub(super) unsafe fn free(cell: NonNull<Header>) -> Rc<LoopCore> {
-    // SAFETY: the cell lives until its memory goes back below.
+pub(super) unsafe fn free(cell: NonNull<Header>) {
+    // SAFETY: the cell lives until its memory goes back.
     let header = unsafe { cell.as_ref() };
-    // SAFETY: the count that `header()` put in, taken out once; it keeps the pool alive until the end of this function.
-    let core = unsafe { Rc::from_raw(header.owner.as_ptr()) };
-    // SAFETY: the block came from this pool with this layout and holds nothing any more.
-    unsafe { core.pool.free(cell.cast(), header.vtable.block) };
-    core
+    // SAFETY: the loop lives as long as its cells. The block came from its pool with this layout and holds nothing any more.
+    if !unsafe { header.owner.as_ref().pool.free(cell.cast(), header.vtable.block) } {
+        // SAFETY: as above.
+        unsafe { free_slowly(cell) };
+    }
 }
 
-/// Ends a cell that its last reference has given up: drops what it holds and gives its memory back. What is left is its count of the loop.
+/// As [`free`].
+///
+/// # Safety
+/// As for [`free`], after the pool has refused it.
+#[cold]
+#[inline(never)]
+unsafe fn free_slowly(cell: NonNull<Header>) {
+    // SAFETY: as in `free`.
+    let (core, block) = unsafe { (cell.as_ref().owner, cell.as_ref().vtable.block) };
+    // SAFETY: as in `free`.
+    let last = unsafe { core.as_ref().pool.free_counted(cell.cast(), block) };
+    if last {
+        // SAFETY: as the pool says.
+        unsafe { LoopRef::note_last_block(core) };
+    }
+}
+
+/// Ends a cell that its last reference has given up: drops what it holds and gives its memory back, as [`free`] does.
 ///
 /// # Safety
 /// `cell` was given up by its last reference, and its payload is not a coroutine that is being polled.
-pub(super) unsafe fn destroy(cell: NonNull<Header>) -> Rc<LoopCore> {
+pub(super) unsafe fn destroy(cell: NonNull<Header>) {
     // SAFETY: the cell lives until its memory goes back below.
     let header = unsafe { cell.as_ref() };
-    // SAFETY: the cell holds a count of its loop until its memory goes back below.
+    // SAFETY: the loop lives as long as its cells.
     let core = unsafe { header.owner.as_ref() };
     let vtable = header.vtable;
     let flags = header.flags.get();
@@ -279,5 +295,5 @@ pub(super) unsafe fn destroy(cell: NonNull<Header>) -> Rc<LoopCore> {
         unsafe { ptr::drop_in_place(cell.cast::<FutureHead>().as_ptr()) };
     }
     // SAFETY: everything was dropped.
-    unsafe { free(cell) }
+    unsafe { free(cell) };
 }

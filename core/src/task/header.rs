@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::peek;
 use super::pool::Block;
 use super::raw::RawFuture;
+use super::requests::Requests;
 use super::wait_cell::WaitCell;
 use super::waker;
 use crate::await_point::SpilledList;
@@ -97,7 +98,7 @@ pub(crate) struct Header {
     pub(crate) vtable: &'static VTable,
     pub(crate) refs: Cell<u32>,
     pub(crate) flags: Flags,
-    /// The loop, as from `Rc::into_raw`: the block holds one count.
+    /// The loop, which lives as long as its blocks.
     pub(crate) owner: NonNull<LoopCore>,
     pub(crate) callbacks: Cell<Callbacks>,
 }
@@ -156,7 +157,7 @@ pub(crate) struct FutureHead {
     pub(crate) delegate: Cell<Option<Weak<Box<dyn Hook>>>>,
 }
 
-/// The fixed part of a task.
+/// The fixed part of a task. What a new one has nothing in lies side by side, to be cleared at once.
 #[repr(C)]
 pub(crate) struct TaskHead {
     pub(crate) header: Header,
@@ -164,16 +165,15 @@ pub(crate) struct TaskHead {
     pub(crate) wait_target: Cell<Option<RawFuture>>,
     pub(crate) wait_scope: Cell<Option<Rc<ScopeNode>>>,
     pub(crate) wait: WaitCell,
-    /// How many cancellations were requested and not taken back.
-    pub(crate) requests: Cell<u32>,
+    pub(crate) context: Cell<Option<ContextMap>>,
+    pub(crate) extra: OnceCell<Box<Extra>>,
     /// Where it is in the loop's list of tasks; before and after it is there, only a guess.
     pub(super) place: Cell<u32>,
     /// Whether it is in the ready queue. This and the stage are no flags: what changes with each step is stored without a look at what was
     /// there, so that no step waits for the one before on its way through memory.
     pub(crate) queued: Cell<bool>,
     pub(crate) stage: Cell<Stage>,
-    pub(crate) context: Cell<Option<ContextMap>>,
-    pub(crate) extra: OnceCell<Box<Extra>>,
+    pub(super) requests: Requests,
     /// What its own waker points at, see [`waker`].
     pub(super) waker: AtomicPtr<()>,
     /// N of "Task-N".
@@ -207,6 +207,8 @@ pub(crate) struct Extra {
     pub(crate) wait_message: Cell<Message>,
     /// Further await points: under combinators of other crates a task has several.
     pub(crate) spilled: RefCell<SpilledList>,
+    /// Those that the task's own memory has no room to count.
+    pub(super) further_requests: Cell<u32>,
     /// Requests of the task's scopes, for those who ask from outside.
     pub(crate) scope_requests: Cell<u32>,
     /// Scopes whose request may be open.
@@ -253,5 +255,5 @@ impl TaskHead {
 const _: () = {
     assert!(size_of::<Callbacks>() == 16);
     assert!(size_of::<Header>() == 40);
-    assert!(size_of::<TaskHead>() == 120);
+    assert!(size_of::<TaskHead>() == 112);
 };

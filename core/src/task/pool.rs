@@ -1,12 +1,14 @@
 //! [`Pool`]: memory for cells, by size class.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::ptr::{self, NonNull};
 
 /// Class sizes are multiples of this; blocks are aligned to it.
 const GRAIN: usize = 16;
+/// What the processor fetches at once. Blocks of such sizes are aligned to it, so that they lie in no more of them than they need.
+const LINE: usize = 64;
 /// Blocks above this come from the general allocator.
 const LARGEST: usize = 512;
 const CLASSES: usize = LARGEST / GRAIN;
@@ -19,10 +21,36 @@ const LARGE_CHUNK: usize = 2 * 1024 * 1024;
 
 /// Blocks of memory for one loop. Freed blocks are kept for reuse until the pool is dropped.
 pub(crate) struct Pool {
-    free: [Cell<*mut Free>; CLASSES],
-    bump: Cell<*mut u8>,
-    left: Cell<usize>,
+    free: FreeLists,
+    /// For blocks of whole lines, and for others.
+    lined: Bump,
+    unlined: Bump,
     chunks: RefCell<Vec<NonNull<u8>>>,
+    /// Blocks that were made and not given back to the general allocator: those in use, and those on `free`.
+    blocks: Cell<usize>,
+    /// From the first time on that somebody has asked how many are in use.
+    counted: OnceCell<Box<Counted>>,
+}
+
+/// The rest of a chunk, of which blocks are made.
+struct Bump {
+    next: Cell<*mut u8>,
+    left: Cell<usize>,
+}
+
+impl Bump {
+    const fn new() -> Self {
+        Bump { next: Cell::new(ptr::null_mut()), left: Cell::new(0) }
+    }
+}
+
+/// Freed blocks of each class.
+type FreeLists = [Cell<*mut Free>; CLASSES];
+
+/// The blocks of a pool that counts them. Then `Pool::free` is empty, so that nobody makes one without coming here.
+struct Counted {
+    in_use: Cell<usize>,
+    free: FreeLists,
 }
 
 /// What kind of block: its layout, and the class that it belongs to.
@@ -51,48 +79,111 @@ struct Free {
     next: *mut Free,
 }
 
+/// Takes a block off a list.
+#[inline]
+fn take(list: &Cell<*mut Free>) -> Option<NonNull<u8>> {
+    let block = NonNull::new(list.get())?;
+    // SAFETY: a block on a list is unused, and `put` wrote a `Free` into it.
+    list.set(unsafe { (*block.as_ptr()).next });
+    Some(block.cast())
+}
+
+/// Puts a block onto a list.
+///
+/// # Safety
+/// It is pooled, of the class of this list, and nothing uses it any more.
+#[inline]
+unsafe fn put(list: &Cell<*mut Free>, block: NonNull<u8>) {
+    let block = block.cast::<Free>().as_ptr();
+    // SAFETY: the caller gives up the block, which is at least GRAIN bytes large, and aligned to it.
+    unsafe { block.write(Free { next: list.get() }) };
+    list.set(block);
+}
+
+fn length(list: &Cell<*mut Free>) -> usize {
+    // SAFETY: blocks on a list are unused, and lead to one another.
+    std::iter::successors(NonNull::new(list.get()), |block| NonNull::new(unsafe { block.as_ref() }.next)).count()
+}
+
 impl Pool {
     pub(crate) fn new() -> Self {
         Pool {
             free: [const { Cell::new(ptr::null_mut()) }; CLASSES],
-            bump: Cell::new(ptr::null_mut()),
-            left: Cell::new(0),
+            lined: Bump::new(),
+            unlined: Bump::new(),
             chunks: RefCell::new(Vec::new()),
+            blocks: Cell::new(0),
+            counted: OnceCell::new(),
         }
     }
 
     /// Memory for a block, uninitialised. It goes back with [`free`](Self::free) and the same kind.
     #[inline]
     pub(crate) fn alloc(&self, kind: Block) -> NonNull<u8> {
-        let Some(list) = self.free.get(kind.class) else { return Self::general(kind.layout) };
-        match NonNull::new(list.get()) {
-            Some(block) => {
-                // SAFETY: a block on a free list is unused, at least GRAIN bytes large, and `free` wrote a `Free` into it.
-                list.set(unsafe { (*block.as_ptr()).next });
-                block.cast()
-            }
-            None => self.carve((kind.class + 1) * GRAIN),
-        }
+        self.free.get(kind.class).and_then(take).unwrap_or_else(|| self.alloc_slowly(kind))
     }
 
-    /// Takes back a block.
+    #[cold]
+    #[inline(never)]
+    fn alloc_slowly(&self, kind: Block) -> NonNull<u8> {
+        if let Some(counted) = self.counted.get() {
+            counted.in_use.set(counted.in_use.get() + 1);
+            if let Some(block) = counted.free.get(kind.class).and_then(take) {
+                return block;
+            }
+        }
+        self.blocks.set(self.blocks.get() + 1);
+        if kind.is_pooled() { self.carve((kind.class + 1) * GRAIN) } else { Self::general(kind.layout) }
+    }
+
+    /// Takes back a block, if that is all there is to do: if not, it is one for [`free_counted`](Self::free_counted).
     ///
     /// # Safety
     /// `block` came from [`alloc`](Self::alloc) of this pool with this kind, and nothing uses it any more.
-    #[inline]
-    pub(crate) unsafe fn free(&self, block: NonNull<u8>, kind: Block) {
-        let Some(list) = self.free.get(kind.class) else {
-            // SAFETY: as the caller promises, the block came from `general` with this layout.
-            return unsafe { dealloc(block.as_ptr(), kind.layout) };
-        };
-        let block = block.cast::<Free>().as_ptr();
-        // SAFETY: the caller gives up the block, which is large enough and aligned for a `Free`.
-        unsafe { block.write(Free { next: list.get() }) };
-        list.set(block);
+    #[inline(always)]
+    pub(crate) unsafe fn free(&self, block: NonNull<u8>, kind: Block) -> bool {
+        match self.free.get(kind.class) {
+            Some(list) if self.counted.get().is_none() => {
+                // SAFETY: the caller gives up the block, and it is one of this class.
+                unsafe { put(list, block) };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes back a block. Returns whether that was the last one in use, if they are counted.
+    ///
+    /// # Safety
+    /// As for [`free`](Self::free), which has not taken it.
+    pub(crate) unsafe fn free_counted(&self, block: NonNull<u8>, kind: Block) -> bool {
+        let counted = self.counted.get();
+        match counted.map_or(&self.free, |counted| &counted.free).get(kind.class) {
+            // SAFETY: the caller gives up the block, and it is one of this class.
+            Some(list) => unsafe { put(list, block) },
+            None => {
+                self.blocks.set(self.blocks.get() - 1);
+                // SAFETY: as the caller promises, the block came from `general` with this layout.
+                unsafe { dealloc(block.as_ptr(), kind.layout) };
+            }
+        }
+        counted.is_some_and(|counted| counted.in_use.replace(counted.in_use.get() - 1) == 1)
+    }
+
+    /// How many blocks are in use. The first time they are counted one by one, and from then on each is, as it comes and goes.
+    #[cold]
+    pub(crate) fn count_blocks(&self) -> usize {
+        let counted = self.counted.get_or_init(|| {
+            let free: usize = self.free.iter().map(length).sum();
+            let lists = std::array::from_fn(|class| Cell::new(self.free[class].replace(ptr::null_mut())));
+            Box::new(Counted { in_use: Cell::new(self.blocks.get() - free), free: lists })
+        });
+        counted.in_use.get()
     }
 
     fn carve(&self, size: usize) -> NonNull<u8> {
-        if self.left.get() < size {
+        let bump = if size.is_multiple_of(LINE) { &self.lined } else { &self.unlined };
+        if bump.left.get() < size {
             let mut chunks = self.chunks.borrow_mut();
             let layout = Self::chunk(chunks.len());
             let chunk = Self::general(layout);
@@ -100,21 +191,21 @@ impl Pool {
                 prefer_large_page(chunk);
             }
             chunks.push(chunk);
-            self.bump.set(chunk.as_ptr());
-            self.left.set(layout.size());
+            bump.next.set(chunk.as_ptr());
+            bump.left.set(layout.size());
         }
-        let block = self.bump.get();
-        self.left.set(self.left.get() - size);
+        let block = bump.next.get();
+        bump.left.set(bump.left.get() - size);
         // SAFETY: `size` bytes from `block` on are inside the current chunk, as `left` said.
         unsafe {
-            self.bump.set(block.add(size));
+            bump.next.set(block.add(size));
             NonNull::new_unchecked(block)
         }
     }
 
     /// The layout of the chunk with this number.
     fn chunk(number: usize) -> Layout {
-        let (size, align) = if number < SMALL_CHUNKS { (CHUNK, GRAIN) } else { (LARGE_CHUNK, LARGE_CHUNK) };
+        let (size, align) = if number < SMALL_CHUNKS { (CHUNK, LINE) } else { (LARGE_CHUNK, LARGE_CHUNK) };
         Layout::from_size_align(size, align).expect("a constant layout")
     }
 

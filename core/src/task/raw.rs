@@ -18,6 +18,7 @@ use super::current::CurrentTask;
 use super::fetch::fetch;
 use super::header::{FutureHead, Header, Stage, TaskHead, flag};
 use super::home::Entered;
+use super::loop_ref::LoopRef;
 use super::peek;
 use super::waker;
 use crate::await_point;
@@ -87,23 +88,11 @@ unsafe fn bury(cell: NonNull<Header>) {
     // SAFETY: as the caller says.
     if unsafe { cell::is_empty(cell) } {
         // SAFETY: as above, and it holds nothing.
-        leave(unsafe { cell::free(cell) });
+        unsafe { cell::free(cell) };
     } else {
         // SAFETY: as above.
         unsafe { bury_slowly(cell) }
     }
-}
-
-/// Drops a count of a loop, which is hardly ever the last.
-#[inline(always)]
-fn leave(core: Rc<LoopCore>) {
-    if Rc::strong_count(&core) > 1 { drop(core) } else { end_loop(core) }
-}
-
-#[cold]
-#[inline(never)]
-fn end_loop(core: Rc<LoopCore>) {
-    drop(core);
 }
 
 /// As [`bury`].
@@ -112,18 +101,18 @@ fn end_loop(core: Rc<LoopCore>) {
 /// As for [`bury`].
 #[inline(never)]
 unsafe fn bury_slowly(cell: NonNull<Header>) {
-    // SAFETY: a cell whose memory is still there, which holds a count of its loop.
-    let graves = unsafe { &cell.as_ref().owner.as_ref().graves };
-    if graves.open.replace(true) {
-        return graves.cells.borrow_mut().push(cell);
+    // SAFETY: a cell whose memory is still there, and which keeps its loop.
+    let core = LoopRef::clone(&*unsafe { LoopRef::borrowed(cell.as_ref().owner) });
+    if core.graves.open.replace(true) {
+        return core.graves.cells.borrow_mut().push(cell);
     }
     // SAFETY: as the caller says.
-    let core = unsafe { cell::destroy(cell) };
+    unsafe { cell::destroy(cell) };
     loop {
         let next = core.graves.cells.borrow_mut().pop();
         match next {
             // SAFETY: the cell was put there when it was given up.
-            Some(cell) => drop(unsafe { cell::destroy(cell) }),
+            Some(cell) => unsafe { cell::destroy(cell) },
             None => break,
         }
     }
@@ -165,15 +154,14 @@ impl RawFuture {
     /// The loop that the cell belongs to.
     #[inline]
     pub(crate) fn core(&self) -> &LoopCore {
-        // SAFETY: the cell lives and holds a count of its loop.
+        // SAFETY: the cell lives, and its loop as long.
         unsafe { self.header().owner.as_ref() }
     }
 
     /// The loop that the cell belongs to, shared.
-    pub(crate) fn shared_core(&self) -> Rc<LoopCore> {
-        // SAFETY: `owner` came from `Rc::into_raw`, and the cell holds that count, which is not dropped here.
-        let core = ManuallyDrop::new(unsafe { Rc::from_raw(self.header().owner.as_ptr().cast_const()) });
-        Rc::clone(&core)
+    pub(crate) fn shared_core(&self) -> LoopRef {
+        // SAFETY: `owner` came from `LoopRef::as_ptr`, and the loop lives as long as its cells.
+        LoopRef::clone(&*unsafe { LoopRef::borrowed(self.header().owner) })
     }
 
     pub(crate) fn address(&self) -> usize {
@@ -537,7 +525,7 @@ impl<T> Clone for FutureRef<T> {
 
 impl<T: 'static> FutureRef<T> {
     /// A pending future of a loop.
-    pub(crate) fn new(core: &Rc<LoopCore>) -> Self {
+    pub(crate) fn new(core: &LoopRef) -> Self {
         FutureRef { raw: RawFuture { cell: cell::new_future::<T>(core) }, result: PhantomData }
     }
 
@@ -551,7 +539,7 @@ impl<T: 'static> FutureRef<T> {
     /// the list.
     #[inline]
     pub(crate) fn new_task<F>(
-        core: &Rc<LoopCore>,
+        core: &LoopRef,
         number: u64,
         location: &'static Location<'static>,
         coroutine: F,

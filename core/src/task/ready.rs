@@ -82,20 +82,34 @@ pub(crate) struct ReadyQueue {
     /// Memory for the turn after.
     spare: Cell<Handles>,
     others: RefCell<VecDeque<Ready>>,
+    /// Nothing is appended any more. There is no room then, so that this is asked only where there is none.
+    closed: Cell<bool>,
     /// How often nothing has to be ready before memory is given back, if not 0.
     grown: Cell<u8>,
 }
 
 impl ReadyQueue {
-    /// Appends a task that is in the loop's list and has not ended.
+    /// Appends a task that is in the loop's list, has not ended and is not queued, and marks it as queued; unless this is closed.
     #[inline]
     pub(crate) fn push_task(&self, task: &RawTask) {
+        self.append(task, |task| task.head().queued.set(true));
+    }
+
+    /// The same for a new task, which is marked already.
+    #[inline]
+    pub(crate) fn push_new(&self, task: &RawTask) {
+        self.append(task, |_| ());
+    }
+
+    #[inline(always)]
+    fn append(&self, task: &RawTask, mark: impl FnOnce(&RawTask)) {
         // SAFETY: the queue is not Sync, and this borrow ends before anything else is called.
         let next = unsafe { &mut *self.next.get() };
         let length = next.len();
         if length == next.capacity() {
-            return Self::push_growing(next, QueuedTask::new(task));
+            return self.append_without_room(task);
         }
+        mark(task);
         // SAFETY: there is room for one more, which is written before it counts.
         unsafe {
             next.as_mut_ptr().add(length).write(Some(QueuedTask::new(task)));
@@ -104,15 +118,25 @@ impl ReadyQueue {
     }
 
     #[cold]
-    fn push_growing(next: &mut Handles, queued: QueuedTask) {
-        next.push(Some(queued));
+    fn append_without_room(&self, task: &RawTask) {
+        if !self.closed.get() {
+            task.head().queued.set(true);
+            // SAFETY: as in `append`; a push onto a vector calls nothing but the allocator.
+            unsafe { &mut *self.next.get() }.push(Some(QueuedTask::new(task)));
+        }
     }
 
-    /// Appends another handle.
+    /// Appends another handle, unless this is closed.
     pub(crate) fn push(&self, handle: Ready) {
-        self.others.borrow_mut().push_back(handle);
-        // SAFETY: as in `push_task`; a push onto a vector calls nothing but the allocator.
-        unsafe { &mut *self.next.get() }.push(None);
+        if !self.closed.get() {
+            self.others.borrow_mut().push_back(handle);
+            // SAFETY: as in `append`.
+            unsafe { &mut *self.next.get() }.push(None);
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
     }
 
     #[inline]
@@ -194,7 +218,7 @@ impl ReadyQueue {
     #[cold]
     fn shrink(&self) {
         self.grown.set(0);
-        // SAFETY: as in `push`.
+        // SAFETY: as in `append`.
         unsafe { &mut *self.next.get() }.shrink_to(KEPT_CAPACITY);
         let mut spare = self.spare.take();
         spare.shrink_to(KEPT_CAPACITY);
@@ -202,8 +226,9 @@ impl ReadyQueue {
         self.others.borrow_mut().shrink_to(KEPT_CAPACITY);
     }
 
-    /// Takes out everything, to be dropped.
-    pub(crate) fn drain(&self) -> (Vec<Option<QueuedTask>>, VecDeque<Ready>) {
+    /// Takes nothing any more. Gives back what was there, to be dropped.
+    pub(crate) fn close(&self) -> (Vec<Option<QueuedTask>>, VecDeque<Ready>) {
+        self.closed.set(true);
         // SAFETY: the borrow ends with the exchange, which drops nothing.
         let tasks = unsafe { self.next.get().replace(Vec::new()) };
         (tasks, self.others.take())

@@ -43,6 +43,8 @@ pub(crate) struct Backing {
 }
 
 const ADDED: i32 = i32::MIN;
+/// The least that counts.
+const LEAST: i32 = ADDED + 1;
 /// More than there will ever be clones.
 const TASK: i64 = 1 << 62;
 
@@ -188,17 +190,27 @@ impl Backing {
         home::home() == self.home
     }
 
-    /// Changes the count of clones made and dropped at home, which this is, unless the other count has to be changed.
-    #[inline]
-    fn count_at_home(&self, change: i32) -> bool {
-        let near = self.near.get();
-        match near.checked_add(change) {
-            Some(count) if near != ADDED && count != ADDED => {
-                self.near.set(count);
-                true
-            }
-            _ => false,
+    /// Counts a clone made at home, which this is, unless the other count has to.
+    #[inline(always)]
+    fn count_clone_at_home(&self) -> bool {
+        // One comparison tells: beyond the greatest there is only what is not greater than the least, and so is what follows `ADDED`.
+        let count = self.near.get().wrapping_add(1);
+        let counts = count > LEAST;
+        if counts {
+            self.near.set(count);
         }
+        counts
+    }
+
+    /// Counts a clone dropped at home, which this is, unless the other count has to.
+    #[inline(always)]
+    fn count_drop_at_home(&self) -> bool {
+        let near = self.near.get();
+        let counts = near > LEAST;
+        if counts {
+            self.near.set(near - 1);
+        }
+        counts
     }
 
     /// The task is gone, and from now on only one count counts.
@@ -313,7 +325,7 @@ impl BackingRef {
         }
         match self.task_at_home() {
             // For others it may matter that this was the last.
-            Some(task) if task.is_idle() && task.head().extra.get().is_none() && self.count_at_home(-1) => {
+            Some(task) if task.is_idle() && task.head().extra.get().is_none() && self.count_drop_at_home() => {
                 std::mem::forget(self);
                 task.core().push_task(&task);
             }
@@ -350,7 +362,7 @@ impl Deref for BackingRef {
 impl Clone for BackingRef {
     #[inline]
     fn clone(&self) -> Self {
-        if !self.is_at_home() || !self.count_at_home(1) {
+        if !self.is_at_home() || !self.count_clone_at_home() {
             self.far.fetch_add(1, Ordering::Relaxed);
         }
         BackingRef { backing: self.backing }
@@ -360,7 +372,7 @@ impl Clone for BackingRef {
 impl Drop for BackingRef {
     #[inline]
     fn drop(&mut self) {
-        if !self.is_at_home() || !self.count_at_home(-1) {
+        if !self.is_at_home() || !self.count_drop_at_home() {
             // SAFETY: this was one count.
             unsafe { Backing::leave(self.backing, 1) };
         }

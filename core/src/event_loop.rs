@@ -241,6 +241,15 @@ impl LoopCore {
         self.tasks.next_place()
     }
 
+    pub(crate) fn has_many_tasks(&self) -> bool {
+        self.tasks.is_wide()
+    }
+
+    #[inline(always)]
+    pub(crate) fn prefetch_place(&self, task: &RawTask) {
+        self.tasks.prefetch(task);
+    }
+
     /// Whether the list of tasks that have not ended has it.
     pub(crate) fn lists(&self, task: &RawTask) -> bool {
         self.tasks.has(task)
@@ -615,7 +624,12 @@ impl LoopCore {
         match self.ready.pop_other() {
             Some(Ready::Call(call)) => call.run(self),
             Some(Ready::Hook(hook, index)) => self.guard("a callback panicked", || hook.run(self, index)),
-            Some(Ready::Timer(key)) => self.timers.run(self, key),
+            Some(Ready::Timer(key)) => {
+                if let Some(later) = self.ready.timer_ahead() {
+                    self.timers.prefetch(later);
+                }
+                self.timers.run(self, key);
+            }
             Some(Ready::Completions(count)) => {
                 self.count_handles(count);
                 self.operations.hand_over(self, count);

@@ -10,6 +10,7 @@ use crate::await_point::Token;
 use crate::callback::{Call, HookRef};
 use crate::event_loop::LoopCore;
 use crate::slack::Slack;
+use crate::task::fetch::prefetch;
 use crate::task::ready::Ready;
 use crate::task::{LoopRef, RawTask};
 use crate::time::Instant;
@@ -191,15 +192,19 @@ impl Timers {
     pub(crate) fn expire(&self, now: Instant, mut due: impl FnMut(TimerKey)) {
         self.due.set(false);
         let mut fired = 0;
-        self.queue.borrow_mut().expire_with_values(now.as_nanos(), |key, target| {
+        let due = |key, _: &TimerTarget| {
             fired += 1;
-            // It will be asked for in a moment, and has slept since it was last used.
-            if let TimerTarget::Wake(task, _) = target {
-                task.prefetch::<4>();
-            }
             due(key);
-        });
+        };
+        self.queue.borrow_mut().expire_with_values(now.as_nanos(), prefetch, due);
         self.slack.count(fired);
+    }
+
+    /// Has the processor fetch what a due timer is for: a task that has slept since it was last used.
+    pub(crate) fn prefetch(&self, key: TimerKey) {
+        if let Some(TimerTarget::Wake(task, _)) = self.queue.borrow().get(key) {
+            task.prefetch::<2>();
+        }
     }
 
     /// Does what a due timer is for.

@@ -148,26 +148,32 @@ impl<T> TimerQueue<T> {
     /// Only if `due` does. The timers it was not given yet are then still armed, and the queue is as good as before.
     #[inline]
     pub fn expire(&mut self, now: u64, mut due: impl FnMut(TimerKey)) {
-        self.expire_with_values(now, |key, _| due(key));
+        self.expire_with_values(now, |_| (), |key, _| due(key));
     }
 
-    /// As [`expire`](Self::expire), and shows `due` each timer's value, too.
+    /// As [`expire`](Self::expire), and shows `due` each timer's value, too. `soon` is shown where the value is of a timer that will
+    /// probably come a few after the next: many timers have not been looked at for long, and a processor can be told to fetch them.
     ///
     /// # Panics
     ///
     /// As `expire`.
     #[inline]
-    pub fn expire_with_values(&mut self, now: u64, mut due: impl FnMut(TimerKey, &T)) {
+    pub fn expire_with_values(
+        &mut self,
+        now: u64,
+        mut soon: impl FnMut(&Option<T>),
+        mut due: impl FnMut(TimerKey, &T),
+    ) {
         let now = now.max(self.wheel.base());
         while let Some(list) = self.wheel.first() {
             match self.wheel.reach(list, now) {
                 Reach::Whole => {
                     let last = self.gather(list);
-                    self.report(last, &mut due);
+                    self.report(last, &mut soon, &mut due);
                 }
                 Reach::Part => {
                     // The list before it in its row may have left a run, all of which is due.
-                    self.report(self.wheel.start(list) - 1, &mut due);
+                    self.report(self.wheel.start(list) - 1, &mut soon, &mut due);
                     self.wheel.set_base(now);
                     self.settle(list);
                     break;
@@ -175,7 +181,7 @@ impl<T> TimerQueue<T> {
                 Reach::Nothing => break,
             }
         }
-        self.report(now, &mut due);
+        self.report(now, &mut soon, &mut due);
         self.wheel.set_base(now);
     }
 
@@ -209,10 +215,13 @@ impl<T> TimerQueue<T> {
 
     /// Reports what is in runs, up to a deadline.
     #[inline]
-    fn report(&mut self, limit: u64, due: &mut impl FnMut(TimerKey, &T)) {
+    fn report(&mut self, limit: u64, soon: &mut impl FnMut(&Option<T>), due: &mut impl FnMut(TimerKey, &T)) {
         let report = Report(self);
         let TimerQueue { slab, runs, armed, .. } = &mut *report.0;
-        while let Some(index) = runs.pop(limit) {
+        while let Some((index, ahead)) = runs.pop(limit) {
+            if let Some(node) = slab.nodes.get(ahead as usize) {
+                soon(&node.value);
+            }
             *armed -= 1;
             let key = slab.key(index);
             let node = &mut slab.nodes[index as usize];
@@ -421,6 +430,27 @@ mod tests {
         let mut due = Vec::new();
         queue.expire(u64::MAX, |key| due.push(key));
         assert_eq!(due, staying);
+    }
+
+    #[test]
+    fn what_comes_soon_is_shown_ahead_of_its_time() {
+        let mut queue = TimerQueue::new(0);
+        let keys: Vec<_> = (0..100_u64).map(|n| queue.insert(n)).collect();
+        assert!(keys.iter().all(|key| queue.arm(*key, 1000)));
+        let shown = std::cell::RefCell::new(Vec::new());
+        let mut given = Vec::new();
+        let due = |_, value: &u64| given.push((*value, shown.borrow().len()));
+        queue.expire_with_values(SECOND, |value| shown.borrow_mut().extend(*value), due);
+        let shown = shown.into_inner();
+        // Each was shown once, in its place, and some others were given between.
+        assert_eq!(shown, (shown[0]..100).collect::<Vec<_>>());
+        assert!((1..20).contains(&shown[0]));
+        assert!(
+            given
+                .iter()
+                .enumerate()
+                .all(|(n, (value, before))| *value == n as u64 && (*before == n + 1 || *before == shown.len()))
+        );
     }
 
     #[test]

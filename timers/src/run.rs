@@ -11,6 +11,9 @@ pub(crate) const HIGHEST: usize = 5;
 const RUNS: usize = HIGHEST + 1;
 const _: () = assert!(RUNS <= ROWS);
 
+/// How many timers later one comes that is told of.
+const AHEAD: usize = 8;
+
 /// The most timers in a run that is kept.
 pub(crate) const LONGEST: usize = 1024;
 /// So many numbers name a place in a run.
@@ -143,18 +146,19 @@ impl Runs {
         self.first().map(|(deadline, _)| deadline)
     }
 
-    /// Takes the earliest timer if its deadline is not after `limit`, and returns its node.
+    /// Takes the earliest timer if its deadline is not after `limit`, and returns its node, and that of one that comes later, if any.
     #[inline]
-    pub(crate) fn pop(&mut self, limit: u64) -> Option<u32> {
+    pub(crate) fn pop(&mut self, limit: u64) -> Option<(u32, u32)> {
         let (deadline, number) = self.first()?;
         if deadline > limit {
             return None;
         }
         let run = &mut self.runs[number];
-        let index = index(run.timers[run.front]);
+        let earliest = index(run.timers[run.front]);
+        let ahead = run.timers.get(run.front + AHEAD).map_or(NIL, |&timer| index(timer));
         run.advance();
         self.note(number);
-        Some(index)
+        Some((earliest, ahead))
     }
 
     /// Empties what is left of the run of what is due, and gives its deadlines and nodes to `each`.

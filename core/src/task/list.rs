@@ -4,11 +4,14 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::ptr::{self, NonNull};
 
+use super::fetch::fetch;
 use super::header::{TaskHead, flag};
 use super::raw::RawTask;
 
 /// No place; greater than all others. It fits beside a mark.
 const NOWHERE: u32 = u32::MAX >> 1;
+/// So many places are 32 KiB.
+const WIDE: usize = 4096;
 
 /// A table of tasks, each of which knows its place in it. It holds a reference to each.
 ///
@@ -73,6 +76,21 @@ impl TaskList {
             _ => task.head().place.set(places.find(taken)),
         }
         std::mem::forget(task);
+    }
+
+    /// Whether there are so many places that those of tasks which take turns are not in the processor's nearest memory.
+    #[inline]
+    pub(crate) fn is_wide(&self) -> bool {
+        // SAFETY: as in `next_place`.
+        unsafe { &*self.places.get() }.slots.len() > WIDE
+    }
+
+    /// Has the processor fetch the place of a task.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, task: &RawTask) {
+        // SAFETY: as in `next_place`.
+        let slots = unsafe { &*self.places.get() }.slots.as_ptr();
+        fetch::<1>(slots.wrapping_add(task.head().place.get() as usize).cast());
     }
 
     /// Whether it is in the list.

@@ -70,6 +70,17 @@ const BURST: u8 = 2;
 /// many.
 const FAR: usize = 256;
 const AHEAD: usize = 6;
+/// Where there are very many tasks, that is so of any few handles. Then a task that ends would wait for its place in the list, too: that
+/// is fetched when the task itself has come.
+const SOME: usize = 8;
+const NEAR: usize = 3;
+
+/// What is fetched ahead.
+mod fetched {
+    pub(super) const NOTHING: u8 = 0;
+    pub(super) const TASKS: u8 = 1;
+    pub(super) const PLACES: u8 = 2;
+}
 
 /// Nearly all handles are steps of tasks, which take one word each here. What is made ready while the handles of one turn run collects
 /// in another vector, so that a turn is a walk over a vector.
@@ -164,21 +175,28 @@ impl ReadyQueue {
         if count > KEPT_CAPACITY {
             self.grown.set(BURST);
         }
-        self.spare.set(if count > FAR {
+        self.spare.set(if count > SOME && core.has_many_tasks() {
+            Self::run_wide(now, core, entered)
+        } else if count > FAR {
             Self::run_far(now, core, entered)
         } else {
-            Self::run_all::<false>(now, core, entered)
+            Self::run_all::<{ fetched::NOTHING }>(now, core, entered)
         });
     }
 
     #[inline(never)]
     fn run_far(handles: Handles, core: &LoopCore, entered: &mut Entered<'_>) -> Handles {
-        Self::run_all::<true>(handles, core, entered)
+        Self::run_all::<{ fetched::TASKS }>(handles, core, entered)
+    }
+
+    #[inline(never)]
+    fn run_wide(handles: Handles, core: &LoopCore, entered: &mut Entered<'_>) -> Handles {
+        Self::run_all::<{ fetched::PLACES }>(handles, core, entered)
     }
 
     /// Runs handles, and gives the vector back empty.
     #[inline(always)]
-    fn run_all<const PREFETCH: bool>(mut handles: Handles, core: &LoopCore, entered: &mut Entered<'_>) -> Handles {
+    fn run_all<const FETCHED: u8>(mut handles: Handles, core: &LoopCore, entered: &mut Entered<'_>) -> Handles {
         let range = handles.as_ptr_range();
         // SAFETY: an empty vector is always right. What it held is moved out below, each handle once: its memory stays as it is, since
         // nobody else has the vector. Should a handle unwind, which none does, the rest would be leaked.
@@ -186,10 +204,17 @@ impl ReadyQueue {
         let mut next = range.start;
         while next != range.end {
             let ahead = next.wrapping_add(AHEAD);
-            if PREFETCH && ahead < range.end {
+            if FETCHED >= fetched::TASKS && ahead < range.end {
                 // SAFETY: one of those that are still there.
                 if let Some(queued) = unsafe { &*ahead } {
                     fetch::<4>(queued.task.as_ptr().cast_const().cast());
+                }
+            }
+            let near = next.wrapping_add(NEAR);
+            if FETCHED >= fetched::PLACES && near < range.end {
+                // SAFETY: one of those that are still there.
+                if let Some(queued) = unsafe { &*near } {
+                    core.prefetch_place(&queued.task());
                 }
             }
             // SAFETY: as above.
@@ -198,6 +223,14 @@ impl ReadyQueue {
             next = unsafe { next.add(1) };
         }
         handles
+    }
+
+    /// The timer that will be run a few handles later, if one will.
+    pub(crate) fn timer_ahead(&self) -> Option<TimerKey> {
+        match self.others.borrow().get(AHEAD) {
+            Some(Ready::Timer(key)) => Some(*key),
+            _ => None,
+        }
     }
 
     /// The next handle that is not the step of a task.

@@ -20,6 +20,10 @@ const FULL_TRUST: u32 = 64;
 const MISS: u32 = 8;
 /// The clock is read after so many looks: it costs as much as one.
 const LOOKS: u32 = 4;
+/// With full trust only one time in so many is the time taken, …
+const TAKEN: u32 = 8;
+/// …and else from so many looks on, which nearly always find something.
+const UNTIMED: u32 = 16;
 
 /// Whether a loop looks for events a little before it sleeps.
 ///
@@ -35,12 +39,14 @@ pub struct Spin {
     /// Short sleeps in a row, and how many it takes.
     short: u32,
     needed: u32,
+    /// How often the loop has looked since the time was taken.
+    untimed: u32,
 }
 
 impl Spin {
     /// Looks so long at most; zero: never.
     pub fn new(limit: Duration) -> Self {
-        Spin { limit, trust: 0, short: 0, needed: FEWEST }
+        Spin { limit, trust: 0, short: 0, needed: FEWEST, untimed: 0 }
     }
 
     /// Whether to look before a wait that has this timeout.
@@ -63,9 +69,15 @@ impl Spin {
         timeout: Timeout,
         mut look: impl FnMut() -> io::Result<bool>,
     ) -> io::Result<Option<Timeout>> {
+        self.untimed += 1;
+        if self.trust < FULL_TRUST || self.untimed >= TAKEN {
+            self.untimed = 0;
+        } else if look_some(UNTIMED, &mut look)? {
+            return Ok(None);
+        }
         let started = now();
         loop {
-            let found = look_some(&mut look)?;
+            let found = look_some(LOOKS, &mut look)?;
             let looked = now() - started;
             let missed = looked > self.limit;
             if missed {
@@ -110,9 +122,9 @@ impl Spin {
     }
 }
 
-/// Looks as often as one reading of the clock is good for.
-fn look_some(look: &mut impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
-    for _ in 0..LOOKS {
+/// Looks so often, unless something is found.
+fn look_some(looks: u32, look: &mut impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
+    for _ in 0..looks {
         if look()? {
             return Ok(true);
         }

@@ -75,6 +75,43 @@ fn what_is_found_too_late_ends_the_looking() {
     assert!(!spin.is_on(Timeout::Forever));
 }
 
+/// Where nearly everything was found, the time is not taken always.
+#[test]
+fn what_is_found_too_late_ends_the_looking_of_one_that_was_right_for_long() {
+    const SHORT_LIMIT: Duration = Duration::from_millis(20);
+    let mut spin = Spin::new(SHORT_LIMIT);
+    while !spin.is_on(Timeout::Forever) {
+        let before = spin.before_sleep();
+        spin.after_sleep(before, true);
+    }
+    for _ in 0..1000 {
+        assert_eq!(find_at(&mut spin, 1), None);
+    }
+    let late = |spin: &mut Spin| {
+        let look = || {
+            thread::sleep(SHORT_LIMIT + Duration::from_millis(1));
+            Ok(true)
+        };
+        spin.look(Timeout::Forever, look).unwrap()
+    };
+    let times = (1..=100).take_while(|_| spin.is_on(Timeout::Forever) && late(&mut spin).is_none()).count();
+    assert!((2..=16).contains(&times), "{times}");
+}
+
+#[test]
+fn what_is_never_found_ends_the_looking_of_one_that_was_right_for_long() {
+    let mut spin = looking();
+    for _ in 0..1000 {
+        assert_eq!(find_at(&mut spin, 1), None);
+    }
+    let mut misses = 0;
+    while spin.is_on(Timeout::Forever) {
+        assert!(spin.look(Timeout::Forever, || Ok(false)).unwrap().is_some());
+        misses += 1;
+    }
+    assert_eq!(misses, 8);
+}
+
 #[test]
 fn an_error_of_a_look_is_that_of_the_looking() {
     let error = looking().look(Timeout::Forever, || Err(std::io::ErrorKind::Other.into())).unwrap_err();

@@ -1,5 +1,6 @@
 //! [`Join`]: waiting for a future or task.
 
+use std::mem;
 use std::task::{Context, Poll};
 
 use crate::await_point::{self, Wait, WaitPoll};
@@ -48,27 +49,17 @@ impl Join {
 
     #[inline(never)]
     fn wait_for(&mut self, raw: &RawFuture, waker: PollWaker<'_>) -> Poll<Result<()>> {
-        let mut wait = self.unpack();
-        let polled = wait_with(&mut wait, raw, waker);
-        self.pack(wait);
-        polled
+        wait_with(&mut self.unpack().wait, raw, waker)
     }
 
     /// The await point as any other has it.
-    fn unpack(&mut self) -> Wait {
-        match self.wait.take() {
+    fn unpack(&mut self) -> Unpacked<'_> {
+        let wait = match self.wait.take() {
             None => Wait::new(),
             Some(Kept::Task(task)) => Wait::inside(task),
             Some(Kept::Other(wait)) => *wait,
-        }
-    }
-
-    fn pack(&mut self, wait: Wait) {
-        self.wait = match wait.into_inside() {
-            Ok(task) => TaskOr::task(task),
-            Err(wait) if wait.is_fresh() => TaskOr::nothing(),
-            Err(wait) => TaskOr::other(Box::new(wait)),
         };
+        Unpacked { join: self, wait }
     }
 
     /// Withdraws the await point, if there is one.
@@ -81,10 +72,26 @@ impl Join {
 
     #[cold]
     fn leave(&mut self, raw: &RawFuture) {
-        let wait = self.unpack();
+        let wait = mem::take(&mut self.unpack().wait);
         if let Some(token) = wait.token() {
             raw.remove_wake(&token);
         }
+    }
+}
+
+/// The await point of a [`Join`], which goes back there when this is dropped: also if a foreign waker panics meanwhile.
+struct Unpacked<'a> {
+    join: &'a mut Join,
+    wait: Wait,
+}
+
+impl Drop for Unpacked<'_> {
+    fn drop(&mut self) {
+        self.join.wait = match mem::take(&mut self.wait).into_inside() {
+            Ok(task) => TaskOr::task(task),
+            Err(wait) if wait.is_fresh() => TaskOr::nothing(),
+            Err(wait) => TaskOr::other(Box::new(wait)),
+        };
     }
 }
 

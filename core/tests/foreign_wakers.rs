@@ -123,6 +123,56 @@ fn a_waker_whose_clone_panics_ends_no_sleep() {
 }
 
 #[test]
+fn a_waker_whose_clone_panics_ends_no_await_of_a_future() {
+    sim(async {
+        let future = pending::<u32>();
+        let setter = future.clone();
+        create_task(async move {
+            sleep(1.0).await?;
+            setter.set_result(7)
+        });
+        let mut awaited = future.clone();
+        let mut polls = 0;
+        let value = poll_fn(move |cx| {
+            polls += 1;
+            if polls == 1 {
+                assert!(std::pin::Pin::new(&mut awaited).poll(cx).is_pending());
+                on_clone(|| panic!("the clone of a waker, on purpose"));
+                catch_unwind(AssertUnwindSafe(|| poll(&mut awaited, &peculiar()))).unwrap_err();
+                // The task itself polled it before, and that is who is to go on.
+                return Poll::Pending;
+            }
+            std::pin::Pin::new(&mut awaited).poll(cx)
+        });
+        assert_eq!(value.await?, 7);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_waker_whose_clone_panics_leaves_nothing_with_the_future_that_is_awaited() {
+    sim(async {
+        let future = pending::<u32>();
+        let dropped = Rc::new(());
+        let mine = Rc::clone(&dropped);
+        let awaited = future.clone();
+        let task = create_task(async move {
+            let mut awaited = awaited;
+            assert!(touch(std::pin::Pin::new(&mut awaited)).await.is_pending());
+            on_clone(|| panic!("the clone of a waker, on purpose"));
+            catch_unwind(AssertUnwindSafe(|| poll(&mut awaited, &peculiar()))).unwrap_err();
+            Ok(mine)
+        });
+        sleep(1.0).await?;
+        assert!(task.done());
+        drop(task);
+        assert_eq!(Rc::strong_count(&dropped), 1, "what the task returned is still there");
+        drop(future);
+        Ok(())
+    });
+}
+
+#[test]
 fn a_waker_whose_clone_panics_in_another_task_leaves_no_timer() {
     sim(async {
         for again in [true, false] {

@@ -54,12 +54,12 @@ impl Join {
 
     /// The await point as any other has it.
     fn unpack(&mut self) -> Unpacked<'_> {
-        let wait = match self.wait.take() {
-            None => Wait::new(),
-            Some(Kept::Task(task)) => Wait::inside(task),
-            Some(Kept::Other(wait)) => *wait,
+        let (wait, room) = match self.wait.take() {
+            None => (Wait::new(), None),
+            Some(Kept::Task(task)) => (Wait::inside(task), None),
+            Some(Kept::Other(mut room)) => (mem::take(&mut *room), Some(room)),
         };
-        Unpacked { join: self, wait }
+        Unpacked { join: self, wait, room }
     }
 
     /// Withdraws the await point, if there is one.
@@ -83,6 +83,8 @@ impl Join {
 struct Unpacked<'a> {
     join: &'a mut Join,
     wait: Wait,
+    /// The box that it was in.
+    room: Option<Box<Wait>>,
 }
 
 impl Drop for Unpacked<'_> {
@@ -90,7 +92,11 @@ impl Drop for Unpacked<'_> {
         self.join.wait = match mem::take(&mut self.wait).into_inside() {
             Ok(task) => TaskOr::task(task),
             Err(wait) if wait.is_fresh() => TaskOr::nothing(),
-            Err(wait) => TaskOr::other(Box::new(wait)),
+            Err(wait) => {
+                let mut room = self.room.take().unwrap_or_default();
+                *room = wait;
+                TaskOr::other(room)
+            }
         };
     }
 }

@@ -3,7 +3,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -12,9 +13,10 @@ use futures::stream::{FuturesUnordered, StreamExt};
 
 thread_local! {
     static LIVE: Cell<isize> = const { Cell::new(0) };
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Counts the bytes that this thread has and has not given back.
+/// Counts the bytes that this thread has and has not given back, and how often it asked for some.
 struct Counting;
 
 fn count(bytes: usize, sign: isize) {
@@ -25,6 +27,7 @@ fn count(bytes: usize, sign: isize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 1);
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
     }
@@ -128,6 +131,33 @@ fn a_scope_that_goes_to_and_fro_between_tasks_is_remembered_once() {
         for player in players {
             player.await?;
         }
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// How often memory was asked for in the last of some rounds, when everything has its place.
+async fn allocations_of_a_round(mut round: impl AsyncFnMut() -> Result<()>) -> Result<usize> {
+    for _ in 0..10 {
+        round().await?;
+    }
+    let before = ALLOCATIONS.get();
+    round().await?;
+    Ok(ALLOCATIONS.get() - before)
+}
+
+/// What is kept of it was put into a new box each time.
+#[test]
+fn an_await_that_a_combinator_polls_again_allocates_nothing() {
+    aioli_exec_sim::run(async {
+        let running = aioli_core::get_running_loop()?;
+        let mut awaited = running.create_future::<u32>();
+        let polled = allocations_of_a_round(async || {
+            let mut cx = std::task::Context::from_waker(Waker::noop());
+            assert!(Pin::new(&mut awaited).poll(&mut cx).is_pending());
+            Ok(())
+        });
+        assert_eq!(polled.await?, 0);
         Ok(())
     })
     .unwrap();

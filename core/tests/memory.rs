@@ -146,6 +146,28 @@ async fn allocations_of_a_round(mut round: impl AsyncFnMut() -> Result<()>) -> R
     Ok(ALLOCATIONS.get() - before)
 }
 
+/// Each that ended left what had been known of it in a box.
+#[test]
+fn an_await_in_a_scope_allocates_nothing() {
+    aioli_exec_sim::run(async {
+        let running = aioli_core::get_running_loop()?;
+        let allocations = timeout(1e9, async {
+            allocations_of_a_round(async || {
+                let future = running.create_future::<u32>();
+                let setter = future.clone();
+                let task = create_task(async move { setter.set_result(1) });
+                future.await?;
+                task.await
+            })
+            .await
+        })
+        .await?;
+        assert_eq!(allocations, 0);
+        Ok(())
+    })
+    .unwrap();
+}
+
 /// What is kept of it was put into a new box each time.
 #[test]
 fn an_await_that_a_combinator_polls_again_allocates_nothing() {

@@ -300,9 +300,9 @@ impl Wait {
         self.task.as_ref() == Some(task) && task.head().wait.holds(self.serial as u32)
     }
 
-    /// Whether it is as new.
+    /// Whether it is as good as new. A number may be left of a registration that is over.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.task.is_none() && self.serial == 0
+        self.task.is_none() && self.serial & (ROUSED | DECLINED) == 0
     }
 
     /// Whether it is registered.

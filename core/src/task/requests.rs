@@ -14,7 +14,7 @@ impl TaskHead {
     #[inline]
     pub(crate) fn requests(&self) -> u32 {
         match self.requests.0.get() {
-            u16::MAX => u32::from(u16::MAX) + self.extra().further_requests.get(),
+            u16::MAX => u32::from(u16::MAX) + self.extra.get().map_or(0, |extra| extra.further_requests.get()),
             count => u32::from(count),
         }
     }
@@ -23,8 +23,9 @@ impl TaskHead {
     pub(crate) fn add_request(&self) {
         match self.requests.0.get() {
             u16::MAX => {
+                let _all = self.requests().checked_add(1).unwrap_or_else(|| abort());
                 let further = &self.extra().further_requests;
-                further.set(further.get().checked_add(1).unwrap_or_else(|| abort()));
+                further.set(further.get() + 1);
             }
             count => self.requests.0.set(count + 1),
         }

@@ -113,6 +113,11 @@ impl Operations {
         self.arrived.borrow_mut()
     }
 
+    /// Whether the driver has none to work at.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.entries.borrow().is_empty()
+    }
+
     /// Whether completions were posted, or something may be left to be sent, since the loop last looked.
     pub(crate) fn has_news(&self) -> bool {
         self.has_posted.get() || self.wrote.get()

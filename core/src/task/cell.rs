@@ -81,6 +81,16 @@ pub(super) unsafe fn payload(cell: NonNull<Header>) -> *mut u8 {
     unsafe { cell.as_ptr().cast::<u8>().add((*cell.as_ptr()).vtable.payload) }
 }
 
+/// The same for a plain future whose value is a `T`: its type alone tells.
+///
+/// # Safety
+/// `cell` is a live cell of such a future.
+#[inline]
+pub(super) unsafe fn future_payload<T>(cell: NonNull<Header>) -> *mut T {
+    // SAFETY: as the caller says.
+    unsafe { (&raw mut (*cell.cast::<FutureCell<T>>().as_ptr()).payload).cast() }
+}
+
 fn header(core: &LoopRef, vtable: &'static VTable, refs: u32, flags: u32) -> Header {
     Header { vtable, refs: Cell::new(refs), flags: Flags::new(flags), owner: core.as_ptr(), callbacks: Cell::default() }
 }

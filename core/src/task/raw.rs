@@ -576,7 +576,7 @@ impl<T> FutureRef<T> {
             return false;
         }
         // SAFETY: a plain future that is pending has an empty payload, with room for its value, a `T`.
-        unsafe { cell::payload(self.raw.cell).cast::<T>().write(value) };
+        unsafe { cell::future_payload::<T>(self.raw.cell).write(value) };
         self.raw.finish_with(flags | flag::VALUE);
         true
     }

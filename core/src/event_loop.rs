@@ -430,6 +430,7 @@ impl LoopCore {
         loop {
             let mut ready = self.ready.len();
             if ready == 0 {
+                // Another thread may have ended the wait.
                 self.receive_sent();
                 ready = self.ready_unless_due();
             }
